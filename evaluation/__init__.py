@@ -1,0 +1,1 @@
+"""What a model is worth: features, kNN, and the parts that every training shares."""

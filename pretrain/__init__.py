@@ -1,0 +1,1 @@
+"""How a model is made: views, methods, the training loop, recipes."""

@@ -1,0 +1,56 @@
+"""What the four commands share: version, one-sentence errors, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version as distribution_version
+
+import typer
+
+from zoo.errors import UserError
+
+DISTRIBUTION = "backbone-loop"
+EXIT_USER_ERROR = 2
+
+
+def make_app(help_text: str, **settings: object) -> typer.Typer:
+    """A typer application with the house's settings."""
+    return typer.Typer(
+        help=help_text,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def version_option(command: str) -> object:
+    """The ``--version`` option of ``command``."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            typer.echo(f"{command} ({DISTRIBUTION} {distribution_version(DISTRIBUTION)})")
+            raise typer.Exit
+
+    return typer.Option(False, "--version", callback=show, is_eager=True, help="Show the version and leave.")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one of its group that speaks (torchrun sets ``RANK``)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run(app: Callable[[], None]) -> None:
+    """Run a command: a :class:`UserError` becomes one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except UserError as error:
+        if is_main_process():
+            sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_USER_ERROR)
+    except BrokenPipeError:
+        # The reader (`| head`) went away: point stdout elsewhere so that the interpreter's flush does not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,248 @@
+"""What a data set is here: named splits of images, each image with an index, and labels at any number of levels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.errors import UserError
+
+Role = Literal["pretrain", "train", "test"]
+CLASS_LEVEL = "class"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# A fingerprint reads every image of a split up to this number, else this many, evenly spread.
+FINGERPRINT_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of labels.
+
+    Attributes
+    ----------
+    labels
+        int64 array (N,), values in 0 .. C-1.
+    classes
+        The C names.
+    """
+
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+class Images:
+    """One split of a data set: a sequence of RGB images.
+
+    Attributes
+    ----------
+    name, split
+        For messages and results, e.g. ``"cifar10"``, ``"test"``.
+    levels
+        Label levels by name, coarse to fine; empty without labels. The level that accuracy refers to is ``"class"``.
+    pixels
+        uint8 array (N, H, W, 3) where all images are in memory at one size, else None.
+    skipped
+        Names of bad images that were left out (:func:`zoo.data.scan.without_bad_images`).
+    """
+
+    name: str
+    split: str
+    levels: dict[str, Level]
+    pixels: NDArray[np.uint8] | None = None
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def read(self, index: int) -> Image.Image:
+        """Decode image ``index`` to RGB."""
+        raise NotImplementedError
+
+    def where(self, index: int) -> str:
+        """A name for image ``index`` that a user can find: a path, or a path inside a shard, or a position."""
+        raise NotImplementedError
+
+    def subset(self, indices: NDArray[np.int64]) -> Images:
+        """The images at ``indices``, in that order, as a split of the same name."""
+        raise NotImplementedError
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """int64 array (N,) of the ``"class"`` level, or None."""
+        level = self.levels.get(CLASS_LEVEL)
+        return None if level is None else level.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the ``"class"`` level; empty without labels."""
+        level = self.levels.get(CLASS_LEVEL)
+        return () if level is None else level.classes
+
+    def level(self, name: str) -> Level:
+        """A label level by name. Raises UserError that lists the levels there are."""
+        if name not in self.levels:
+            known = ", ".join(self.levels) or "none"
+            raise UserError(f"data '{self.name}' ({self.split}) has no label level '{name}'; it has: {known}")
+        return self.levels[name]
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the count, all labels and decoded pixels (an even sample of FINGERPRINT_IMAGES when there are more)."""
+        digest = hashlib.sha256(str(len(self)).encode())
+        for name, level in sorted(self.levels.items()):
+            digest.update(name.encode())
+            digest.update("\0".join(level.classes).encode())
+            digest.update(np.ascontiguousarray(level.labels, dtype="<i8").tobytes())
+        count = min(len(self), FINGERPRINT_IMAGES)
+        for index in np.linspace(0, len(self) - 1, count).round().astype(np.int64):
+            image = self.pixels[index] if self.pixels is not None else np.asarray(self.read(int(index)))
+            digest.update(str(image.shape).encode())
+            digest.update(np.ascontiguousarray(image).tobytes())
+        return digest.hexdigest()
+
+
+def _take(levels: Mapping[str, Level], indices: NDArray[np.int64]) -> dict[str, Level]:
+    return {name: Level(level.labels[indices], level.classes) for name, level in levels.items()}
+
+
+class ArrayImages(Images):
+    """Images of one size, held in memory.
+
+    Parameters
+    ----------
+    pixels
+        uint8 array (N, H, W, 3).
+    levels
+        Label levels; each has N labels.
+    extras
+        Further per-image arrays (N, ...), such as ``boxes`` and ``masks`` of `shapes`.
+    """
+
+    pixels: NDArray[np.uint8]
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        pixels: NDArray[np.uint8],
+        levels: Mapping[str, Level],
+        extras: Mapping[str, NDArray[np.generic]] | None = None,
+    ) -> None:
+        if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+            raise ValueError(f"pixels must be uint8 (N, H, W, 3), not {pixels.dtype} {pixels.shape}")
+        self.name, self.split, self.pixels = name, split, pixels
+        self.levels = dict(levels)
+        self.extras = dict(extras or {})
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+    def where(self, index: int) -> str:
+        return f"{self.name} {self.split} #{index}"
+
+    def subset(self, indices: NDArray[np.int64]) -> ArrayImages:
+        extras = {name: values[indices] for name, values in self.extras.items()}
+        return ArrayImages(self.name, self.split, self.pixels[indices], _take(self.levels, indices), extras)
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Where one encoded image lies: a file, or ``size`` bytes at ``offset`` of a tar shard (``size`` < 0: the whole file)."""
+
+    path: str
+    offset: int = 0
+    size: int = -1
+    member: str = ""
+
+    def open_bytes(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+class FileImages(Images):
+    """Encoded images on disk, decoded when they are read."""
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        entries: Sequence[FileEntry],
+        levels: Mapping[str, Level],
+        skipped: tuple[str, ...] = (),
+    ) -> None:
+        self.name, self.split, self.entries = name, split, tuple(entries)
+        self.levels, self.skipped = dict(levels), skipped
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: int) -> Image.Image:
+        from io import BytesIO
+
+        entry = self.entries[index]
+        try:
+            with Image.open(BytesIO(entry.open_bytes())) as image:
+                return image.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"image {self.where(index)} cannot be decoded ({error}); mend or remove it") from error
+
+    def where(self, index: int) -> str:
+        entry = self.entries[index]
+        return f"{entry.path}:{entry.member}" if entry.member else entry.path
+
+    def subset(self, indices: NDArray[np.int64]) -> FileImages:
+        return FileImages(self.name, self.split, [self.entries[i] for i in indices], _take(self.levels, indices), self.skipped)
+
+
+@dataclass
+class Data:
+    """A named data set: its splits, which of them plays which role, and the statistics its images are normalised with.
+
+    Attributes
+    ----------
+    spec
+        The text it was opened by (``NAME[:ROOT]``).
+    splits
+        Split name -> function that loads it; a split is loaded once, when it is asked for.
+    roles
+        ``pretrain`` (images to pre-train on), ``train`` (labelled bank or training set), ``test`` -> split name.
+    mean, std
+        Per-channel statistics of pixels in [0, 1]: the published ones of the set, else ImageNet's.
+    image_size
+        Side in pixels where all images have one size, else None.
+    """
+
+    spec: str
+    name: str
+    splits: dict[str, Callable[[], Images]]
+    roles: dict[Role, str]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    image_size: int | None = None
+    root: Path | None = None
+    _loaded: dict[str, Images] = field(default_factory=dict, repr=False)
+
+    def split(self, name: str) -> Images:
+        """A split by its own name, e.g. ``"unlabeled"``. Raises UserError that lists the splits there are."""
+        if name not in self.splits:
+            raise UserError(f"data '{self.spec}' has no split '{name}'; it has: {', '.join(self.splits)}")
+        if name not in self._loaded:
+            self._loaded[name] = self.splits[name]()
+        return self._loaded[name]
+
+    def role(self, role: Role) -> Images:
+        """The split that plays ``role``. Raises UserError where none does (unlabelled images have no test split)."""
+        if role not in self.roles:
+            raise UserError(f"data '{self.spec}' has no {role} split; it has: {', '.join(self.splits)}")
+        return self.split(self.roles[role])
