@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.data.decode import BadImageError, decode_rgb
+from zoo.data.entries import EntryTable, FileEntry
 from zoo.errors import UserError
 
 Role = Literal["pretrain", "train", "test"]
@@ -50,7 +52,7 @@ class Images:
     pixels
         uint8 array (N, H, W, 3) where all images are in memory at one size, else None.
     skipped
-        Names of bad images that were left out (:func:`zoo.data.scan.without_bad_images`).
+        Names (:meth:`where`) of bad images that were left out (:mod:`zoo.data.scan`).
     """
 
     name: str
@@ -123,6 +125,10 @@ class ArrayImages(Images):
         Label levels; each has N labels.
     extras
         Further per-image arrays (N, ...), such as ``boxes`` and ``masks`` of `shapes`.
+    names
+        Name of each image for messages, such as the file it was decoded from; by default its position in the split.
+    skipped
+        Names of bad images that were left out.
     """
 
     pixels: NDArray[np.uint8]
@@ -134,12 +140,16 @@ class ArrayImages(Images):
         pixels: NDArray[np.uint8],
         levels: Mapping[str, Level],
         extras: Mapping[str, NDArray[np.generic]] | None = None,
+        names: Sequence[str] | None = None,
+        skipped: tuple[str, ...] = (),
     ) -> None:
         if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
             raise ValueError(f"pixels must be uint8 (N, H, W, 3), not {pixels.dtype} {pixels.shape}")
         self.name, self.split, self.pixels = name, split, pixels
         self.levels = dict(levels)
         self.extras = dict(extras or {})
+        self.names, self.skipped = names, skipped
+        self._positions = np.arange(len(pixels))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -148,26 +158,14 @@ class ArrayImages(Images):
         return Image.fromarray(self.pixels[index])
 
     def where(self, index: int) -> str:
-        return f"{self.name} {self.split} #{index}"
+        return self.names[index] if self.names is not None else f"{self.name} {self.split} #{self._positions[index]}"
 
     def subset(self, indices: NDArray[np.int64]) -> ArrayImages:
         extras = {name: values[indices] for name, values in self.extras.items()}
-        return ArrayImages(self.name, self.split, self.pixels[indices], _take(self.levels, indices), extras)
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """Where one encoded image lies: a file, or ``size`` bytes at ``offset`` of a tar shard (``size`` < 0: the whole file)."""
-
-    path: str
-    offset: int = 0
-    size: int = -1
-    member: str = ""
-
-    def open_bytes(self) -> bytes:
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        names = None if self.names is None else [self.names[index] for index in indices]
+        taken = ArrayImages(self.name, self.split, self.pixels[indices], _take(self.levels, indices), extras, names, self.skipped)
+        taken._positions = self._positions[indices]
+        return taken
 
 
 class FileImages(Images):
@@ -177,32 +175,40 @@ class FileImages(Images):
         self,
         name: str,
         split: str,
-        entries: Sequence[FileEntry],
+        entries: Iterable[FileEntry],
         levels: Mapping[str, Level],
         skipped: tuple[str, ...] = (),
     ) -> None:
-        self.name, self.split, self.entries = name, split, tuple(entries)
+        self.name, self.split = name, split
+        self.entries = entries if isinstance(entries, EntryTable) else EntryTable(entries)
         self.levels, self.skipped = dict(levels), skipped
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def read(self, index: int) -> Image.Image:
-        from io import BytesIO
-
-        entry = self.entries[index]
+    def encoded(self, index: int) -> bytes:
+        """The bytes of image ``index`` as they are stored. Raises :class:`~zoo.data.decode.BadImageError` if they cannot be read."""
         try:
-            with Image.open(BytesIO(entry.open_bytes())) as image:
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"image {self.where(index)} cannot be decoded ({error}); mend or remove it") from error
+            return self.entries[index].open_bytes()
+        except OSError as error:
+            raise BadImageError(error.strerror or str(error)) from error
+
+    def decode(self, index: int) -> Image.Image:
+        """As :meth:`read`, for callers that deal with bad images: raises :class:`~zoo.data.decode.BadImageError`."""
+        return decode_rgb(self.encoded(index))
+
+    def read(self, index: int) -> Image.Image:
+        try:
+            return self.decode(index)
+        except BadImageError as error:
+            raise UserError(f"image {self.where(index)} cannot be decoded ({error}); mend it, remove it, or skip bad images") from error
 
     def where(self, index: int) -> str:
         entry = self.entries[index]
         return f"{entry.path}:{entry.member}" if entry.member else entry.path
 
     def subset(self, indices: NDArray[np.int64]) -> FileImages:
-        return FileImages(self.name, self.split, [self.entries[i] for i in indices], _take(self.levels, indices), self.skipped)
+        return FileImages(self.name, self.split, self.entries.take(indices), _take(self.levels, indices), self.skipped)
 
 
 @dataclass
@@ -244,5 +250,6 @@ class Data:
     def role(self, role: Role) -> Images:
         """The split that plays ``role``. Raises UserError where none does (unlabelled images have no test split)."""
         if role not in self.roles:
-            raise UserError(f"data '{self.spec}' has no {role} split; it has: {', '.join(self.splits)}")
+            wanted = "images to pre-train on" if role == "pretrain" else f"labelled {role} images"
+            raise UserError(f"data '{self.spec}' has no {wanted}; its splits: {', '.join(self.splits)}")
         return self.split(self.roles[role])

@@ -1,0 +1,81 @@
+"""Where encoded images lie, packed so that a million of them cost little and are shared by loader processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+WHOLE_FILE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """Where one encoded image lies: a file, or ``size`` bytes at ``offset`` of a tar shard (``size`` < 0: the whole file).
+
+    ``member`` is the image's name inside the shard; empty for a file of its own.
+    """
+
+    path: str
+    offset: int = 0
+    size: int = WHOLE_FILE
+    member: str = ""
+
+    def open_bytes(self) -> bytes:
+        """The encoded image. Raises OSError."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+class EntryTable(Sequence[FileEntry]):
+    """An immutable sequence of :class:`FileEntry` in four arrays instead of N objects.
+
+    Reading a Python object writes its reference count, so that a list of a million entries is copied, page by page, into every
+    forked loader process; arrays stay shared.
+    """
+
+    def __init__(self, entries: Iterable[FileEntry]) -> None:
+        text = bytearray()
+        ends: list[int] = []
+        offsets: list[int] = []
+        sizes: list[int] = []
+        for entry in entries:
+            # A file name cannot hold a zero byte, but it may hold bytes that are not UTF-8.
+            text += f"{entry.path}\0{entry.member}".encode(errors="surrogateescape")
+            ends.append(len(text))
+            offsets.append(entry.offset)
+            sizes.append(entry.size)
+        self._text: NDArray[np.uint8] = np.frombuffer(bytes(text), dtype=np.uint8)
+        self._stops: NDArray[np.int64] = np.array(ends, dtype=np.int64)
+        self._starts: NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), self._stops])[: len(ends)]
+        self._offsets: NDArray[np.int64] = np.array(offsets, dtype=np.int64)
+        self._sizes: NDArray[np.int64] = np.array(sizes, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._stops)
+
+    @overload
+    def __getitem__(self, index: int) -> FileEntry: ...
+    @overload
+    def __getitem__(self, index: slice) -> EntryTable: ...
+    def __getitem__(self, index: int | slice) -> FileEntry | EntryTable:
+        if isinstance(index, slice):
+            return self.take(np.arange(len(self))[index])
+        text = self._text[self._starts[index] : self._stops[index]].tobytes().decode(errors="surrogateescape")
+        path, _, member = text.partition("\0")
+        return FileEntry(path, int(self._offsets[index]), int(self._sizes[index]), member)
+
+    def __iter__(self) -> Iterator[FileEntry]:
+        return (self[index] for index in range(len(self)))
+
+    def take(self, indices: NDArray[np.int64]) -> EntryTable:
+        """The entries at ``indices``, in that order; the text is shared with this table."""
+        taken = EntryTable(())
+        taken._text = self._text
+        taken._starts, taken._stops = self._starts[indices], self._stops[indices]
+        taken._offsets, taken._sizes = self._offsets[indices], self._sizes[indices]
+        return taken
