@@ -1,0 +1,241 @@
+"""Backbones: any timm encoder by name, and ResNets with a stem for small images.
+
+A backbone is a timm network without classifier. Its forward takes normalised float32 images (B, 3, H, W) and gives pooled features
+(B, D), with D = ``num_features``. For a vision transformer that is the class token if the network has one, else the mean of the patch
+tokens; the few whose trained pooling is another part of the network keep it (BEiT and EVA-02 normalise the mean, SigLIP attends).
+
+Importing this module registers ``resnet18_small``, ``resnet34_small`` and ``resnet50_small`` with timm's registry.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models import build_model_with_cfg, register_model
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from zoo.errors import UserError
+from zoo.reasons import first_line
+
+# ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
+TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+SMALL_STEM_NAMES = ("resnet18_small", "resnet34_small", "resnet50_small")
+_STEM_REDUCTION = 4  # the ImageNet stem halves the image twice (stride 2, pool); the small one never does
+_NAMED_KEYS = 4  # how many keys an error spells out
+
+
+class SmallStemResNet(ResNet):
+    """A ResNet for images of some 32 pixels: conv1 is 3x3 with stride 1, and nothing is pooled before the first stage.
+
+    The stem that CIFAR ResNets have in the contrastive literature (Chen et al., "A simple framework for contrastive learning of visual
+    representations", ICML 2020, appendix B.9). Key names are those of the ordinary ResNet; only ``conv1.weight`` has another shape.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        large: Tensor = self.get_parameter("conv1.weight")
+        small = nn.Conv2d(large.shape[1], large.shape[0], 3, padding=1, bias=False, device=large.device, dtype=large.dtype)
+        nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+        self.add_module("conv1", small)
+        self.add_module("maxpool", nn.Identity())
+        stages: list[dict[str, Any]] = self.feature_info
+        for stage in stages:
+            stage["reduction"] = max(1, stage["reduction"] // _STEM_REDUCTION)
+
+
+# timm reads this table when a model of this module is registered.
+default_cfgs = {
+    name: {
+        "input_size": (3, 32, 32),
+        "pool_size": (4, 4),
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "first_conv": "conv1",
+        "classifier": "fc",
+    }
+    for name in SMALL_STEM_NAMES
+}
+
+
+def _small(name: str, block: type[nn.Module], layers: tuple[int, ...], pretrained: bool, **kwargs: Any) -> nn.Module:
+    model: nn.Module = build_model_with_cfg(SmallStemResNet, name, pretrained, block=block, layers=layers, **kwargs)
+    return model
+
+
+@register_model
+def resnet18_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """ResNet-18 with the small-image stem."""
+    return _small("resnet18_small", BasicBlock, (2, 2, 2, 2), pretrained, **kwargs)
+
+
+@register_model
+def resnet34_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """ResNet-34 with the small-image stem."""
+    return _small("resnet34_small", BasicBlock, (3, 4, 6, 3), pretrained, **kwargs)
+
+
+@register_model
+def resnet50_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """ResNet-50 with the small-image stem."""
+    return _small("resnet50_small", Bottleneck, (3, 4, 6, 3), pretrained, **kwargs)
+
+
+def is_timm_native(arch: str) -> bool:
+    """Whether timm knows ``arch`` without this module."""
+    return arch not in SMALL_STEM_NAMES
+
+
+def check_arch(arch: str) -> None:
+    """Raise UserError, with the nearest names, for an architecture that does not exist, and for a name with a weights tag."""
+    name, _, tag = arch.partition(".")
+    known = timm.is_model(name)
+    if known and not tag:
+        return
+    if known:
+        raise UserError(f"'{arch}' names weights, not an architecture: use '{name}', or the model 'timm:{arch}' to have the weights")
+    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+    hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists them"
+    raise UserError(f"there is no architecture '{arch}'{hint}")
+
+
+def create_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
+    """A backbone with fresh random weights, drawn from torch's global generator.
+
+    Parameters
+    ----------
+    arch
+        A timm architecture, e.g. ``"resnet50"`` or ``"vit_small_patch16_224"``, or one of this module.
+    image_size
+        Side of the images in pixels. A network that is built for one size (most vision transformers) is built for this one; any other
+        is checked to take it. None: the network's own size.
+
+    Returns
+    -------
+    A timm network in training mode, without classifier; ``num_features`` is the length D of its features.
+
+    Raises
+    ------
+    UserError
+        The architecture is unknown, does not fit the image size, or gives something else than one vector for an image.
+    """
+    check_arch(arch)
+    try:
+        backbone = timm.create_model(arch, num_classes=0, **size_arguments(arch, image_size))
+    except Exception as error:  # an architecture refuses a size in its own way: assertion, ValueError, ZeroDivisionError ...
+        if image_size is None:
+            raise
+        raise UserError(f"'{arch}' cannot be built for images of {image_size} px ({first_line(error)}); choose another size") from error
+    return checked(backbone, arch, image_size)
+
+
+def size_arguments(arch: str, image_size: int | None) -> dict[str, Any]:
+    """The arguments by which timm builds ``arch`` (a weights tag is allowed) for ``image_size``; none for a network of no fixed size."""
+    config = timm.get_pretrained_cfg(arch)
+    if image_size is None or config is None or not config.fixed_input_size:
+        return {}
+    return {"img_size": image_size}
+
+
+def timm_config(backbone: nn.Module) -> dict[str, Any]:
+    """What timm knows of the network's architecture and its published weights (``pretrained_cfg``)."""
+    return cast(dict[str, Any], backbone.pretrained_cfg)
+
+
+def fixed_input(backbone: nn.Module) -> bool:
+    """Whether the network takes images of one size only."""
+    return bool(timm_config(backbone).get("fixed_input_size", False))
+
+
+def native_size(backbone: nn.Module) -> int:
+    """The side in pixels of the images that the architecture was published for."""
+    return int(timm_config(backbone)["input_size"][-1])
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """The length D of the network's features."""
+    return cast(int, backbone.num_features)
+
+
+def checked(backbone: nn.Module, arch: str, image_size: int | None) -> nn.Module:
+    """``backbone`` after one image went through it: its size fits and it gives one vector; ``num_features`` is that vector's length.
+
+    Raises UserError where this is not so. The network keeps its mode, its weights and its running statistics.
+    """
+    side = image_size or native_size(backbone)
+    _check_patches(backbone, arch, side)
+    training = backbone.training
+    try:
+        with torch.no_grad():
+            features = backbone.eval()(torch.zeros(1, 3, side, side))
+    except Exception as error:
+        own = native_size(backbone)
+        raise UserError(f"'{arch}' does not take images of {side} px ({first_line(error)}); its own size is {own} px") from error
+    finally:
+        backbone.train(training)
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise UserError(f"'{arch}' does not give one vector for an image, so it cannot serve as a backbone")
+    # Where a network widens its features behind the last stage (MobileNet, VGG), timm's num_features is the narrower one.
+    setattr(backbone, "num_features", features.shape[1])  # noqa: B010 - nn.Module types attributes as tensors and modules
+    return backbone
+
+
+def _check_patches(backbone: nn.Module, arch: str, side: int) -> None:
+    patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", None)
+    if patch is None:
+        return
+    patch_side = patch[0] if isinstance(patch, (tuple, list)) else int(patch)
+    if patch_side > side:
+        raise UserError(f"'{arch}' has patches of {patch_side} px, larger than images of {side} px; take smaller patches or larger images")
+    if side % patch_side:
+        raise UserError(f"'{arch}' cuts images into patches of {patch_side} px, and {side} px is not a multiple of that")
+
+
+def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load ``state`` into ``backbone``, every key accounted for.
+
+    ``num_batches_tracked``, which only counts, may be absent altogether (files of old torch versions); it is then 0.
+
+    Parameters
+    ----------
+    source
+        Where the tensors come from, for messages.
+
+    Raises
+    ------
+    UserError
+        A tensor is missing, left over, of another shape, or not of a number type that the network's fits; the keys are named. The
+        backbone is then as it was.
+    """
+    wanted = backbone.state_dict()
+    given = dict(state)
+    if not any(key.endswith("num_batches_tracked") for key in given):
+        given.update({key: torch.zeros_like(tensor) for key, tensor in wanted.items() if key.endswith("num_batches_tracked")})
+    complaints = [
+        _named("missing", sorted(wanted.keys() - given.keys())),
+        _named("not part of it", sorted(given.keys() - wanted.keys())),
+    ]
+    common = sorted(wanted.keys() & given.keys())
+    shapes = [f"{key} {tuple(given[key].shape)} for {tuple(wanted[key].shape)}" for key in common if given[key].shape != wanted[key].shape]
+    dtypes = [
+        f"{key} {given[key].dtype} for {wanted[key].dtype}"
+        for key in common
+        if given[key].is_floating_point() != wanted[key].is_floating_point() or given[key].is_complex()
+    ]
+    complaints += [_named("of another shape", shapes), _named("of another type", dtypes)]
+    found = [text for text in complaints if text]
+    if found:
+        arch = timm_config(backbone)["architecture"]
+        raise UserError(f"the weights of {source} do not fit '{arch}': {'; '.join(found)}")
+    backbone.load_state_dict(given)
+
+
+def _named(what: str, keys: list[str]) -> str:
+    if not keys:
+        return ""
+    more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
+    return f"{len(keys)} {what} ({', '.join(keys[:_NAMED_KEYS])}{more})"

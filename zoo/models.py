@@ -1,0 +1,190 @@
+"""Opening a model by one word: a zoo model, a run, published weights, random weights, raw pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.backbones import checked, create_backbone, feature_width, fixed_input, load_state, native_size
+from zoo.errors import UserError
+from zoo.hashing import tensors_sha256
+from zoo.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
+
+KINDS = "a zoo model folder, a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED] or pixels"
+# How a network that was trained here expects its test images resized: as torchvision's RandomResizedCrop made the training views.
+INTERPOLATION = "bilinear"
+# Data sets of images up to this side (CIFAR, Tiny-ImageNet, STL-10) are seen whole; larger ones by the field's crop of 224 from 256.
+WHOLE_IMAGE_SIDE = 96
+CROP_PCT = 0.875
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone, and what must be known to use it and to say which one it was.
+
+    Attributes
+    ----------
+    module
+        In eval mode; float32 images (B, 3, H, W), normalised, -> features (B, D).
+    name
+        What results call it.
+    kind
+        ``"zoo"``, ``"run"``, ``"timm"``, ``"torchvision"``, ``"random"`` or ``"pixels"``.
+    arch
+        timm's name of the architecture; ``"pixels"`` for raw pixels.
+    num_features
+        D; None for raw pixels, of which there are as many as an image has values.
+    input_size
+        Side in pixels of the images it was made for; None where any will do.
+    fixed_input
+        Whether it takes images of ``input_size`` only.
+    mean, std
+        Per-channel statistics that its images are normalised with; None: those of the data.
+    interpolation, crop_pct
+        How test images are resized, and which part of the side the centre crop keeps; None: no preference.
+    file_sha256
+        Of the weights' file; None where there is not one such file.
+    tensors_sha256
+        :func:`zoo.hashing.tensors_sha256` of the backbone.
+    metadata
+        The zoo.json of a zoo model; encoder, step and recipe of a run; else what is known.
+    """
+
+    module: nn.Module
+    name: str
+    kind: str
+    arch: str
+    num_features: int | None
+    tensors_sha256: str
+    input_size: int | None = None
+    fixed_input: bool = False
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    interpolation: str | None = None
+    crop_pct: float | None = None
+    file_sha256: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Pixels(nn.Module):
+    """The baseline that has learned nothing: the normalised image itself, flattened."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def open_model(spec: str, *, weights_encoder: str = DEFAULT_ENCODER, image_size: int | None = None) -> Model:
+    """Open a model.
+
+    Parameters
+    ----------
+    spec
+        A zoo model folder; a run folder (its newest checkpoint) or one checkpoint file of it; ``timm:NAME`` (with timm's pretrained
+        weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
+        ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``pixels``.
+    weights_encoder
+        Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average.
+    image_size
+        Side in pixels to build a ``random:`` or ``timm:`` network of fixed input size for. Any other fixed size is checked against it.
+
+    Raises
+    ------
+    UserError
+        There is no such model, its files are damaged or do not fit, or published weights cannot be had.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if spec == "pixels":
+        return _open_pixels()
+    if colon and scheme == "random":
+        return _open_random(spec, rest, image_size)
+    if colon and scheme in ("timm", "torchvision"):
+        # Only these two need the network, and the clients behind it are slow to import.
+        from zoo import published
+
+        opener = published.open_timm if scheme == "timm" else published.open_torchvision
+        return opener(rest, image_size)
+    return _open_path(spec, weights_encoder, image_size)
+
+
+def _open_pixels() -> Model:
+    description = hashlib.sha256(b"pixels: the normalised image, flattened").hexdigest()
+    return Model(Pixels().eval(), name="pixels", kind="pixels", arch="pixels", num_features=None, tensors_sha256=description)
+
+
+def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
+    arch, _, seed_text = rest.partition(":")
+    if not seed_text:
+        seed_text = "0"
+    if not seed_text.isascii() or not seed_text.isdecimal() or len(seed_text) > 19 or int(seed_text) >= 1 << 63:
+        raise UserError(f"'{spec}' has no valid seed: write random:ARCH:SEED with a whole number from 0 to 2**63 - 1")
+    # Only the CPU's generator is forked and seeded: weights are drawn on the CPU, and the caller's streams must not notice.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed_text))
+        module = create_backbone(arch, image_size=image_size).eval()
+    fixed = fixed_input(module)
+    side = image_size
+    if side is None and fixed:
+        side = native_size(module)
+    return Model(
+        module,
+        name=f"random:{arch}:{int(seed_text)}",
+        kind="random",
+        arch=arch,
+        num_features=feature_width(module),
+        tensors_sha256=tensors_sha256(module.state_dict()),
+        input_size=side,
+        fixed_input=fixed,
+    )
+
+
+def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
+    path = Path(spec).expanduser()
+    if is_run(path):
+        return _open_run(path, latest_checkpoint(path), encoder, image_size)
+    if path.is_file() and is_run(path.parent.parent):
+        return _open_run(path.parent.parent, path, encoder, image_size)
+    if path.exists():
+        raise UserError(
+            f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/"
+        )
+    raise UserError(f"there is no model '{spec}'; a model is {KINDS}")
+
+
+def _open_run(run: Path, path: Path, encoder: str, image_size: int | None) -> Model:
+    recipe = read_recipe(run)
+    checkpoint = read_checkpoint(path)
+    arch = str(checkpoint["arch"])
+    if recipe["backbone"] != arch:
+        raise UserError(f"the recipe of {run} is for '{recipe['backbone']}', but its checkpoint {path.name} is of '{arch}'")
+    side = checkpoint["image_size"]
+    module = create_backbone(arch, image_size=side)
+    load_state(module, backbone_state(checkpoint, encoder), f"{path} (encoder '{encoder}')")
+    if image_size is not None:
+        checked(module, arch, image_size)
+    return Model(
+        module.eval(),
+        name=run.resolve().name,
+        kind="run",
+        arch=arch,
+        num_features=feature_width(module),
+        tensors_sha256=tensors_sha256(module.state_dict()),
+        input_size=side,
+        fixed_input=fixed_input(module),
+        mean=tuple(checkpoint["mean"]),
+        std=tuple(checkpoint["std"]),
+        interpolation=INTERPOLATION,
+        crop_pct=1.0 if side <= WHOLE_IMAGE_SIDE else CROP_PCT,
+        metadata={
+            "encoder": encoder,
+            "step": checkpoint["step"],
+            "epoch": checkpoint["epoch"],
+            "data": checkpoint["data"],
+            "checkpoint": path.name,
+            "recipe": recipe,
+        },
+    )
