@@ -1,0 +1,21 @@
+"""Data sets: one way to name them, named splits, label levels, bad images."""
+
+from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, Role
+from zoo.data.registry import data_names, open_data
+from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
+
+__all__ = [
+    "ArrayImages",
+    "BadImage",
+    "Data",
+    "FileImages",
+    "Images",
+    "Level",
+    "OnBad",
+    "Role",
+    "check_images",
+    "data_names",
+    "find_bad_images",
+    "open_data",
+    "without_bad_images",
+]

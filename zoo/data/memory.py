@@ -1,0 +1,96 @@
+"""Small images of one size are decoded once and held in memory; others stay files."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from zoo.data.base import ArrayImages, FileImages, Images
+from zoo.data.decode import BadImageError, header_size
+from zoo.data.scan import OnBad, apply_verdict, available_cores, decode_all
+from zoo.errors import UserError
+
+# What "small" means for image folders and shards: square, at most this side, and a split of at most this many bytes.
+SMALL_SIDE = 96
+MEMORY_LIMIT = 2 * 1024**3
+# Headers that are read, evenly spread, before all images of a split are decoded.
+_HEADERS_READ = 64
+# Decoding small images is half Python's own work, which one thread at a time can do.
+_MAX_WORKERS = 4
+
+
+class _SizesDifferError(Exception):
+    """An image is not of the size of the first; the text says which."""
+
+
+def load_images(images: FileImages, on_bad: OnBad = "refuse") -> ArrayImages:
+    """Decode all images of one size into memory.
+
+    Raises
+    ------
+    UserError
+        Images of several sizes; or bad images and ``on_bad`` is ``"refuse"``.
+    """
+    try:
+        return _load(images, on_bad)
+    except _SizesDifferError as error:
+        raise UserError(f"the images of {images.name} must have one size, but {error}") from error
+
+
+def hold_if_small(images: FileImages, on_bad: OnBad = "refuse") -> Images:
+    """The same images in memory if all are square, of one size, at most SMALL_SIDE, and fit in MEMORY_LIMIT; else ``images``.
+
+    Headers of a sample tell large images apart without a full read. Where the sample looks small all images are decoded, so
+    one that differs is always found; then the split stays files, and its bad images are for :mod:`zoo.data.scan` to find.
+    """
+    sizes = set()
+    for index in np.linspace(0, len(images) - 1, min(len(images), _HEADERS_READ)).astype(np.int64):
+        try:
+            sizes.add(header_size(images.encoded(int(index))))
+        except BadImageError:
+            continue
+    if len(sizes) != 1:
+        return images
+    width, height = sizes.pop()
+    if width != height or width > SMALL_SIDE or len(images) * width * height * 3 > MEMORY_LIMIT:
+        return images
+    try:
+        return _load(images, on_bad)
+    except _SizesDifferError:
+        return images
+
+
+def common_side(*splits: Images) -> int | None:
+    """The side of the images in pixels where all ``splits`` are in memory at one square size, else None."""
+    shapes = {None if split.pixels is None else split.pixels.shape[1:3] for split in splits}
+    shape = shapes.pop()
+    return int(shape[0]) if not shapes and shape is not None and shape[0] == shape[1] else None
+
+
+def _load(images: FileImages, on_bad: OnBad) -> ArrayImages:
+    size, first = _first_size(images)
+    pixels: NDArray[np.uint8] = np.empty((len(images), size[1], size[0], 3), dtype=np.uint8)
+
+    def put(index: int, image: Image.Image) -> None:
+        if image.size != size:
+            found, expected = (f"{width}x{height}" for width, height in (image.size, size))
+            raise _SizesDifferError(f"{images.where(index)} is {found} and {images.where(first)} is {expected}")
+        pixels[index] = np.asarray(image)
+
+    bad = decode_all(images, put, workers=min(available_cores(), _MAX_WORKERS))
+    kept = apply_verdict(images, bad, on_bad)
+    if bad:
+        pixels = np.delete(pixels, [one.index for one in bad], axis=0)
+    names = [kept.where(index) for index in range(len(kept))]
+    return ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped)
+
+
+def _first_size(images: FileImages) -> tuple[tuple[int, int], int]:
+    """Width and height of the first image with a readable header, and its index; any size if there is none."""
+    for index in range(len(images)):
+        try:
+            return header_size(images.encoded(index)), index
+        except BadImageError:
+            continue
+    return (1, 1), 0

@@ -1,0 +1,120 @@
+"""Reading pickles of plain values and NumPy arrays without running what else a pickle may say.
+
+A pickle is a program: it names functions and says what to call them with. Here the few names that plain data needs lead to classes
+of this module, which hold what the pickle says about an array; the arrays are made of that afterwards, by checked calls. Any
+other name ends the reading before anything is called.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.errors import UserError
+
+# Booleans, signed and unsigned integers, floating point: no objects, no records.
+_NUMBER_KINDS = "biuf"
+
+
+class _Dtype:
+    """What a pickle says of a number type."""
+
+    def __init__(self, code: str, *_flags: object) -> None:
+        self.dtype = np.dtype(str(code))
+        if self.dtype.kind not in _NUMBER_KINDS:
+            raise pickle.UnpicklingError(f"an array of the type '{code}'")
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order = state[1]
+        if order in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """What a pickle says of an array: the state that ``numpy.ndarray.__reduce__`` gives."""
+
+    def __init__(self, *_empty: object) -> None:
+        self.values: NDArray[Any] = np.empty(0)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, fortran, data = state
+        self.values = _from_bytes(data, dtype, shape, "F" if fortran else "C").values
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> _Array:
+        array = cls()
+        array.values = values
+        return array
+
+
+def _from_bytes(data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    # Python 2 wrote an array's bytes as text.
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    return _Array.of(np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C"))
+
+
+def _text_to_bytes(text: str, encoding: str) -> bytes:
+    """What protocol 2 has for bytes: text, and the instruction to encode it."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding '{encoding}'")
+    return text.encode("latin1")
+
+
+class _ForbiddenError(Exception):
+    """A pickle names something that is neither a plain value nor an array."""
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): None,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _text_to_bytes,
+    # NumPy 2 renamed the module that holds these.
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_bytes for core in ("core", "_core")},
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise _ForbiddenError(f"{module}.{name}") from None
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with its arrays in place of what the pickle says of them."""
+    if isinstance(value, _Array):
+        return value.values
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(inner) for inner in value)
+    return value
+
+
+def load_plain_pickle(path: Path) -> Any:
+    """The content of a pickle made of plain values (numbers, text, lists, tuples, dicts) and arrays of numbers.
+
+    Text of Python 2 is read as latin-1.
+
+    Raises
+    ------
+    UserError
+        The file is missing or damaged, or names any other function or class; nothing of the kind has been called then.
+    """
+    try:
+        with path.open("rb") as file:
+            return _plain(_PlainUnpickler(file, encoding="latin1").load())
+    except FileNotFoundError:
+        raise UserError(f"file {path} is missing") from None
+    except _ForbiddenError as error:
+        raise UserError(f"file {path} asks to call '{error}', which data has no use for; nothing was run: do not trust it") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise UserError(f"file {path} is no readable pickle ({str(error) or type(error).__name__}); get it again") from error

@@ -1,0 +1,128 @@
+"""Images that cannot be decoded: finding them, refusing them, leaving them out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from zoo.data.base import FileImages, Images
+from zoo.data.decode import BadImageError
+from zoo.errors import UserError
+
+OnBad = Literal["refuse", "skip"]
+# Called with the number of images done and their total.
+Progress = Callable[[int, int], None]
+# Images per task of the thread pool: few enough for a smooth progress bar, enough to hide the pool's overhead.
+_CHUNK = 64
+# Beyond this many threads, Python's lock rather than decoding sets the pace.
+_MAX_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that cannot be decoded: its index, the name to find it by, and what is wrong with it."""
+
+    index: int
+    where: str
+    reason: str
+
+
+def find_bad_images(images: Images, progress: Progress | None = None, workers: int | None = None) -> list[BadImage]:
+    """Decode every image once and list those that fail.
+
+    Parameters
+    ----------
+    images
+        A split. Images in memory were decoded when the split was loaded, so there nothing is read and none is bad.
+    progress
+        Called from this thread with (images done, images in all).
+    workers
+        Decoding threads; by default one per available core.
+
+    Returns
+    -------
+    The bad images by index: truncated or empty files, files that are no image, that cannot be read or do not exist, and images
+    larger than Pillow's limit for decompression bombs.
+    """
+    return decode_all(images, progress=progress, workers=workers) if isinstance(images, FileImages) else []
+
+
+def without_bad_images(images: Images, bad: Sequence[BadImage]) -> Images:
+    """``images`` without those in ``bad``, in the same order; their names are added to ``skipped``."""
+    if not bad:
+        return images
+    kept = images.subset(np.delete(np.arange(len(images)), [one.index for one in bad]))
+    kept.skipped = (*images.skipped, *(one.where for one in bad))
+    return kept
+
+
+def check_images(images: Images, on_bad: OnBad = "refuse", progress: Progress | None = None, workers: int | None = None) -> Images:
+    """Decode every image once; refuse a split with bad images, or leave these out.
+
+    Parameters
+    ----------
+    images, progress, workers
+        As in :func:`find_bad_images`.
+    on_bad
+        ``"refuse"``: raise UserError if there are any. ``"skip"``: leave them out and list them in ``skipped``.
+
+    Raises
+    ------
+    UserError
+        Bad images that are refused; or no good image at all.
+    """
+    return apply_verdict(images, find_bad_images(images, progress, workers), on_bad)
+
+
+def apply_verdict(images: Images, bad: Sequence[BadImage], on_bad: OnBad) -> Images:
+    """``images`` without ``bad`` if that is wanted and leaves any, else UserError."""
+    if bad and (on_bad == "refuse" or len(bad) == len(images)):
+        advice = "mend or remove them, or leave them out with --skip-bad-images (in Python: on_bad='skip')"
+        if len(bad) == len(images):
+            advice = "there is nothing to work with"
+        count = f"{len(bad)} of {len(images)} images of {images.name} ({images.split}) cannot be decoded"
+        raise UserError(f"{count}, first {bad[0].where} ({bad[0].reason}); {advice}")
+    return without_bad_images(images, bad)
+
+
+def decode_all(
+    images: FileImages,
+    use: Callable[[int, Image.Image], None] | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> list[BadImage]:
+    """Decode every image in a thread pool, hand each good one to ``use(index, image)``, and list the bad ones.
+
+    ``use`` runs on the pool's threads; an exception from it ends the work and reaches the caller.
+    """
+
+    def decode_chunk(start: int) -> list[BadImage]:
+        bad = []
+        for index in range(start, min(start + _CHUNK, len(images))):
+            try:
+                image = images.decode(index)
+            except BadImageError as error:
+                bad.append(BadImage(index, images.where(index), str(error)))
+                continue
+            if use is not None:
+                use(index, image)
+        return bad
+
+    found: list[BadImage] = []
+    with ThreadPoolExecutor(workers or min(available_cores(), _MAX_WORKERS)) as pool:
+        for number, bad in enumerate(pool.map(decode_chunk, range(0, len(images), _CHUNK)), start=1):
+            found.extend(bad)
+            if progress is not None:
+                progress(min(number * _CHUNK, len(images)), len(images))
+    return found
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a batch job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
