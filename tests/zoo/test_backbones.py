@@ -1,0 +1,176 @@
+"""Backbones: key names, parameter counts and features against torchvision and hand-computed values."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from zoo.backbones import create_backbone, create_empty_backbone, is_timm_native, load_state
+from zoo.errors import UserError
+
+
+def parameter_count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
+def test_resnets_have_torchvisions_keys_shapes_and_features(arch):
+    reference = torchvision.models.get_model(arch, weights=None)
+    reference.fc = nn.Identity()
+    backbone = create_backbone(arch)
+    ours, theirs = backbone.state_dict(), reference.state_dict()
+    assert {key: tensor.shape for key, tensor in ours.items()} == {key: tensor.shape for key, tensor in theirs.items()}
+    reference.load_state_dict(ours)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.eval()(images), reference.eval()(images), rtol=1e-6, atol=1e-6)
+
+
+def test_resnet50_has_the_published_number_of_tensors_and_parameters():
+    backbone = create_backbone("resnet50")
+    assert len(backbone.state_dict()) == 318
+    assert parameter_count(backbone) == 23_508_032
+    assert backbone.num_features == 2048
+
+
+@pytest.mark.parametrize(
+    ("arch", "with_10_classes"),
+    # ResNet-18 and -50 for CIFAR-10 as the literature counts them; ResNet-34 = torchvision's 21,284,672 without fc, less the
+    # difference of the stems (64*3*(49-9) = 7,680), plus a 512x10 classifier.
+    [("resnet18_small", 11_173_962), ("resnet34_small", 21_284_672 - 7_680 + 5_130), ("resnet50_small", 23_520_842)],
+)
+def test_small_stem_parameter_counts(arch, with_10_classes):
+    assert parameter_count(timm.create_model(arch, num_classes=10)) == with_10_classes
+
+
+def test_small_stem_changes_the_stem_alone():
+    small, large = create_backbone("resnet18_small").eval(), create_backbone("resnet18").eval()
+    shapes = {key: tuple(tensor.shape) for key, tensor in small.state_dict().items()}
+    expected = {key: tuple(tensor.shape) for key, tensor in large.state_dict().items()} | {"conv1.weight": (64, 3, 3, 3)}
+    assert shapes == expected
+    assert (small.conv1.stride, small.conv1.padding) == ((1, 1), (1, 1))
+    assert small.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 512, 4, 4)
+    assert large.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 512, 1, 1)
+
+
+def test_small_stem_reports_the_reduction_of_each_stage():
+    stages = timm.create_model("resnet18_small", features_only=True)
+    sides = [stage.shape[-1] for stage in stages(torch.zeros(1, 3, 32, 32))]
+    assert [32 // reduction for reduction in stages.feature_info.reduction()] == sides == [32, 32, 16, 8, 4]
+
+
+def test_small_stem_equals_a_network_put_together_by_hand():
+    small = create_backbone("resnet18_small").eval()
+    by_hand = torchvision.models.resnet18()
+    by_hand.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+    by_hand.maxpool, by_hand.fc = nn.Identity(), nn.Identity()
+    by_hand.load_state_dict(small.state_dict())
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(small(images), by_hand.eval()(images), rtol=1e-6, atol=1e-6)
+
+
+def test_vision_transformer_gives_its_class_token():
+    backbone = create_backbone("vit_tiny_patch16_224", image_size=32).eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens = backbone.forward_features(images)
+        assert tokens.shape == (2, 1 + 4, 192)
+        torch.testing.assert_close(backbone(images), tokens[:, 0], rtol=0, atol=0)
+
+
+def test_vision_transformer_without_class_token_gives_the_mean_of_its_patches():
+    backbone = create_backbone("vit_medium_patch16_gap_240", image_size=32).eval()
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens = backbone.forward_features(images)
+        assert tokens.shape == (2, 4, 512)
+        torch.testing.assert_close(backbone(images), tokens.mean(1), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("arch", ["mobilenetv3_small_100", "convnext_atto", "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224"])
+def test_num_features_is_the_length_of_a_feature(arch):
+    backbone = create_backbone(arch, image_size=64).eval()
+    with torch.no_grad():
+        assert backbone(torch.zeros(2, 3, 64, 64)).shape == (2, backbone.num_features)
+
+
+def test_checking_the_size_leaves_mode_and_statistics_alone():
+    backbone = create_backbone("resnet10t", image_size=32)
+    assert backbone.training
+    assert backbone.bn1.num_batches_tracked == 0
+    assert torch.equal(backbone.bn1.running_mean, torch.zeros(64))
+
+
+@pytest.mark.parametrize(
+    ("arch", "image_size", "sentence"),
+    [
+        ("resnet81", None, "no architecture 'resnet81'; did you mean resnet"),
+        ("resnet18_smal", None, "did you mean resnet18_small"),
+        ("", None, "no architecture ''"),
+        ("resnet50.a1_in1k", None, "names weights, not an architecture: use 'resnet50'"),
+        ("vit_tiny_patch16_224", 8, "patches of 16 px, larger than images of 8 px"),
+        ("vit_tiny_patch16_224", 40, "40 px is not a multiple"),
+        ("inception_v3", 32, "does not take images of 32 px .* its own size is 299 px"),
+        ("crossvit_9_240", 48, "does not take images of 48 px .* its own size is 240 px"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_sentence(arch, image_size, sentence):
+    with pytest.raises(UserError, match=sentence) as refusal:
+        create_backbone(arch, image_size=image_size)
+    assert "\n" not in str(refusal.value)
+
+
+def test_small_stems_are_the_ones_timm_does_not_know():
+    assert not is_timm_native("resnet18_small")
+    assert is_timm_native("resnet18")
+
+
+def test_an_empty_backbone_costs_no_random_number():
+    before = torch.get_rng_state()
+    create_empty_backbone("resnet10t")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_load_state_names_every_kind_of_misfit_and_changes_nothing():
+    backbone = create_backbone("resnet10t")
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    state = {key: tensor + 1 for key, tensor in before.items()}
+    del state["layer1.0.conv1.weight"]
+    state["fc.weight"] = torch.zeros(10, 512)
+    state["bn1.weight"] = torch.zeros(65)
+    state["bn1.bias"] = torch.zeros(64, dtype=torch.int64)
+    with pytest.raises(UserError) as refusal:
+        load_state(backbone, state, "somewhere.pt")
+    assert str(refusal.value) == (
+        "the weights of somewhere.pt do not fit 'resnet10t': 1 missing (layer1.0.conv1.weight); 1 not part of it (fc.weight); "
+        "1 of another shape (bn1.weight (65,) for (64,)); 1 of another type (bn1.bias torch.int64 for torch.float32)"
+    )
+    assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.state_dict().items())
+
+
+def test_load_state_names_a_few_of_many_missing_keys():
+    backbone = create_backbone("resnet10t")
+    with pytest.raises(UserError, match=r"missing \(bn1.bias, .* and \d+ more\)"):
+        load_state(backbone, {}, "nothing")
+
+
+def test_batch_counters_may_be_absent_altogether_but_not_in_part():
+    backbone = create_backbone("resnet10t")
+    backbone.bn1.num_batches_tracked.fill_(5)
+    whole = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    counters = [key for key in whole if key.endswith("num_batches_tracked")]
+    load_state(backbone, {key: tensor for key, tensor in whole.items() if key not in counters}, "an old file")
+    assert backbone.bn1.num_batches_tracked == 0
+    with pytest.raises(UserError, match=f"1 missing .{counters[-1]}"):
+        load_state(backbone, {key: tensor for key, tensor in whole.items() if key != counters[-1]}, "a broken file")
+
+
+def test_half_precision_weights_are_widened_exactly():
+    backbone = create_backbone("resnet10t")
+    half = {key: tensor.bfloat16() if tensor.is_floating_point() else tensor for key, tensor in backbone.state_dict().items()}
+    load_state(backbone, half, "a half-precision file")
+    assert torch.equal(backbone.state_dict()["conv1.0.weight"], half["conv1.0.weight"].float())
