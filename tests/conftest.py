@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import create_backbone
-from zoo.runs import CHECKPOINT_FORMAT, checkpoint_path
+from zoo.runs import CHECKPOINT_FOLDER, CHECKPOINT_FORMAT, checkpoint_name
 
 MakeRun = Callable[..., Path]
 
@@ -34,12 +34,17 @@ def make_run(tmp_path: Path) -> MakeRun:
     """Write a run folder as pre-training leaves it: two encoders with random weights and statistics, a queue, one checkpoint per step."""
 
     def make(
-        name: str = "run", *, arch: str = "test_resnet", image_size: int = 32, steps: tuple[int, ...] = (10,), recipe_arch: str | None = None
+        name: str = "run",
+        *,
+        arch: str = "test_resnet",
+        image_size: int = 32,
+        steps: tuple[int, ...] = (10,),
+        recipe_arch: str | None = None,
     ) -> Path:
         run = tmp_path / name
         (run / "checkpoints").mkdir(parents=True)
         (run / "recipe.yaml").write_text(
-            f"backbone: {recipe_arch or arch}\ndata: cifar10:/somebody/data\nepochs: 4\nimage_size: {image_size}\n"
+            f"backbone: {recipe_arch or arch}\ndata: cifar10:/somebody/data\nepochs: 4\nviews:\n  size: {image_size}\n"
             "lr: 0.03\nmethod:\n  name: moco\n  temperature: 0.2\n"
         )
         (run / "environment.json").write_text('{"commit": "abc1234", "versions": {"torch": "2.9"}, "host": "somebody.example"}')
@@ -61,7 +66,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "encoders": {"query": "encoder_q.", "key": "encoder_k."},
                 "optimizer": {"state": {}, "param_groups": []},
             }
-            torch.save(checkpoint, checkpoint_path(run, step))
+            torch.save(checkpoint, run / CHECKPOINT_FOLDER / checkpoint_name(step))
         return run
 
     return make

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UserError
-from zoo.files import PARTIAL_SUFFIX as PARTIAL_SUFFIX
 from zoo.reasons import first_line
 
 if TYPE_CHECKING:
@@ -29,16 +28,16 @@ _CHECKPOINT_NAME = re.compile(r"step_(\d+)\.pt")
 _REQUIRED = ("step", "epoch", "arch", "image_size", "mean", "std", "data", "model", "encoders")
 
 
-def checkpoint_path(run: str | Path, step: int) -> Path:
-    """Where a run's checkpoint at global step ``step`` lies; with ``PARTIAL_SUFFIX`` after it while it is being written."""
-    return Path(run) / CHECKPOINT_FOLDER / f"step_{step:08d}.pt"
+def checkpoint_name(step: int) -> str:
+    """The file name of the checkpoint at global step ``step``."""
+    return f"step_{step:08d}.pt"
 
 
 def checkpoint_step(path: str | Path) -> int:
     """The global step in a checkpoint's file name. Raises UserError for another name."""
     match = _CHECKPOINT_NAME.fullmatch(Path(path).name)
     if match is None:
-        raise UserError(f"'{path}' is not named like a checkpoint (step_00000123.pt)")
+        raise UserError(f"'{path}' is not named like a checkpoint ({checkpoint_name(123)})")
     return int(match.group(1))
 
 
@@ -47,7 +46,7 @@ def is_run(path: str | Path) -> bool:
     return (Path(path) / RECIPE_FILE).is_file() and (Path(path) / CHECKPOINT_FOLDER).is_dir()
 
 
-def checkpoint_files(run: str | Path) -> list[Path]:
+def checkpoints(run: str | Path) -> list[Path]:
     """The complete checkpoints of a run, by step, the newest last."""
     found = (path for path in (Path(run) / CHECKPOINT_FOLDER).glob("step_*.pt") if _CHECKPOINT_NAME.fullmatch(path.name))
     return sorted(found, key=checkpoint_step)
@@ -55,7 +54,7 @@ def checkpoint_files(run: str | Path) -> list[Path]:
 
 def latest_checkpoint(run: str | Path) -> Path:
     """The complete checkpoint with the highest step. Raises UserError where the run has none."""
-    found = checkpoint_files(run)
+    found = checkpoints(run)
     if not found:
         raise UserError(f"the run '{run}' has no checkpoint in {CHECKPOINT_FOLDER}/; it was stopped before the first was written")
     return found[-1]
@@ -160,7 +159,7 @@ def _advice(path: Path) -> str:
     """What to use in place of the damaged checkpoint ``path``: the newest older one that loads."""
     if _CHECKPOINT_NAME.fullmatch(path.name) is None:
         return ""
-    older = [other for other in checkpoint_files(path.parent.parent) if checkpoint_step(other) < checkpoint_step(path)]
+    older = [other for other in checkpoints(path.parent.parent) if checkpoint_step(other) < checkpoint_step(path)]
     for other in reversed(older):
         try:
             _load(other)

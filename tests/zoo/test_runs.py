@@ -8,9 +8,9 @@ import torch
 from zoo.errors import UserError
 from zoo.runs import (
     backbone_state,
-    checkpoint_files,
-    checkpoint_path,
+    checkpoint_name,
     checkpoint_step,
+    checkpoints,
     is_run,
     latest_checkpoint,
     read_checkpoint,
@@ -21,10 +21,10 @@ from zoo.runs import (
 
 def test_the_latest_checkpoint_is_the_one_of_the_highest_step(make_run):
     run = make_run(steps=(10,))
-    newest = checkpoint_path(run, 100_000_000)  # one digit more than the names are padded to
+    newest = run / "checkpoints" / checkpoint_name(100_000_000)  # one digit more than the names are padded to
     for name in ("step_00000009.pt", "step_00000099.pt.partial", "best.pt", "step_7.pt.bak", newest.name):
         (run / "checkpoints" / name).write_bytes(b"")
-    assert [checkpoint_step(path) for path in checkpoint_files(run)] == [9, 10, 100_000_000]
+    assert [checkpoint_step(path) for path in checkpoints(run)] == [9, 10, 100_000_000]
     assert latest_checkpoint(run) == newest
 
 
@@ -83,7 +83,7 @@ def test_each_encoder_is_found_under_its_prefix(make_run):
 def test_a_truncated_newest_checkpoint_is_named_together_with_the_last_good_one(make_run):
     run = make_run(steps=(10, 20, 30))
     for step in (20, 30):
-        damaged = checkpoint_path(run, step)
+        damaged = run / "checkpoints" / checkpoint_name(step)
         damaged.write_bytes(damaged.read_bytes()[:-1000])
     with pytest.raises(UserError) as refusal:
         read_checkpoint(latest_checkpoint(run))
@@ -103,9 +103,9 @@ def test_a_damaged_checkpoint_without_an_older_one_says_so(make_run):
 
 def test_other_files_are_no_checkpoints(make_run, tmp_path):
     run = make_run(steps=(10,))
-    path = checkpoint_path(run, 10)
+    path = run / "checkpoints" / checkpoint_name(10)
     with pytest.raises(UserError, match="there is no checkpoint"):
-        read_checkpoint(checkpoint_path(run, 11))
+        read_checkpoint(run / "checkpoints" / checkpoint_name(11))
     torch.save({"state_dict": {}}, path)
     with pytest.raises(UserError, match="not a checkpoint of this toolkit"):
         read_checkpoint(path)
@@ -120,7 +120,7 @@ class Payload:
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_not_run(make_run, capsys):
-    path = checkpoint_path(make_run(), 10)
+    path = make_run() / "checkpoints" / checkpoint_name(10)
     torch.save({"format": "backbone-loop checkpoint 1", "model": Payload()}, path)
     with pytest.raises(UserError, match="damaged or not one"):
         read_checkpoint(path)
