@@ -1,0 +1,48 @@
+"""Checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.errors import UserError
+from zoo.files import PARTIAL_SUFFIX, replace_file
+from zoo.reasons import root_cause
+from zoo.runs import CHECKPOINT_FOLDER, checkpoint_name, checkpoints
+
+
+def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
+    """Write the checkpoint of ``step`` atomically, then remove all but the newest ``keep``.
+
+    A process killed at any moment leaves either the old set of checkpoints or the new one. Only tensors and plain Python values may
+    be in ``state``, so that it loads with ``weights_only=True``.
+
+    Raises
+    ------
+    UserError
+        The disk is full or not writable; names the last good checkpoint, which is untouched.
+    """
+    path = run / CHECKPOINT_FOLDER / checkpoint_name(step)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+
+    try:
+        replace_file(path, write)
+    # torch's zip writer turns the system's error into a RuntimeError of its own.
+    except (UserError, RuntimeError) as error:
+        good = checkpoints(run)
+        last = f"the last good checkpoint is {good[-1]}" if good else "there is no earlier checkpoint"
+        raise UserError(f"checkpoint {path} could not be written ({root_cause(error)}); {last}; free some space and resume") from error
+    for old in checkpoints(run)[:-keep]:
+        old.unlink()
+    return path
+
+
+def remove_partial_checkpoints(run: Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in (run / CHECKPOINT_FOLDER).glob(f".*{PARTIAL_SUFFIX}"):
+        path.unlink()

@@ -1,0 +1,73 @@
+"""Which devices a training runs on: accelerate's set-up, said in words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+
+from zoo.errors import UserError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["fp32", "bf16"]
+
+
+def make_accelerator(device: Device, precision: Precision, *, trackers: list[str], project: Path) -> Accelerator:
+    """accelerate's device, process group and mixed precision for a training.
+
+    Parameters
+    ----------
+    device
+        ``auto``: a GPU where there is one.
+    precision
+        ``bf16``: autocast of forward passes to bfloat16; weights, losses and optimizer state stay float32.
+    trackers
+        Names that accelerate knows (``tensorboard``, ``wandb``).
+    project
+        Folder that trackers write below.
+
+    Raises
+    ------
+    UserError
+        ``cuda`` without a GPU; a tracker that is not installed.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda was asked for, but torch finds no CUDA GPU here; use device=auto or device=cpu")
+    try:
+        return Accelerator(
+            cpu=device == "cpu",
+            mixed_precision="bf16" if precision == "bf16" else "no",
+            log_with=list(trackers),
+            project_config=ProjectConfiguration(project_dir=str(project), logging_dir=str(project)),
+            # Buffers are batch statistics and queues: the queues are equal on all ranks by construction, and the statistics are
+            # only used in eval mode, before which `synchronise_buffers` makes them rank 0's.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            step_scheduler_with_optimizer=False,
+        )
+    except (ImportError, ValueError) as error:
+        raise UserError(f"cannot start with precision={precision} and trackers={','.join(trackers)}: {error}") from error
+
+
+def describe(accelerator: Accelerator) -> str:
+    """One line for the user, e.g. ``"2 processes on cpu (gloo), 1 thread each, fp32"``."""
+    device = accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    processes = accelerator.num_processes
+    threads = torch.get_num_threads()
+    parts = [name if processes == 1 else f"{processes} processes on {name} ({torch.distributed.get_backend()})"]
+    if device.type == "cpu":
+        parts.append(f"{threads} thread{'s' if threads > 1 else ''}{' each' if processes > 1 else ''} of {os.cpu_count()} cores")
+    return ", ".join([*parts, precision])
+
+
+@torch.no_grad()
+def synchronise_buffers(module: torch.nn.Module) -> None:
+    """Give every rank rank 0's buffers (batch-norm statistics), before a pass in eval mode."""
+    if torch.distributed.is_initialized():
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

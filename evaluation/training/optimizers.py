@@ -1,0 +1,161 @@
+"""Optimizers and learning-rate schedules: typed settings over timm's and torch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import timm.optim
+import torch
+from torch import nn
+
+from zoo.errors import UserError
+
+
+class OptimizerName(str, Enum):
+    sgd = "sgd"
+    adamw = "adamw"
+    lars = "lars"
+
+
+class ScheduleName(str, Enum):
+    cosine = "cosine"
+    step = "step"
+    constant = "constant"
+
+
+class ScheduleUnit(str, Enum):
+    step = "step"
+    epoch = "epoch"
+
+
+@dataclass
+class OptimizerSettings:
+    """Attributes
+    ----------
+    name
+        ``sgd``, ``adamw``, or ``lars`` (You et al., arXiv 1708.03888; timm's).
+    lr, lr_per_256
+        Exactly one of them: the peak rate as it is, or the rate per 256 images of the global batch.
+    momentum, nesterov
+        For sgd and lars.
+    betas
+        For adamw.
+    weight_decay
+        Decoupled for adamw, added to the gradient for the others.
+    decay_all
+        Whether biases and normalisation parameters decay too (as MoCo and SimSiam publish); with lars the parameters that do not
+        decay are not rescaled either.
+    """
+
+    name: OptimizerName = OptimizerName.sgd
+    lr: float | None = None
+    lr_per_256: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 1e-4
+    decay_all: bool = True
+
+    def peak_lr(self, batch: int) -> float:
+        """The peak learning rate at a global ``batch``. Raises UserError unless exactly one of the two forms is given."""
+        if (self.lr is None) == (self.lr_per_256 is None):
+            raise UserError("optimizer: give either 'lr' (as it is) or 'lr_per_256' (scaled by batch / 256), and not both")
+        return self.lr if self.lr is not None else float(self.lr_per_256 or 0.0) * batch / 256
+
+
+@dataclass
+class ScheduleSettings:
+    """Attributes
+    ----------
+    name
+        ``cosine`` from the peak to ``final_lr``, ``step`` (times ``gamma`` at each milestone), or ``constant``.
+    warmup_epochs
+        Linear warm-up from ``warmup_start`` (a share of the peak) to the peak.
+    final_lr
+        Where the cosine ends, as a share of the peak.
+    milestones
+        Epochs, counted from 0, from which the rate is multiplied by ``gamma``.
+    unit
+        Whether the rate changes at every ``step`` or once an ``epoch``.
+    """
+
+    name: ScheduleName = ScheduleName.cosine
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
+    final_lr: float = 0.0
+    milestones: list[int] = field(default_factory=list)
+    gamma: float = 0.1
+    unit: ScheduleUnit = ScheduleUnit.step
+
+
+def _split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    trained = [p for p in parameters if p.requires_grad]
+    matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def make_optimizer(groups: list[list[nn.Parameter]], settings: OptimizerSettings, peak_lr: float) -> torch.optim.Optimizer:
+    """An optimizer over parameter groups; parameters that need no gradient are left out.
+
+    Parameters
+    ----------
+    groups
+        The parameters, in the groups that their method declares.
+    peak_lr
+        Learning rate at the schedule's peak (:meth:`OptimizerSettings.peak_lr`).
+    """
+    split: list[dict[str, Any]] = []
+    for parameters in groups:
+        if settings.decay_all:
+            split.append({"params": [p for p in parameters if p.requires_grad], "weight_decay": settings.weight_decay})
+        else:
+            split.extend(_split_by_decay(parameters, settings.weight_decay))
+    if settings.name is OptimizerName.sgd:
+        return torch.optim.SGD(split, lr=peak_lr, momentum=settings.momentum, nesterov=settings.nesterov)
+    if settings.name is OptimizerName.adamw:
+        first, second = settings.betas
+        return torch.optim.AdamW(split, lr=peak_lr, betas=(first, second))
+    return timm.optim.Lars(split, lr=peak_lr, momentum=settings.momentum, nesterov=settings.nesterov)
+
+
+class Schedule:
+    """The learning rate as a function of the global step alone, so that resuming needs no state.
+
+    Parameters
+    ----------
+    optimizer
+        Its groups' rates at this moment are their peaks.
+    settings
+        The schedule.
+    epochs, steps_per_epoch
+        The length of the run. A cosine runs over what the warm-up leaves, so that it ends with the run.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: ScheduleSettings, *, epochs: int, steps_per_epoch: int) -> None:
+        self.optimizer, self.settings, self.epochs, self.steps_per_epoch = optimizer, settings, epochs, steps_per_epoch
+        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def factor(self, step: int) -> float:
+        """The share of the peak rate at global step ``step`` (counted from 0)."""
+        settings = self.settings
+        time = step / self.steps_per_epoch  # epochs
+        if settings.unit is ScheduleUnit.epoch:
+            time = float(step // self.steps_per_epoch)
+        if time < settings.warmup_epochs:
+            return settings.warmup_start + (1 - settings.warmup_start) * time / settings.warmup_epochs
+        if settings.name is ScheduleName.cosine:
+            progress = (time - settings.warmup_epochs) / max(self.epochs - settings.warmup_epochs, 1e-9)
+            return settings.final_lr + (1 - settings.final_lr) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+        if settings.name is ScheduleName.step:
+            return settings.gamma ** sum(milestone <= time for milestone in settings.milestones)
+        return 1.0
+
+    def set(self, step: int) -> None:
+        """Set the optimizer's rates for global step ``step``."""
+        factor = self.factor(step)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor

@@ -1,0 +1,73 @@
+"""When to save and stop before the end: a signal, or the time that the job was given."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from types import FrameType, TracebackType
+
+import torch
+
+from zoo.errors import UserError
+
+# SIGUSR1 is what `sbatch --signal=USR1@120` sends before the time limit; SIGTERM what preemption sends; SIGINT is Ctrl-C.
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+def parse_duration(text: str | float | int) -> float:
+    """Seconds of ``"90s"``, ``"45m"``, ``"3h"``, ``"1h30m"``; a bare number is minutes. Raises UserError for anything else."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(text).strip())
+    if match and any(match.groups()):
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    try:
+        return float(text) * 60
+    except ValueError:
+        raise UserError(f"max_time '{text}' is not a duration; write for example 45m, 3h or 1h30m") from None
+
+
+class StopRequest:
+    """Turns signals and a time limit into a question asked between two steps.
+
+    A second signal of the same kind ends the process at once.
+
+    Parameters
+    ----------
+    max_seconds
+        Time after which to stop, from now; None for no limit.
+    """
+
+    def __init__(self, max_seconds: float | None = None) -> None:
+        self.reason: str | None = None
+        self._deadline = None if max_seconds is None else time.monotonic() + max_seconds
+        self._max_seconds = max_seconds
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        # Only the main thread may set handlers; a training started in another one (a notebook's, a test's) goes without.
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 (the signature of a handler)
+        self.reason = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)
+
+    def asked(self, device: torch.device) -> bool:
+        """Whether to stop now. With several processes all get the same answer: yes as soon as one has a reason."""
+        if self.reason is None and self._deadline is not None and time.monotonic() >= self._deadline:
+            self.reason = f"max_time of {self._max_seconds:.0f} s"
+        if not torch.distributed.is_initialized():
+            return self.reason is not None
+        flag = torch.tensor([float(self.reason is not None)], device=device)
+        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+        if flag.item() > 0 and self.reason is None:
+            self.reason = "a stop of another process"
+        return self.reason is not None

@@ -1,0 +1,117 @@
+"""The `pretrain` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from zoo.console import is_main_process, make_app, run, version_option
+from zoo.errors import UserError
+
+# A run that was stopped before its end leaves with this status, so that a job script can queue itself again.
+EXIT_STOPPED = 3
+
+HELP = """Pre-train a backbone without labels.
+
+Examples:
+
+    pretrain shapes_demo --out runs/demo
+
+    pretrain moco_cifar10 --out runs/moco data=cifar10:data epochs=100 seed=1
+
+    pretrain --list                       one recipe a line
+
+    pretrain --show moco_cifar10          every key of a recipe, with its value
+
+    pretrain --resume runs/moco           go on where a stopped or killed run was
+
+    torchrun --nproc_per_node 8 -m pretrain moco_imagenet --out runs/moco data=imagenet:/data
+
+A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
+"""
+
+app = make_app(HELP)
+
+
+@app.command(help=HELP)
+def pretrain(
+    recipe: str | None = typer.Argument(None, help="A recipe's name, or a YAML file."),
+    overrides: list[str] | None = typer.Argument(None, metavar="[KEY=VALUE]...", help="Values to set, such as epochs=3 or method.queue=4096."),
+    out: Path | None = typer.Option(None, "--out", help="The run folder to write."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
+    resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Go on with a run folder."),
+    show: bool = typer.Option(False, "--show", help="Print the resolved recipe and leave."),
+    list_recipes: bool = typer.Option(False, "--list", help="List the recipes and leave."),
+    version: bool = version_option("pretrain"),
+) -> None:
+    words = [word for word in [recipe, *(overrides or [])] if word is not None]
+    if list_recipes:
+        _list()
+    elif resume is not None:
+        _resume(resume, words, out, overwrite)
+    elif not words or "=" in words[0]:
+        raise UserError("name a recipe (`pretrain --list` shows them), or a run to go on with by --resume RUN")
+    elif show:
+        from pretrain.recipes import as_yaml, load_recipe
+
+        typer.echo(as_yaml(load_recipe(words[0], words[1:])), nl=False)
+    else:
+        _start(words[0], words[1:], out, overwrite)
+
+
+def _list() -> None:
+    from pretrain.recipe_files import recipe_names, summary
+
+    names = recipe_names()
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:<{width}}  {summary(name)}")
+
+
+def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -> None:
+    if out is None:
+        raise UserError("say where the run folder shall be written with --out RUN")
+    from pretrain.run_folder import check_out
+
+    check_out(out, overwrite=overwrite)
+    from pretrain.loop import train
+    from pretrain.recipes import load_recipe
+
+    config = load_recipe(name, overrides)
+
+    _finish(train(config, out, overwrite=overwrite), out)
+
+
+def _resume(run_folder: Path, overrides: list[str], out: Path | None, overwrite: bool) -> None:
+    if out is not None or overwrite:
+        raise UserError("--resume goes on in the run's own folder: leave out --out and --overwrite")
+    from zoo.runs import is_run, read_recipe
+
+    if not is_run(run_folder):
+        raise UserError(f"{run_folder} is not a run folder: it has no recipe.yaml and checkpoints/")
+    from pretrain.loop import train
+    from pretrain.recipes import resume_recipe
+
+    _finish(train(resume_recipe(read_recipe(run_folder), overrides), run_folder, resume=True), run_folder)
+
+
+def _finish(outcome: object, run_folder: Path) -> None:
+    from pretrain.loop import Outcome
+
+    assert isinstance(outcome, Outcome)
+    if is_main_process():
+        if outcome.stopped:
+            typer.echo(f"stopped by {outcome.stopped} after step {outcome.step} of {outcome.steps}; go on with: pretrain --resume {run_folder}")
+        else:
+            typer.echo(f"done: {run_folder} ({outcome.steps} steps); evaluate it with: evaluate --task knn --model {run_folder} --data DATA")
+    if outcome.stopped:
+        raise typer.Exit(EXIT_STOPPED)
+
+
+def main() -> None:
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

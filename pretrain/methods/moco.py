@@ -1,0 +1,103 @@
+"""MoCo v1 and v2: a query encoder, its moving average as key encoder, and a queue of keys."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from evaluation.parallel import Processes
+from pretrain.batchnorm import splits_of
+from pretrain.methods.base import Method, Place, RunFacts
+from pretrain.methods.parts import Encoder, Queue, freeze, gather, info_nce, projection, update_average
+from pretrain.views.settings import ViewSpec
+from zoo.errors import UserError
+from zoo.randomness import generator
+
+
+@dataclass
+class MoCoSettings:
+    """Attributes
+    ----------
+    dim
+        Width of the embedding.
+    mlp
+        MoCo v2's head, Linear - ReLU - Linear with the backbone's width in the middle; off: MoCo v1's single Linear.
+    queue
+        Number of negatives; the global batch must divide it.
+    momentum
+        Of the key encoder's moving average.
+    temperature
+        0.2 in MoCo v2, 0.07 in v1.
+    """
+
+    dim: int = 128
+    mlp: bool = True
+    queue: int = 65536
+    momentum: float = 0.999
+    temperature: float = 0.2
+
+
+class MoCo(Method):
+    """Momentum contrast (He et al., arXiv 1911.05722; v2: Chen et al., arXiv 2003.04297).
+
+    View 0 is the query, view 1 the key. The key encoder's parameters are averaged before the keys are encoded; its batch-norm statistics
+    are its own. Keys enter the queue after the step, so that no key is its own step's negative. Where batch norm sees several groups
+    (processes, or ``bn_splits``), keys are shuffled over the groups, so that a query cannot recognise its key by the statistics.
+    """
+
+    Settings: ClassVar[type[Any]] = MoCoSettings
+    encoders: ClassVar[dict[str, str]] = {"query": "encoder_q.backbone.", "key": "encoder_k.backbone."}
+
+    @classmethod
+    def views(cls, settings: MoCoSettings) -> tuple[ViewSpec, ...]:
+        return ViewSpec("query"), ViewSpec("key")
+
+    def __init__(self, make_backbone: Callable[[], nn.Module], settings: MoCoSettings, facts: RunFacts) -> None:
+        super().__init__(make_backbone, settings, facts)
+        if settings.queue % facts.batch:
+            fitting = max(settings.queue // facts.batch, 1) * facts.batch
+            raise UserError(f"method.queue={settings.queue} is not a multiple of batch={facts.batch}; use for example method.queue={fitting}")
+        backbone = make_backbone()
+        width = int(backbone.num_features)  # type: ignore[arg-type]
+        self.encoder_q = Encoder(backbone, projection(width, width if settings.mlp else None, settings.dim))
+        self.encoder_k = freeze(copy.deepcopy(self.encoder_q))
+        self.queue = Queue(settings.queue, settings.dim)
+        self.momentum, self.temperature, self.seed = settings.momentum, settings.temperature, facts.seed
+        self._new_keys: list[Tensor] = []
+
+    def backbone(self) -> nn.Module:
+        return self.encoder_q.backbone
+
+    def start_step(self) -> None:
+        update_average(self.encoder_k.parameters(), self.encoder_q.parameters(), self.momentum)
+        self._new_keys.clear()
+
+    def forward(self, views: Sequence[Tensor], index: Tensor, place: Place) -> dict[str, Tensor]:
+        query = self.encoder_q(views[0])
+        key = self.encode_keys(views[1], place)
+        self._new_keys.append(key)
+        return {"contrastive": info_nce(query, key, self.queue.keys, self.temperature)}
+
+    @torch.no_grad()
+    def encode_keys(self, images: Tensor, place: Place) -> Tensor:
+        """Embeddings (b, dim) of this rank's key images (b, 3, H, W), encoded in batch-norm groups that are not the queries'."""
+        processes = Processes.current()
+        if processes.count * splits_of(self.encoder_k) == 1:
+            key: Tensor = self.encoder_k(images)
+            return key
+        everyone = gather(images)
+        # Every process draws the same permutation: nothing needs to be sent.
+        order = torch.from_numpy(generator(self.seed, "shuffle keys", place.step, place.part).permutation(len(everyone)))
+        order = order.to(images.device)
+        mine = self.encoder_k(everyone[order.chunk(processes.count)[processes.rank]])
+        return gather(mine)[order.argsort()].chunk(processes.count)[processes.rank]
+
+    def finish_step(self) -> None:
+        # Each rank's keys of all micro-batches, then the ranks one after the other: the order of the joint batch.
+        self.queue.push(gather(torch.cat(self._new_keys)))
+        self._new_keys.clear()

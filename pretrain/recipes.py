@@ -1,0 +1,137 @@
+"""Recipes: YAML files checked against typed settings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass, make_dataclass
+from dataclasses import field as dataclass_field
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from pretrain.methods import METHODS
+from pretrain.recipe_files import find_recipe, over, read_recipe_file
+from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
+from zoo.errors import UserError
+from zoo.reasons import first_line
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """A recipe with everything resolved: its ``base`` recipes, its own keys, ``key=value`` overrides, and all defaults.
+
+    Parameters
+    ----------
+    name_or_path
+        A name of :func:`pretrain.recipe_files.recipe_names`, or a YAML file.
+    overrides
+        Such as ``["epochs=3", "method.queue=4096"]``.
+
+    Raises
+    ------
+    UserError
+        Unknown recipe, unknown or mistyped key (the nearest one is named), a file that is not YAML.
+    """
+    raw = read_recipe_file(find_recipe(name_or_path))
+    try:
+        raw = over(raw, OmegaConf.from_dotlist([_as_assignment(text) for text in overrides]))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"cannot read the overrides {' '.join(overrides)} ({first_line(error)})") from error
+    return _check(raw, name_or_path)
+
+
+def resume_recipe(recipe: dict[str, Any], overrides: Sequence[str]) -> DictConfig:
+    """A run's own recipe with what may be changed on resume. Raises UserError for an override of anything else."""
+    for text in overrides:
+        key = _as_assignment(text).split("=", 1)[0]
+        if key not in CHANGEABLE_ON_RESUME:
+            raise UserError(
+                f"'{key}' cannot be changed when a run is resumed, since its numbers depend on it; "
+                f"only {', '.join(CHANGEABLE_ON_RESUME)} can (start another run with init=RUN to go on from these weights)"
+            )
+    merged = OmegaConf.merge(OmegaConf.create(recipe), OmegaConf.from_dotlist(list(overrides)))
+    assert isinstance(merged, DictConfig)
+    return _check(merged, "recipe.yaml of the run")
+
+
+def typed(config: DictConfig) -> Recipe:
+    """The recipe as dataclasses; ``method`` is the method's own settings class."""
+    name = config.method.name
+    plain = OmegaConf.structured(Recipe)
+    rest = OmegaConf.create({key: value for key, value in config.items() if key != "method"})
+    recipe = OmegaConf.to_object(OmegaConf.merge(plain, rest))
+    assert isinstance(recipe, Recipe)
+    chosen = {key: value for key, value in config.method.items() if key != "name"}
+    recipe.method = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(METHODS[name].Settings), chosen))
+    return recipe
+
+
+def as_yaml(config: DictConfig) -> str:
+    """The resolved recipe as YAML text."""
+    return OmegaConf.to_yaml(config, resolve=True)
+
+
+def _as_assignment(text: str) -> str:
+    if "=" not in text or text.startswith("="):
+        raise UserError(f"'{text}' is not a key=value override; write for example epochs=3")
+    return text
+
+
+def _check(raw: DictConfig, where: str) -> DictConfig:
+    """``raw`` over all defaults, every key and type checked."""
+    method = raw.get("method")
+    name = method.get("name") if isinstance(method, DictConfig) else None
+    if name not in METHODS:
+        near = difflib.get_close_matches(str(name), METHODS, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"recipe '{where}': method.name is '{name}', not one of {', '.join(METHODS)}{hint}")
+    named = make_dataclass("NamedMethod", [("name", str, dataclass_field(default=name))], bases=(METHODS[name].Settings,))
+    schema = OmegaConf.structured(Recipe)
+    schema.method = OmegaConf.structured(named)
+    _check_keys(raw, schema, where, ())
+    try:
+        merged = OmegaConf.merge(schema, raw)
+        OmegaConf.resolve(merged)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise UserError(f"recipe '{where}': {key}: {first_line(error)}") from error
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def _check_keys(raw: DictConfig, schema: DictConfig, where: str, path: tuple[str, ...]) -> None:
+    for key in raw:
+        full = ".".join((*path, str(key)))
+        if key not in schema:
+            raise UserError(f"recipe '{where}' has an unknown key '{full}'{_suggestion(full, path, schema)}")
+        value = OmegaConf.to_container(raw)[key] if OmegaConf.is_missing(raw, key) else raw[key]  # type: ignore[index,call-overload]
+        inner = schema[key]
+        if isinstance(inner, DictConfig):
+            if not isinstance(value, DictConfig):
+                raise UserError(f"recipe '{where}': '{full}' is a group of keys ({', '.join(map(str, inner))}), not the single value '{value}'")
+            _check_keys(value, inner, where, (*path, str(key)))
+
+
+def _suggestion(full: str, path: tuple[str, ...], schema: DictConfig) -> str:
+    """The nearest key: in the same group, else anywhere in a recipe."""
+    key = full.rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(key, map(str, schema), 1, 0.6)
+    if near:
+        return f"; did you mean '{'.'.join((*path, near[0]))}'?"
+    anywhere = {name.rsplit(".", 1)[-1]: name for name in _all_keys(Recipe)}
+    near = difflib.get_close_matches(key, anywhere, 1, 0.75)
+    return f"; did you mean '{anywhere[near[0]]}'?" if near else f"; here one can set {', '.join(map(str, schema))}"
+
+
+def _all_keys(settings: type[Any], prefix: str = "") -> Iterable[str]:
+    hints = get_type_hints(settings)
+    for item in fields(settings):
+        if is_dataclass(hints[item.name]):
+            yield from _all_keys(hints[item.name], f"{prefix}{item.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{item.name}"
+    if settings is Recipe:
+        for method in METHODS.values():
+            yield from (f"method.{item.name}" for item in fields(method.Settings))

@@ -1,0 +1,134 @@
+"""What a recipe may say: every key of a pre-training, its type and its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
+from pretrain.views.settings import ViewSettings
+
+
+class DeviceName(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class PrecisionName(str, Enum):
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass
+class CheckpointSettings:
+    """Attributes
+    ----------
+    every_epochs
+        Epochs between checkpoints; the last step is always saved.
+    every_steps
+        Further checkpoints inside an epoch, at global steps that this divides; 0 for none.
+    keep
+        How many to keep, the newest.
+    """
+
+    every_epochs: int = 1
+    every_steps: int = 0
+    keep: int = 2
+
+
+@dataclass
+class KnnCheckSettings:
+    """The online check: kNN of the trained backbone, test images against training images, in eval mode.
+
+    Attributes
+    ----------
+    every_epochs
+        Epochs between checks, and after the last one; 0 for none.
+    preset
+        Of `evaluate --task knn`.
+    train_images, test_images
+        At most so many of each, evenly spread over the split.
+    """
+
+    every_epochs: int = 10
+    preset: str = "dino"
+    train_images: int = 20000
+    test_images: int = 5000
+
+
+@dataclass
+class Recipe:
+    """A pre-training.
+
+    Attributes
+    ----------
+    data
+        ``NAME[:ROOT]``, as everywhere.
+    max_images
+        Pre-train on at most so many images, evenly spread over the split; None: all. For trial runs.
+    backbone
+        Architecture: a timm name or one of ours.
+    init
+        A model to start from (any ``--model`` word of the same architecture); its backbone is loaded, heads are new.
+    method
+        ``name`` and what that method can be told.
+    views
+        The augmentation; ``views.size`` is the side of the images that the network trains on.
+    batch
+        Global batch, images per optimizer step over all processes.
+    micro_batch
+        Images per process and forward pass; None: the process's whole share of the batch. Smaller values accumulate gradients.
+    bn_splits
+        Batch norm works in so many groups on each process, as on so many devices.
+    sync_bn
+        Batch norm over all processes; needs GPUs.
+    epochs
+        Passes over the data; each drops what is left of the last incomplete batch.
+    seed
+        Of every random choice.
+    device, precision
+        ``auto|cpu|cuda``; ``fp32|bf16``.
+    channels_last
+        Memory layout of convolutions; often faster on GPUs with bf16.
+    threads
+        CPU threads per process; None: torch's own choice. Recorded in checkpoints and restored on resume, since sums depend on it.
+    workers
+        Loader processes per process, for images that do not fit into memory.
+    max_time
+        Save and stop after this time (``45m``, ``3h``); the rest follows by ``--resume``.
+    log_every
+        Steps between transfers of the losses from the device to the log (which has a row for every step).
+    trackers
+        ``tensorboard``, ``wandb``.
+    """
+
+    data: str = "shapes"
+    max_images: int | None = None
+    backbone: str = "resnet50"
+    init: str | None = None
+    method: Any = None
+    views: ViewSettings = field(default_factory=ViewSettings)
+    batch: int = 256
+    micro_batch: int | None = None
+    bn_splits: int = 1
+    sync_bn: bool = False
+    epochs: int = 200
+    seed: int = 0
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    device: DeviceName = DeviceName.auto
+    precision: PrecisionName = PrecisionName.fp32
+    channels_last: bool = False
+    threads: int | None = None
+    workers: int = 4
+    max_time: str | None = None
+    log_every: int = 20
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
+    checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
+    knn: KnnCheckSettings = field(default_factory=KnnCheckSettings)
+
+
+# What may be changed when a run is resumed: nothing that its numbers depend on.
+CHANGEABLE_ON_RESUME = ("workers", "max_time", "log_every", "checkpoint.every_epochs", "checkpoint.every_steps", "checkpoint.keep")
