@@ -64,6 +64,11 @@ def _text_to_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """What protocol 2 has for empty bytes: a call without arguments."""
+    return b""
+
+
 class _ForbiddenError(Exception):
     """A pickle names something that is neither a plain value nor an array."""
 
@@ -72,6 +77,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _text_to_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
     # NumPy 2 renamed the module that holds these.
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_bytes for core in ("core", "_core")},

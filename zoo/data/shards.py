@@ -42,13 +42,13 @@ def index_shard(path: str) -> list[Sample]:
     """
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            samples = [sample for group in _groups(path, tar) if (sample := _sample(path, file, group)) is not None]
+            groups = list(_groups(path, tar))
             _check_end(path, file, tar)
+            return [sample for group in groups if (sample := _sample(path, file, group)) is not None]
     except tarfile.TarError as error:
         raise UserError(f"shard {path} is no complete, uncompressed tar file ({error}); unpack a .tar.gz, or get it again") from error
     except OSError as error:
         raise UserError(f"shard {path} cannot be read ({error.strerror or error})") from error
-    return samples
 
 
 def _groups(path: str, tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
@@ -111,14 +111,12 @@ def _content(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
 
 
 def _check_end(path: str, file: IO[bytes], tar: tarfile.TarFile) -> None:
-    """Raise UserError unless the last member is whole and followed by an empty block or nothing (tarfile takes damage for the end)."""
+    """Raise UserError unless the last member is followed by an empty block or by nothing; tarfile takes a damaged header for the end."""
     members = tar.getmembers()
     if not members:
         raise UserError(f"shard {path} is empty")
     last = members[-1]
     blocks = -(-last.size // _BLOCK) if last.isfile() else 0
-    end = last.offset_data + blocks * _BLOCK
-    size = file.seek(0, os.SEEK_END)
-    file.seek(end)
-    if last.offset_data + (last.size if last.isfile() else 0) > size or any(file.read(_BLOCK)):
+    file.seek(last.offset_data + blocks * _BLOCK)
+    if any(file.read(_BLOCK)):
         raise UserError(f"shard {path} is damaged after '{last.name}'; get it again")
