@@ -157,11 +157,7 @@ def _from_folders(variant: Variant, root: Path, groupings: tuple[Grouping, ...],
         what = f"lacks the class {name_some(missing)}" if missing else f"has the class {name_some(unknown)}"
         raise UserError(f"{root / split} {what}, so it is not {variant.name}; open a set of your own as folder:{root}")
     images = labelled_folder(variant.name, split, root / split, variant.classes, groupings)
-    held = load_images(_in_official_order(images), on_bad)
-    if held.pixels.shape[1:3] != (SIDE, SIDE):
-        height, width = held.pixels.shape[1:3]
-        raise UserError(f"the images of {root / split} are {width}x{height}, but those of {variant.name} are {SIDE}x{SIDE}")
-    return held
+    return load_images(_in_official_order(images), SIDE, on_bad)
 
 
 def _in_official_order(images: FileImages) -> FileImages:

@@ -48,7 +48,7 @@ def read_val_list(root: Path, val: Path, images: Sequence[str], classes: Sequenc
 
 def _kaggle(path: Path, images: Sequence[str], _: Sequence[str]) -> list[str]:
     wnid_of = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file):
             prediction = (row.get("PredictionString") or "").split()
             if not row.get("ImageId") or not prediction:

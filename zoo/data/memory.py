@@ -20,22 +20,22 @@ _HEADERS_READ = 64
 _MAX_WORKERS = 4
 
 
-class _SizesDifferError(Exception):
-    """An image is not of the size of the first; the text says which."""
+class _OtherSizeError(Exception):
+    """An image is not of the expected size; the text says which."""
 
 
-def load_images(images: FileImages, on_bad: OnBad = "refuse") -> ArrayImages:
-    """Decode all images of one size into memory.
+def load_images(images: FileImages, side: int, on_bad: OnBad = "refuse") -> ArrayImages:
+    """Decode all images of a set whose images are ``side`` x ``side`` pixels into memory.
 
     Raises
     ------
     UserError
-        Images of several sizes; or bad images and ``on_bad`` is ``"refuse"``.
+        An image of another size; or bad images and ``on_bad`` is ``"refuse"``.
     """
     try:
-        return _load(images, on_bad)
-    except _SizesDifferError as error:
-        raise UserError(f"the images of {images.name} must have one size, but {error}") from error
+        return _load(images, (side, side), on_bad)
+    except _OtherSizeError as error:
+        raise UserError(f"{error}, but those of {images.name} are {side}x{side}") from error
 
 
 def hold_if_small(images: FileImages, on_bad: OnBad = "refuse") -> Images:
@@ -56,8 +56,8 @@ def hold_if_small(images: FileImages, on_bad: OnBad = "refuse") -> Images:
     if width != height or width > SMALL_SIDE or len(images) * width * height * 3 > MEMORY_LIMIT:
         return images
     try:
-        return _load(images, on_bad)
-    except _SizesDifferError:
+        return _load(images, (width, height), on_bad)
+    except _OtherSizeError:
         return images
 
 
@@ -68,14 +68,13 @@ def common_side(*splits: Images) -> int | None:
     return int(shape[0]) if not shapes and shape is not None and shape[0] == shape[1] else None
 
 
-def _load(images: FileImages, on_bad: OnBad) -> ArrayImages:
-    size, first = _first_size(images)
+def _load(images: FileImages, size: tuple[int, int], on_bad: OnBad) -> ArrayImages:
+    """Decode all images, whose width and height must be ``size``."""
     pixels: NDArray[np.uint8] = np.empty((len(images), size[1], size[0], 3), dtype=np.uint8)
 
     def put(index: int, image: Image.Image) -> None:
         if image.size != size:
-            found, expected = (f"{width}x{height}" for width, height in (image.size, size))
-            raise _SizesDifferError(f"{images.where(index)} is {found} and {images.where(first)} is {expected}")
+            raise _OtherSizeError(f"image {images.where(index)} is {image.width}x{image.height} pixels")
         pixels[index] = np.asarray(image)
 
     bad = decode_all(images, put, workers=min(available_cores(), _MAX_WORKERS))
@@ -84,13 +83,3 @@ def _load(images: FileImages, on_bad: OnBad) -> ArrayImages:
         pixels = np.delete(pixels, [one.index for one in bad], axis=0)
     names = [kept.where(index) for index in range(len(kept))]
     return ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped)
-
-
-def _first_size(images: FileImages) -> tuple[tuple[int, int], int]:
-    """Width and height of the first image with a readable header, and its index; any size if there is none."""
-    for index in range(len(images)):
-        try:
-            return header_size(images.encoded(index)), index
-        except BadImageError:
-            continue
-    return (1, 1), 0

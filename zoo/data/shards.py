@@ -6,21 +6,20 @@ A shard is indexed once, by the headers of its members; images are then read by 
 from __future__ import annotations
 
 import json
+import mmap
 import os
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
 
 from zoo.data.entries import FileEntry
 from zoo.data.files import IMAGE_EXTENSIONS
+from zoo.data.tar_index import Member, TarError, tar_members
 from zoo.errors import UserError
 
-_BLOCK = 512
 _LABEL_KEYS = ("cls", "label")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a shard, and its label if it has one."""
 
@@ -41,60 +40,61 @@ def index_shard(path: str) -> list[Sample]:
         several images in a sample; a link in place of an image.
     """
     try:
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            groups = list(_groups(path, tar))
-            _check_end(path, file, tar)
-            return [sample for group in groups if (sample := _sample(path, file, group)) is not None]
-    except tarfile.TarError as error:
+        if os.path.getsize(path) == 0:
+            raise TarError("it is empty")
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            members = list(tar_members(data))
+            if not members:
+                raise TarError("it holds no files")
+            return [sample for group in _groups(path, members) if (sample := _sample(path, data, *group)) is not None]
+    except TarError as error:
         raise UserError(f"shard {path} is no complete, uncompressed tar file ({error}); unpack a .tar.gz, or get it again") from error
     except OSError as error:
         raise UserError(f"shard {path} cannot be read ({error.strerror or error})") from error
 
 
-def _groups(path: str, tar: tarfile.TarFile) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+def _groups(path: str, members: list[Member]) -> Iterator[tuple[str, dict[str, Member]]]:
     """Runs of members with the same key: (key, extension -> member)."""
-    key, members = "", dict[str, tarfile.TarInfo]()
-    for member in tar:
-        folder, base = os.path.split(member.name)
+    key, group = "", dict[str, Member]()
+    for member in members:
+        folder, slash, base = member.name.rpartition("/")
         stem, dot, extension = base.partition(".")
-        if member.isdir() or not stem or not dot:
+        if not stem or not dot:
             continue
-        if not member.isfile():
+        if member.is_link:
             raise UserError(f"shard {path}: '{member.name}' is a link; make the shard with tar --dereference --hard-dereference")
-        if os.path.join(folder, stem) != key:
-            if members:
-                yield key, members
-            key, members = os.path.join(folder, stem), {}
-        members[extension.lower()] = member
-    if members:
-        yield key, members
+        if folder + slash + stem != key:
+            if group:
+                yield key, group
+            key, group = folder + slash + stem, {}
+        group[extension.lower()] = member
+    if group:
+        yield key, group
 
 
-def _sample(path: str, file: IO[bytes], group: tuple[str, dict[str, tarfile.TarInfo]]) -> Sample | None:
-    key, members = group
-    images = [extension for extension in members if f".{extension}".endswith(IMAGE_EXTENSIONS)]
-    plain = [extension for extension in images if "." not in extension]
+def _sample(path: str, data: mmap.mmap, key: str, group: dict[str, Member]) -> Sample | None:
+    images = [extension for extension in group if f".{extension}".endswith(IMAGE_EXTENSIONS)]
     if not images:
-        if "cls" in members:
+        if "cls" in group:
             raise UserError(f"shard {path}: sample '{key}' has a label but no image; the members of a sample must follow one another")
         return None
-    candidates = plain or images
+    candidates = [extension for extension in images if "." not in extension] or images
     if len(candidates) > 1:
         raise UserError(f"shard {path}: sample '{key}' has {len(candidates)} images ({', '.join(candidates)}), where one is expected")
-    image = members[candidates[0]]
-    return Sample(FileEntry(path, image.offset_data, image.size, image.name), _label(path, file, key, members))
+    image = group[candidates[0]]
+    return Sample(FileEntry(path, image.offset, image.size, image.name), _label(path, data, key, group))
 
 
-def _label(path: str, file: IO[bytes], key: str, members: dict[str, tarfile.TarInfo]) -> int | None:
-    if "cls" in members:
-        text = _content(file, members["cls"]).decode(errors="replace").strip()
+def _label(path: str, data: mmap.mmap, key: str, group: dict[str, Member]) -> int | None:
+    if "cls" in group:
+        text = _content(data, group["cls"]).decode(errors="replace").strip()
         if not (text.isascii() and text.isdigit()):
             raise UserError(f"shard {path}: the label of sample '{key}' is no whole number ('{text}')")
         return int(text)
-    if "json" not in members:
+    if "json" not in group:
         return None
     try:
-        content = json.loads(_content(file, members["json"]))
+        content = json.loads(_content(data, group["json"]))
     except ValueError as error:
         raise UserError(f"shard {path}: the .json of sample '{key}' is not valid ({error})") from error
     values = [content[name] for name in _LABEL_KEYS if name in content] if isinstance(content, dict) else []
@@ -105,18 +105,5 @@ def _label(path: str, file: IO[bytes], key: str, members: dict[str, tarfile.TarI
     return values[0]
 
 
-def _content(file: IO[bytes], member: tarfile.TarInfo) -> bytes:
-    file.seek(member.offset_data)
-    return file.read(member.size)
-
-
-def _check_end(path: str, file: IO[bytes], tar: tarfile.TarFile) -> None:
-    """Raise UserError unless the last member is followed by an empty block or by nothing; tarfile takes a damaged header for the end."""
-    members = tar.getmembers()
-    if not members:
-        raise UserError(f"shard {path} is empty")
-    last = members[-1]
-    blocks = -(-last.size // _BLOCK) if last.isfile() else 0
-    file.seek(last.offset_data + blocks * _BLOCK)
-    if any(file.read(_BLOCK)):
-        raise UserError(f"shard {path} is damaged after '{last.name}'; get it again")
+def _content(data: mmap.mmap, member: Member) -> bytes:
+    return data[member.offset : member.offset + member.size]

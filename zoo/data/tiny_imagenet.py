@@ -62,7 +62,7 @@ def open_tiny_imagenet(spec: str, root: Path, on_bad: OnBad = "refuse") -> Data:
 
 
 def _train(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings: tuple[Grouping, ...], on_bad: OnBad) -> ArrayImages:
-    return load_images(labelled_folder(NAME, TRAIN, folder / TRAIN, wnids, groupings, names=names), on_bad)
+    return load_images(labelled_folder(NAME, TRAIN, folder / TRAIN, wnids, groupings, names=names), SIDE, on_bad)
 
 
 def _val(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings: tuple[Grouping, ...], on_bad: OnBad) -> ArrayImages:
@@ -73,7 +73,7 @@ def _val(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings
         present = [name for name in class_folders(folder / VAL) if name != flat.name]
         if not present:
             raise UserError(f"folder {folder / VAL} has neither images nor class folders")
-        return load_images(labelled_folder(NAME, VAL, folder / VAL, wnids, groupings, names=names, present=present), on_bad)
+        return load_images(labelled_folder(NAME, VAL, folder / VAL, wnids, groupings, names=names, present=present), SIDE, on_bad)
     annotations = folder / VAL / ANNOTATIONS
     wnid_of = _read_annotations(annotations)
     by_name = {Path(path).name: path for path in paths}
@@ -88,7 +88,7 @@ def _val(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings
     ordered = sorted((number[wnid], image) for image, wnid in wnid_of.items())
     labels = np.array([label for label, _ in ordered], dtype=np.int64)
     entries = [FileEntry(by_name[image]) for _, image in ordered]
-    return load_images(FileImages(NAME, VAL, entries, make_levels(labels, names, groupings)), on_bad)
+    return load_images(FileImages(NAME, VAL, entries, make_levels(labels, names, groupings)), SIDE, on_bad)
 
 
 def _read_annotations(path: Path) -> dict[str, str]:

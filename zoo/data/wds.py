@@ -164,11 +164,12 @@ def _class_names(root: Path, count: int) -> tuple[str, ...]:
     path = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
     if path is None:
         return tuple(str(number) for number in range(count))
+    text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".txt":
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in text.splitlines() if line.strip()]
     else:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(text)
             names = [content[str(number)] for number in range(len(content))] if isinstance(content, dict) else list(content)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f'{path} must be a list of class names, or an object {{"0": NAME, "1": NAME, ...}}') from error
