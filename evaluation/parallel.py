@@ -1,0 +1,122 @@
+"""Which process this is, of how many, on which device; and how processes share rows and put them together again, exactly.
+
+A share is a run of whole chunks of one partition that does not depend on the number of processes, so that every chunk is computed
+in the same shape, and with the same bits, whoever computes it. Nothing is padded: a process whose share is empty waits for the others.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from zoo.errors import UserError
+
+# Rows travel between processes in pieces of at most this many bytes, which bounds the memory that NCCL needs on the device.
+_BROADCAST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Processes:
+    """A group of processes that do the same work on different rows.
+
+    Attributes
+    ----------
+    rank
+        This process's number, 0 .. count - 1. The main process, rank 0, is the one that speaks and writes.
+    count
+        How many there are.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def current(cls) -> Processes:
+        """The process group of ``torch.distributed`` where there is one, else this process alone."""
+        if distributed.is_available() and distributed.is_initialized():
+            return cls(distributed.get_rank(), distributed.get_world_size())
+        return ALONE
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, total: int, chunk: int, rank: int | None = None) -> slice:
+        """The rows, of ``total``, that process ``rank`` (by default this one) computes: whole chunks, but for the last of all.
+
+        The shares of all processes, in order of rank, are 0 .. total without gap or overlap; some are empty where chunks are few.
+        """
+        rank = self.rank if rank is None else rank
+        chunks = -(-total // chunk)
+        first, last = chunks * rank // self.count, chunks * (rank + 1) // self.count
+        return slice(min(first * chunk, total), min(last * chunk, total))
+
+    def gather_rows(self, rows: Tensor, chunk: int) -> None:
+        """Fill ``rows`` (a CPU tensor, the same shape in each process) in place, each process supplying its share of them."""
+        if self.count == 1:
+            return
+        # NCCL moves device memory only.
+        device = torch.device("cuda") if distributed.get_backend() == "nccl" else torch.device("cpu")
+        step = max(1, _BROADCAST_BYTES // max(1, rows[:1].nbytes))
+        for source in range(self.count):
+            share = self.share(len(rows), chunk, source)
+            for start in range(share.start, share.stop, step):
+                piece = rows[start : min(start + step, share.stop)]
+                travelling = piece.to(device)
+                distributed.broadcast(travelling, source)
+                piece.copy_(travelling)
+
+    def raise_first(self, error: UserError | None) -> None:
+        """Raise, in every process, the error of the lowest rank that has one; else return.
+
+        A mistake that one process finds in its share must stop them all: the others would wait for its rows for ever.
+        """
+        if self.count > 1:
+            found: list[str | None] = [None] * self.count
+            distributed.all_gather_object(found, None if error is None else str(error))
+            message = next((text for text in found if text is not None), None)
+            if message is not None:
+                raise UserError(message) from error
+        elif error is not None:
+            raise error
+
+
+ALONE = Processes()
+
+
+def start_processes(device: torch.device) -> Processes:
+    """Join the processes that ``torchrun`` or ``accelerate launch`` started (NCCL on GPUs, gloo on CPUs); alone, do nothing."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+        from accelerate import PartialState
+
+        PartialState(cpu=device.type == "cpu")
+    return Processes.current()
+
+
+def stop_processes() -> None:
+    """Leave the group that :func:`start_processes` joined."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``: ``auto`` is a GPU where there is one; under ``torchrun`` each process takes the GPU of its local rank.
+
+    Raises UserError where the device is not to be had.
+    """
+    available = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if available else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if name != "cuda":
+        raise UserError(f"there is no device '{name}'; --device is auto, cpu or cuda")
+    if not available:
+        raise UserError("this torch sees no GPU (torch.cuda.is_available() is false); use --device cpu, or auto")
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; start fewer processes")
+    return torch.device("cuda", local_rank)

@@ -1,0 +1,296 @@
+"""Exact nearest neighbours: the k largest inner products of each query with a bank, in bounded memory.
+
+The bank passes by in tiles. A tile of similarities is one matrix product, of which few entries can matter: those that reach a *bar*, a
+value that k entries of the row are known to reach. For the first tile the bar is the k-th largest maximum of small groups of columns;
+later it is the k-th best neighbour so far. Only what passes is sorted, so the time stays near that of the matrix product alone.
+
+The order is total: larger similarity first, then smaller bank index. A neighbour is kept as one 64-bit integer whose natural order is
+that order, so that nothing depends on how a sort treats equals, nor on the chunk sizes, nor on the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation.parallel import ALONE, Processes
+
+# Rows of a tile (queries, bank): 32 MiB of similarities on the CPU, which stay in a large cache, 512 MiB on a GPU, which wants more work a call.
+_CPU_CHUNKS = (1024, 8192)
+_GPU_CHUNKS = (4096, 32768)
+# BLAS libraries compute products with very few rows by other kernels, whose last bits differ; padded to this many rows, equal vectors
+# get equal similarities wherever they stand.
+_FEWEST_ROWS = 16
+# Columns per group of the first tile: more of them make fewer maxima to sort and a lower bar, which more entries pass.
+_LARGEST_GROUP = 16
+# Candidates are merged with the best so far when together they are this many times k: seldom enough to cost little, often enough to
+# keep the bar high.
+_MERGE_AT = 2
+# Norms beyond these come of squares that leave float32's range, or nearly; they are computed again in float64.
+_SAFE_NORMS = (1e-15, 1e15)
+# Candidates that are arranged at a time, some 50 bytes each.
+_CANDIDATES_AT_ONCE = 1 << 19
+_INDEX_BITS = 32
+_LARGEST_INDEX = (1 << _INDEX_BITS) - 1
+_NO_KEY = torch.iinfo(torch.int64).min
+
+
+class Neighbours(NamedTuple):
+    """The result of :func:`top_k`.
+
+    Attributes
+    ----------
+    similarity
+        float32 tensor (Q, k) on the CPU, each row in descending order.
+    index
+        int64 tensor (Q, k) on the CPU: positions in the bank; equal similarities stand in ascending order of index.
+    """
+
+    similarity: Tensor
+    index: Tensor
+
+
+def top_k(
+    queries: Tensor,
+    bank: Tensor,
+    k: int,
+    *,
+    normalize: bool = False,
+    exclude_self: bool = False,
+    device: torch.device | str | None = None,
+    query_chunk: int | None = None,
+    bank_chunk: int | None = None,
+    processes: Processes = ALONE,
+) -> Neighbours:
+    """The k bank rows with the largest inner product with each query, exactly.
+
+    Parameters
+    ----------
+    queries, bank
+        Tensors (Q, D) and (N, D) of any floating dtype, finite, on any device; tiles of them are converted to float32, in which
+        similarities are computed and summed.
+    k
+        Neighbours per query, 1 .. N (N - 1 with ``exclude_self``).
+    normalize
+        Divide each vector by its L2 norm first, so that the similarity is the cosine. A zero vector stays zero.
+    exclude_self
+        Query i is bank row i (Q <= N) and is no neighbour of itself. Other rows with the same values are.
+    device
+        Where tiles are computed; the queries' own device by default.
+    query_chunk, bank_chunk
+        Rows of a tile. Memory beyond the arguments and the result is a small multiple of their product, in float32, and of ``Q * k``.
+    processes
+        The processes that share the queries. Each of them must make the same call with the same arguments and gets the whole result.
+
+    Returns
+    -------
+    Neighbours
+        Similarities and indices, ordered by larger similarity, then smaller index.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit together or a k out of range.
+    """
+    _check_shapes(queries, bank, k, exclude_self)
+    place = torch.device(queries.device if device is None else device)
+    default_chunks = _CPU_CHUNKS if place.type == "cpu" else _GPU_CHUNKS
+    query_chunk, bank_chunk = query_chunk or default_chunks[0], bank_chunk or default_chunks[1]
+
+    mine = processes.share(len(queries), query_chunk)
+    keys = torch.empty(len(queries), k, dtype=torch.int64)
+    with torch.no_grad(), torch.autocast(place.type, enabled=False), _full_float32():
+        search = _Search(queries[mine], mine.start, k, place, normalize, exclude_self, query_chunk)
+        for start in range(0, len(bank), bank_chunk):
+            search.see(bank[start : start + bank_chunk], start)
+        search.write(keys[mine])
+    processes.gather_rows(keys, query_chunk)
+
+    similarity = torch.empty(len(queries), k)
+    index = torch.empty(len(queries), k, dtype=torch.int64)
+    for start in range(0, len(queries), query_chunk):
+        rows = slice(start, start + query_chunk)
+        similarity[rows], index[rows] = _similarity_of(keys[rows]), _index_of(keys[rows])
+    return Neighbours(similarity, index)
+
+
+def _check_shapes(queries: Tensor, bank: Tensor, k: int, exclude_self: bool) -> None:
+    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
+        raise ValueError(f"queries (Q, D) and bank (N, D) must be matrices of the same width, not {tuple(queries.shape)}, {tuple(bank.shape)}")
+    if exclude_self and len(queries) > len(bank):
+        raise ValueError(f"with exclude_self the queries are the first rows of the bank, but there are {len(queries)} of {len(bank)}")
+    available = len(bank) - exclude_self
+    if not 1 <= k <= available:
+        raise ValueError(f"k must lie in 1 .. {available}, not {k}")
+    if len(bank) > _LARGEST_INDEX:
+        raise ValueError(f"a bank may have at most {_LARGEST_INDEX} rows, not {len(bank)}")
+
+
+class _Search:
+    """The state of one search: for each chunk of queries, the best keys so far and candidates that may still join them."""
+
+    def __init__(
+        self, queries: Tensor, position: int, k: int, device: torch.device, normalize: bool, exclude_self: bool, chunk: int
+    ) -> None:
+        self.queries, self.k, self.device, self.normalize, self.exclude_self = queries, k, device, normalize, exclude_self
+        self.position = position  # of the first of these queries among all, for exclude_self
+        self.chunks = [slice(start, min(start + chunk, len(queries))) for start in range(0, len(queries), chunk)]
+        self.norms = [_norm(queries[rows].to(device)) for rows in self.chunks] if normalize else []
+        self.kept = [torch.empty(rows.stop - rows.start, 0, dtype=torch.int64, device=device) for rows in self.chunks]
+        self.merged = [False] * len(self.chunks)  # whether kept[i] is the k best so far, in order
+        self.bars: list[Tensor | None] = [None] * len(self.chunks)
+        self.buffer = torch.empty(0, device=device)
+
+    def see(self, tile: Tensor, offset: int) -> None:
+        """Take a tile of the bank into account, whose first row has position ``offset`` in the bank."""
+        width = len(tile)
+        tile = tile.to(device=self.device, dtype=torch.float32)
+        tile = _at_least_fewest(tile / _norm(tile) if self.normalize else tile)
+        for number, rows in enumerate(self.chunks):
+            queries = self.queries[rows].to(device=self.device, dtype=torch.float32)
+            queries = _at_least_fewest(queries / self.norms[number] if self.normalize else queries)
+            similarity = self._product(queries, tile)[: rows.stop - rows.start, :width]
+            if self.exclude_self:
+                similarity.diagonal(self.position + rows.start - offset).fill_(-torch.inf)
+            bar = self.bars[number]
+            if bar is None:
+                bar = self.bars[number] = _first_bar(similarity, self.k)
+            found = _candidates(similarity, bar, offset, self.k)
+            self.kept[number] = torch.cat([self.kept[number], found], dim=1)
+            self.merged[number] = False
+            if bar is None or self.kept[number].shape[1] >= _MERGE_AT * self.k:
+                self._merge(number)
+
+    def write(self, keys: Tensor) -> None:
+        """Put the k best keys of each query, in order, into ``keys`` (Q, k)."""
+        for number, rows in enumerate(self.chunks):
+            if not self.merged[number]:
+                self._merge(number)
+            keys[rows] = self.kept[number]
+
+    def _product(self, queries: Tensor, tile: Tensor) -> Tensor:
+        """``queries @ tile.T`` in memory that is used again: fresh pages for each tile would cost more than the selection."""
+        shape = (len(queries), len(tile))
+        if self.buffer.numel() < shape[0] * shape[1]:
+            self.buffer = torch.empty(shape[0] * shape[1], device=self.device)
+        return torch.mm(queries, tile.T, out=self.buffer[: shape[0] * shape[1]].view(shape))
+
+    def _merge(self, number: int) -> None:
+        kept = self.kept[number]
+        best = _largest(kept, min(self.k, kept.shape[1]))
+        self.kept[number], self.merged[number] = best, True
+        if best.shape[1] == self.k:
+            self.bars[number] = _similarity_of(best[:, -1:])
+
+
+def _norm(rows: Tensor) -> Tensor:
+    """L2 norms (rows, 1) in float32, 1 for a zero vector."""
+    norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float32)
+    smallest, largest = _SAFE_NORMS
+    unsafe = ((norm < smallest) | ~(norm <= largest)).nonzero()[:, 0]
+    if unsafe.numel():
+        norm[unsafe] = torch.linalg.vector_norm(rows[unsafe], dim=1, keepdim=True, dtype=torch.float64).to(torch.float32)
+    return norm.masked_fill_(norm == 0, 1)
+
+
+def _at_least_fewest(rows: Tensor) -> Tensor:
+    missing = _FEWEST_ROWS - len(rows)
+    return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
+
+
+def _first_bar(similarity: Tensor, k: int) -> Tensor | None:
+    """A value (rows, 1) that at least k entries of each row reach: the k-th largest of the maxima of disjoint groups of columns.
+
+    None for a tile too narrow for that to leave much out.
+    """
+    width = similarity.shape[1]
+    size = min(_LARGEST_GROUP, width // (2 * k))
+    if size < 2:
+        return None
+    count = width // size
+    # Group g is the columns g, g + count, g + 2 count, ...: so the maxima are taken along contiguous memory.
+    peaks = similarity[:, : size * count].unflatten(1, (size, count)).amax(1)
+    return peaks.topk(k).values[:, -1:]
+
+
+def _candidates(similarity: Tensor, bar: Tensor | None, offset: int, k: int) -> Tensor:
+    """Keys (rows, m) of the entries that reach the bar, but at most the k best of them; rows with fewer than m end in ``_NO_KEY``."""
+    rows, width = similarity.shape
+    device = similarity.device
+    positions = _true_positions(similarity >= (-torch.inf if bar is None else bar))
+    ends = torch.searchsorted(positions, torch.arange(1, rows + 1, device=device) * width)[:, None]
+    counts = ends.diff(dim=0, prepend=ends.new_zeros(1, 1))
+    most = int(counts.max())
+    crowded = most > _MERGE_AT * k
+    slots = torch.arange(most, device=device)
+    flat = similarity.reshape(-1)
+    keys = torch.empty(rows, k if crowded else most, dtype=torch.int64, device=device)
+    step = max(1, _CANDIDATES_AT_ONCE // max(1, most))
+    for start in range(0, rows, step):
+        part = slice(start, min(start + step, rows))
+        beyond = slots >= counts[part]
+        places = (ends[part] - counts[part] + slots).masked_fill_(beyond, 0)
+        chosen = positions.index_select(0, places.flatten())
+        index = chosen.view_as(places) - torch.arange(part.start, part.stop, device=device)[:, None] * width + offset
+        arranged = _keys(flat.index_select(0, chosen).view_as(places), index).masked_fill_(beyond, _NO_KEY)
+        keys[part] = _largest(arranged, k) if crowded else arranged
+    return keys
+
+
+def _largest(keys: Tensor, k: int) -> Tensor:
+    """The k largest keys of each row, descending. On the CPU, NumPy's vectorised sort of all beats torch's choice of the k."""
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.sort(keys.numpy(), axis=1)[:, : -k - 1 : -1].copy())
+    return keys.topk(k).values
+
+
+def _true_positions(mask: Tensor) -> Tensor:
+    """Positions of the true entries in the flattened mask, ascending. On the CPU NumPy's scan is several times as fast as torch's."""
+    if mask.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(mask.numpy()))
+    return mask.flatten().nonzero()[:, 0]
+
+
+def _keys(similarity: Tensor, index: Tensor) -> Tensor:
+    """int64 keys whose descending order is: larger similarity first, then smaller index."""
+    # + 0.0 turns -0.0 into 0.0: the two are equal. The bits of a float order like a signed integer once those of negatives are inverted.
+    bits = (similarity + 0.0).view(torch.int32)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.to(torch.int64) << _INDEX_BITS) | (_LARGEST_INDEX - index)
+
+
+def _similarity_of(keys: Tensor) -> Tensor:
+    ordered = (keys >> _INDEX_BITS).to(torch.int32)
+    return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
+
+
+def _index_of(keys: Tensor) -> Tensor:
+    return _LARGEST_INDEX - (keys & _LARGEST_INDEX)
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Matrix products in full float32, whatever the caller allowed (TF32 on a GPU, bfloat16 on a CPU)."""
+    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch < 2.9
+        allowed = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(allowed)
+        return
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
