@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import typer
@@ -110,7 +111,13 @@ def _finish(outcome: object, run_folder: Path) -> None:
 
 
 def main() -> None:
-    run(app)
+    try:
+        run(app)
+    finally:
+        # Only a training starts processes' talk, and only then is torch here.
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
 from zoo.errors import UserError
@@ -37,11 +38,13 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda was asked for, but torch finds no CUDA GPU here; use device=auto or device=cpu")
+    # accelerate keeps the first precision of a process for good; a program may train more than once, with another one.
+    AcceleratorState._reset_state(reset_partial_state=False)
     try:
         return Accelerator(
             cpu=device == "cpu",
             mixed_precision="bf16" if precision == "bf16" else "no",
-            log_with=list(trackers),
+            log_with=list(trackers) or None,
             project_config=ProjectConfiguration(project_dir=str(project), logging_dir=str(project)),
             # Buffers are batch statistics and queues: the queues are equal on all ranks by construction, and the statistics are
             # only used in eval mode, before which `synchronise_buffers` makes them rank 0's.

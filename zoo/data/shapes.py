@@ -28,11 +28,14 @@ STD = (0.25, 0.25, 0.25)
 SUPERSAMPLING = 4
 # Radius of the circumscribed circle, of half the image's side, for a shape that fills FILL_REFERENCE of that circle. Others are scaled
 # to the same area, so that the amount of coloured pixels does not give the class away.
-RADIUS = (0.45, 0.75)
+RADIUS = (0.5, 0.8)
 FILL_REFERENCE = 0.5
 MAX_RADIUS = 0.95
-MIN_CONTRAST = 0.25  # least difference in brightness between shape and background
-GRADIENT = 0.15  # largest shading of the background, from its centre to an edge
+POSITION = 1.0  # share of the room around the shape that its centre uses
+BRIGHTNESS = (0.3, 0.7)  # midway between shape and background
+CONTRAST = (0.25, 0.45)  # difference in brightness between shape and background
+TINT = 0.15  # largest deviation of a colour channel from grey
+GRADIENT = 0.2  # largest shading of the background, from its centre to an edge
 NOISE = 0.06  # standard deviation of the pixel noise
 CLUTTER_RADIUS = (0.08, 0.22)
 _IMAGES_AT_ONCE = 128
@@ -181,12 +184,12 @@ def _between(u: Array, low: float, high: float) -> Array:
 def _draw(options: ShapesOptions, split: str, index: NDArray[np.int64], variants: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Images uint8 (B, S, S, 3) and masks bool (B, S, S) at positions ``index`` of a split."""
     size, count = options.size, len(index)
-    u = uniforms(options.seed, f"shapes {split}", 14, index=index)
+    u = uniforms(options.seed, f"shapes {split}", 15, index=index)
     fine = size * SUPERSAMPLING
     axis = (np.arange(fine) + 0.5) / fine * 2 - 1  # -1 .. 1 over the image
     radius = (_between(u[:, 0], *RADIUS) * _AREA_SCALE[variants]).clip(max=MAX_RADIUS)
     # The whole shape stays inside the image.
-    center_y, center_x = (_between(u[:, k], -1, 1) * (1 - radius) for k in (1, 2))
+    center_y, center_x = (_between(u[:, k], -1, 1) * POSITION * (1 - radius) for k in (1, 2))
     angle = u[:, 3] * 2 * np.pi
     dy = (axis[None, :] - center_y[:, None])[:, :, None] / radius[:, None, None]
     dx = (axis[None, :] - center_x[:, None])[:, None, :] / radius[:, None, None]
@@ -200,10 +203,11 @@ def _draw(options: ShapesOptions, split: str, index: NDArray[np.int64], variants
     def coverage(mask: NDArray[np.bool_]) -> Array:
         return mask.reshape(count, size, SUPERSAMPLING, size, SUPERSAMPLING).mean((2, 4))
 
-    background, foreground = u[:, 4:7], u[:, 7:10].copy()
-    # Too similar in brightness: take the opposite colour, and where both are near mid-grey push it to the far end.
-    close = np.abs(foreground.mean(1) - background.mean(1)) < MIN_CONTRAST
-    foreground[close] = np.where(background[close].mean(1, keepdims=True) < 0.5, 0.6, 0.0) + 0.4 * foreground[close]
+    # Brightness on both sides of mid-grey, either one the brighter; then a tint for each.
+    middle, half = _between(u[:, 12], *BRIGHTNESS), _between(u[:, 13], *CONTRAST) / 2
+    sign = np.where(u[:, 14] < 0.5, -1, 1)
+    background = (middle - sign * half)[:, None] + _between(u[:, 4:7], -TINT, TINT)
+    foreground = (middle + sign * half)[:, None] + _between(u[:, 7:10], -TINT, TINT)
     pixel = axis.reshape(size, SUPERSAMPLING).mean(1)
     slope = u[:, 10] * 2 * np.pi
     ramp = np.cos(slope)[:, None, None] * pixel[None, :, None] + np.sin(slope)[:, None, None] * pixel[None, None, :]

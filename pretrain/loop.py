@@ -1,0 +1,404 @@
+"""The training loop of the house: one, for all methods."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from evaluation.parallel import Processes
+from evaluation.training.checkpoints import remove_partial_checkpoints, save_checkpoint
+from evaluation.training.devices import describe, make_accelerator, synchronise_buffers
+from evaluation.training.log import LOG_NAME, Log
+from evaluation.training.optimizers import Schedule, make_optimizer
+from evaluation.training.progress import TrainingProgress
+from evaluation.training.stopping import StopRequest, parse_duration
+from pretrain.batchnorm import split_batchnorm
+from pretrain.knn_check import KnnCheck
+from pretrain.methods import METHODS, Method, RunFacts
+from pretrain.methods.base import Place
+from pretrain.recipes import as_yaml, typed
+from pretrain.run_folder import BAD_IMAGES_FILE, make_run_folder
+from pretrain.settings import Recipe
+from pretrain.views import ViewSource
+from zoo.backbones import create_backbone, load_state
+from zoo.data import BadImage, Data, Images, find_bad_images, open_data, without_bad_images
+from zoo.errors import UserError
+from zoo.models import open_model
+from zoo.randomness import generator
+from zoo.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of :func:`train` ended: the steps done of how many, and why it stopped early (None: it did not)."""
+
+    step: int
+    steps: int
+    stopped: str | None
+
+
+def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: bool = False) -> Outcome:
+    """Pre-train by a resolved recipe.
+
+    Parameters
+    ----------
+    config
+        As :func:`pretrain.recipes.load_recipe` gives it.
+    run
+        The run folder.
+    resume
+        Go on from the newest checkpoint in ``run``; the result is the one that the run would have had without the break.
+    overwrite
+        Replace a run folder that exists.
+
+    Raises
+    ------
+    UserError
+        Whatever the user can mend, before the first step; a loss that is not finite; a full disk.
+    """
+    recipe = typed(config)
+    checkpoint = read_checkpoint(latest_checkpoint(run)) if resume else None
+    with _threads(checkpoint["threads"] if checkpoint else recipe.threads):
+        accelerator = make_accelerator(recipe.device.value, recipe.precision.value, trackers=recipe.trackers, project=run)
+        _check_resume(checkpoint, accelerator, run)
+        data = open_data(recipe.data, on_bad="skip")
+        training = _Training(recipe, config, data, accelerator, run, resume=resume)
+        # Nothing is written before everything that can be refused was refused.
+        if accelerator.is_main_process:
+            if resume:
+                remove_partial_checkpoints(run)
+            else:
+                make_run_folder(run, as_yaml(config), overwrite=overwrite)
+        accelerator.wait_for_everyone()
+        return training.run(checkpoint)
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, run: Path) -> None:
+    if checkpoint is not None and checkpoint["processes"] != accelerator.num_processes:
+        raise UserError(
+            f"the run {run} was made by {checkpoint['processes']} processes and cannot go on with {accelerator.num_processes}: batch-norm "
+            "groups and the order of sums would differ; start it with the same number"
+        )
+
+
+class _Training:
+    """One call of :func:`train`: everything is built and checked here, and run by :meth:`run`."""
+
+    def __init__(self, recipe: Recipe, config: DictConfig, data: Data, accelerator: Accelerator, folder: Path, *, resume: bool) -> None:
+        self.recipe, self.config, self.data, self.accelerator, self.folder = recipe, config, data, accelerator, folder
+        self.device = accelerator.device
+        self.per_process, self.parts = _shares(recipe, accelerator)
+        self.max_seconds = parse_duration(recipe.max_time) if recipe.max_time else None
+        self.images = self._images(resume)
+        method_type = METHODS[config.method.name]
+        self.source = ViewSource(
+            self.images,
+            method_type.views(recipe.method),
+            recipe.views,
+            mean=data.mean,
+            std=data.std,
+            seed=recipe.seed,
+            batch=recipe.batch,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            device=self.device,
+            workers=recipe.workers,
+        )
+        self.steps_per_epoch = self.source.steps_per_epoch
+        self.steps = self.steps_per_epoch * recipe.epochs
+        with _seeded(recipe.seed):
+            self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), recipe.batch, recipe.seed))
+        self._prepare_batchnorm()
+        optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, recipe.optimizer.peak_lr(recipe.batch))
+        self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
+        if recipe.channels_last:
+            self.method = self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model: nn.Module
+        self.optimizer: torch.optim.Optimizer
+        self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
+        self.knn = KnnCheck.make(recipe, data) if recipe.knn.every_epochs else None
+
+    # ------------------------------------------------------------------ building
+
+    def _images(self, resume: bool) -> Images:
+        """The training images without the bad ones. The first process looks for these once; a resumed run reads what was found then."""
+        images = self.data.role("pretrain")
+        if self.recipe.max_images is not None and self.recipe.max_images < len(images):
+            images = images.subset(np.linspace(0, len(images) - 1, self.recipe.max_images).round().astype(np.int64))
+        listed = self.folder / BAD_IMAGES_FILE
+        if resume:
+            names = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else set()
+            return without_bad_images(images, [BadImage(i, images.where(i), "") for i in range(len(images)) if names and images.where(i) in names])
+        found: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            with Progress(console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task("checking image files", total=len(images))
+                found = [find_bad_images(images, progress=lambda done, _: bar.update(task, completed=done))]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(found)
+        return without_bad_images(images, found[0])
+
+    def _make_backbone(self) -> nn.Module:
+        recipe = self.recipe
+        backbone = create_backbone(recipe.backbone, image_size=recipe.views.size)
+        if recipe.init:
+            start = open_model(recipe.init, image_size=recipe.views.size)
+            if start.arch != recipe.backbone:
+                raise UserError(f"init={recipe.init} is a {start.arch}, but the recipe's backbone is {recipe.backbone}; set backbone={start.arch}")
+            load_state(backbone, start.module.state_dict(), source=f"init={recipe.init}")
+        return backbone
+
+    def _prepare_batchnorm(self) -> None:
+        recipe, processes = self.recipe, self.accelerator.num_processes
+        if recipe.sync_bn:
+            if recipe.bn_splits > 1:
+                raise UserError("sync_bn=true and bn_splits contradict each other; choose one")
+            if self.device.type != "cuda" and processes > 1:
+                raise UserError("sync_bn=true needs GPUs: torch has no SyncBatchNorm for CPUs; use one process, or sync_bn=false")
+            self.method = nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
+        if recipe.bn_splits > 1:
+            share = self.per_process // self.parts
+            if share % recipe.bn_splits or share // recipe.bn_splits < 2:
+                raise UserError(f"bn_splits={recipe.bn_splits} must divide the {share} images of a forward pass into groups of at least two")
+            split_batchnorm(self.method, recipe.bn_splits)
+
+    # ------------------------------------------------------------------ running
+
+    def run(self, checkpoint: dict[str, Any] | None) -> Outcome:
+        """Train from the beginning, or from ``checkpoint``."""
+        step = self._restore(checkpoint) if checkpoint else 0
+        main = self.accelerator.is_main_process
+        self._write_bad_images()
+        progress = TrainingProgress(self.steps, done=step, images_per_step=self.recipe.batch, shown=main)
+        self._say_start(progress, step)
+        self.accelerator.init_trackers(
+            "tensorboard", config=None, init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}}
+        )
+        with contextlib.ExitStack() as stack:
+            self.log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
+            stack.enter_context(progress)
+            stop = stack.enter_context(StopRequest(self.max_seconds))
+            self.progress = progress
+            outcome = self._steps(step, stop)
+        # Not `end_training`, which also ends the process group: a program may train more than once.
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+        return outcome
+
+    def _steps(self, step: int, stop: StopRequest) -> Outcome:
+        recipe = self.recipe
+        self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
+        self._saved = step if step else -1
+        self._mark = time.perf_counter()
+        while step < self.steps:
+            epoch = step // self.steps_per_epoch
+            self.model.train()
+            for batch in self.source.batches(epoch, first_step=step % self.steps_per_epoch):
+                self._pending.append((self._row(step), self._step(step, batch.views, batch.index)))
+                step += 1
+                epoch_ends = step % self.steps_per_epoch == 0
+                if self._knn_due(step, epoch_ends):
+                    self._pending[-1][0].update(self._check_knn())
+                stopping = step < self.steps and stop.asked(self.device)
+                due = self._checkpoint_due(step, epoch_ends) or stopping
+                if due or len(self._pending) >= self._log_interval() or step == self.steps:
+                    self._flush()
+                if due:
+                    self._save(step)
+                if stopping:
+                    return Outcome(step, self.steps, stop.reason)
+        return Outcome(step, self.steps, None)
+
+    def _step(self, step: int, views: list[Tensor], index: Tensor) -> dict[str, Tensor]:
+        """One optimizer step; returns this process's losses, on the device."""
+        # What draws from torch's own generators (stochastic depth, dropout) gets a key too, so that none of their states need saving.
+        torch.manual_seed(int(generator(self.recipe.seed, "torch", step, self.accelerator.process_index).integers(2**63)))
+        self.schedule.set(step)
+        self.method_in_use.start_step()
+        totals: dict[str, Tensor] = {}
+        for part in range(self.parts):
+            rows = slice(part * len(index) // self.parts, (part + 1) * len(index) // self.parts)
+            last = part == self.parts - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                with self.accelerator.autocast():
+                    losses = self.model([view[rows] for view in views], index[rows], Place(step, part, self.parts))
+                loss = torch.stack(list(losses.values())).sum() / self.parts
+                self.accelerator.backward(loss)
+            for name, value in losses.items():
+                totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach() / self.parts
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.method_in_use.finish_step()
+        return totals
+
+    @property
+    def method_in_use(self) -> Method:
+        """The method without its distributed wrapper."""
+        method = self.accelerator.unwrap_model(self.model)
+        assert isinstance(method, Method)
+        return method
+
+    def _log_interval(self) -> int:
+        # On a CPU a loss is at hand at once; on a GPU reading it would make the host wait for the device at every step.
+        return 1 if self.device.type == "cpu" else self.recipe.log_every
+
+    def _row(self, step: int) -> dict[str, Any]:
+        return {"step": step, "epoch": step // self.steps_per_epoch, "lr": self.schedule.factor(step) * max(self.schedule.peaks)}
+
+    def _flush(self) -> None:
+        """Bring pending losses to the host, check them, write their rows."""
+        if not self._pending:
+            return
+        names = list(self._pending[0][1])
+        values = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses in self._pending])
+        if self.accelerator.num_processes > 1:
+            torch.distributed.all_reduce(values)
+            values /= self.accelerator.num_processes
+        now = time.perf_counter()
+        seconds, self._mark = (now - self._mark) / len(self._pending), now
+        for (row, _), numbers in zip(self._pending, values.double().cpu().tolist(), strict=True):
+            row["loss"] = sum(numbers)
+            row["seconds"] = seconds
+            row.update({f"loss/{name}": number for name, number in zip(names, numbers, strict=True)})
+            if not math.isfinite(row["loss"]):
+                self._refuse(row)
+            if self.log is not None:
+                self.log.write(row)
+            self.accelerator.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+        self.progress.advance(row["step"] + 1, epoch=f"epoch {row['epoch'] + 1}/{self.recipe.epochs}", loss=row["loss"])
+        self._pending.clear()
+
+    def _refuse(self, row: dict[str, Any]) -> None:
+        good = f"{latest_checkpoint(self.folder)}" if self._saved >= 0 else "none yet"
+        raise UserError(
+            f"the loss became {row['loss']} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; the run was stopped, "
+            f"its last good checkpoint is {good}; lower the rate, warm up longer, or use precision=fp32"
+        )
+
+    def _knn_due(self, step: int, epoch_ends: bool) -> bool:
+        epochs = step // self.steps_per_epoch
+        return self.knn is not None and epoch_ends and (epochs % self.recipe.knn.every_epochs == 0 or step == self.steps)
+
+    def _check_knn(self) -> dict[str, float]:
+        assert self.knn is not None
+        synchronise_buffers(self.method_in_use.backbone())
+        top1 = self.knn(self.method_in_use.backbone(), self.device)
+        self.model.train()
+        self.progress.say(f"kNN check: top-1 {100 * top1:.2f} % ({self.knn.text})")
+        return {"knn_top1": top1}
+
+    def _checkpoint_due(self, step: int, epoch_ends: bool) -> bool:
+        settings = self.recipe.checkpoint
+        inside = settings.every_steps > 0 and step % settings.every_steps == 0
+        return step == self.steps or inside or (epoch_ends and (step // self.steps_per_epoch) % settings.every_epochs == 0)
+
+    def _save(self, step: int) -> None:
+        synchronise_buffers(self.method_in_use)
+        error: list[str | None] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                save_checkpoint(self.folder, step, self._state(step), keep=self.recipe.checkpoint.keep)
+            except UserError as problem:
+                error = [str(problem)]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(error)
+        if error[0]:
+            raise UserError(error[0])
+        self._saved = step
+
+    def _state(self, step: int) -> dict[str, Any]:
+        recipe = self.recipe
+        return {
+            "format": CHECKPOINT_FORMAT,
+            "step": step,
+            "epoch": step // self.steps_per_epoch,
+            "steps": self.steps,
+            "arch": recipe.backbone,
+            "method": self.config.method.name,
+            "image_size": recipe.views.size,
+            "mean": list(self.data.mean),
+            "std": list(self.data.std),
+            "data": recipe.data,
+            "images": len(self.images),
+            "threads": torch.get_num_threads(),
+            "processes": self.accelerator.num_processes,
+            "model": self.method_in_use.state_dict(),
+            "encoders": dict(self.method_in_use.encoders),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def _restore(self, checkpoint: dict[str, Any]) -> int:
+        if checkpoint["images"] != len(self.images):
+            raise UserError(
+                f"data '{self.recipe.data}' now has {len(self.images)} good images, but the run {self.folder} was made on "
+                f"{checkpoint['images']}; resuming needs the same images"
+            )
+        self.method_in_use.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        return int(checkpoint["step"])
+
+    def _write_bad_images(self) -> None:
+        if self.images.skipped and self.accelerator.is_main_process:
+            (self.folder / BAD_IMAGES_FILE).write_text("".join(f"{name}\n" for name in self.images.skipped))
+
+    def _say_start(self, progress: TrainingProgress, step: int) -> None:
+        recipe = self.recipe
+        progress.say(f"device: {describe(self.accelerator)}")
+        if self.images.skipped:
+            progress.say(f"left out {len(self.images.skipped)} bad images, listed in {self.folder / BAD_IMAGES_FILE}")
+        accumulation = f", {self.parts} forward passes a step" if self.parts > 1 else ""
+        progress.say(
+            f"{self.config.method.name} with {recipe.backbone} at {recipe.views.size} px on {len(self.images)} images of '{recipe.data}': "
+            f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {recipe.batch}{accumulation}, peak learning rate {max(self.schedule.peaks):.4g}"
+        )
+        queue = getattr(recipe.method, "queue", 0)
+        if queue > len(self.images):
+            progress.say(f"note: method.queue={queue} exceeds the {len(self.images)} images, so older keys of an image are among its own negatives")
+        if self.knn is None and recipe.knn.every_epochs:
+            progress.say(f"note: no kNN check, since data '{recipe.data}' has no labelled train and test splits")
+        if step:
+            progress.say(f"going on from step {step} of {self.steps}")
+
+
+def _shares(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
+    """Images per process and step, and in how many forward passes. Raises UserError where the numbers do not divide."""
+    processes = accelerator.num_processes
+    if recipe.batch % processes:
+        raise UserError(f"batch={recipe.batch} cannot be shared equally by {processes} processes; use for example {recipe.batch // processes * processes}")
+    share = recipe.batch // processes
+    part = recipe.micro_batch or share
+    if part < 1 or share % part:
+        raise UserError(f"micro_batch={part} does not divide the {share} images of a process (batch={recipe.batch} over {processes})")
+    return share, share // part
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Initial weights from their own key, the same on all processes; the caller's generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(seed, "initial weights").integers(2**63)))
+        yield
