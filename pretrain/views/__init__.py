@@ -1,0 +1,10 @@
+"""Views: what a method sees of an image. Crops are boxes first (samplers), pixels second (resamplers); colours come last.
+
+One page on all of it: ``docs/views.md``.
+"""
+
+from pretrain.views.order import epoch_order
+from pretrain.views.settings import ViewSettings, ViewSpec
+from pretrain.views.source import Batch, ViewSource
+
+__all__ = ["Batch", "ViewSettings", "ViewSource", "ViewSpec", "epoch_order"]

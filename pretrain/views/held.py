@@ -1,0 +1,49 @@
+"""Crops of images that are all of one size and in memory: they are held on the device, and cut there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretrain.views.parameters import draw_crops, to_device
+from pretrain.views.resample import resample, to_planes
+from pretrain.views.samplers import make_sampler
+from pretrain.views.settings import ViewSettings, ViewSpec
+
+
+class HeldCrops:
+    """Cuts the views of whole batches on the device.
+
+    Parameters
+    ----------
+    pixels
+        uint8 (N, H, W, 3). On the CPU they are not copied.
+    """
+
+    def __init__(
+        self, pixels: NDArray[np.uint8], specs: Sequence[ViewSpec], settings: ViewSettings, seed: int, device: torch.device
+    ) -> None:
+        self._specs, self._settings, self._seed, self._device = specs, settings, seed, device
+        self._samplers = [make_sampler(spec.sampler, settings) for spec in specs]
+        self._image_size = np.array(pixels.shape[1:3], dtype=np.int64)
+        with warnings.catch_warnings():
+            # Arrays mapped from a file are read-only, of which torch warns; nothing here writes to them.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            self._pixels = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
+
+    def crops(self, epoch: int, steps: NDArray[np.int64]) -> Iterator[list[Tensor]]:
+        """For each row of ``steps`` (samples of one batch), one float32 tensor (b, 3, S, S) in [0, 1] per view."""
+        for index in steps:
+            planes = to_planes(self._pixels.index_select(0, to_device(index, self._device)))
+            yield [self._view(planes, index, epoch, view) for view in range(len(self._specs))]
+
+    def _view(self, planes: Tensor, index: NDArray[np.int64], epoch: int, view: int) -> Tensor:
+        sizes = np.broadcast_to(self._image_size, (len(index), 2))
+        crops = draw_crops(self._samplers[view], self._settings, sizes, index, seed=self._seed, epoch=epoch, view=view)
+        boxes, flip = to_device(crops.boxes, self._device), to_device(crops.flip, self._device)
+        return resample(planes, boxes, flip, self._specs[view].side(self._settings), self._settings.interpolation)

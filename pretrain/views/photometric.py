@@ -1,0 +1,191 @@
+"""Photometric augmentation of a whole batch on the device, each sample with its own parameters.
+
+Images are float32 (B, 3, H, W) in [0, 1], contiguous; every function works in place. Each operation is the one of
+``torchvision.transforms.v2.functional`` on float tensors; see ``docs/views.md`` for the measured differences, Pillow's among them.
+
+Which samples an operation touches is known on the host, so nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretrain.views.parameters import CONTRAST, HUE, SATURATION, Photometric, to_device
+from pretrain.views.resample import transform_axes
+
+# ITU-R BT.601 luma; its weights sum to one, so that a gray pixel keeps its value.
+LUMA = (0.299, 0.587, 0.114)
+SOLARIZE_THRESHOLD = 0.5
+# The Gaussian is cut off at this many standard deviations.
+BLUR_CUTOFF = 4.0
+# Chroma below this is rounding error: the pixel is gray and has no hue.
+_SMALLEST_CHROMA = 1e-12
+
+
+def apply_photometric_(images: Tensor, parameters: Photometric, largest_sigma: float) -> Tensor:
+    """Jitter, channel permutation, grayscale, blur and solarize, in this order, each on the samples that ``parameters`` names.
+
+    Parameters
+    ----------
+    largest_sigma
+        The upper end of the blur's range in pixels. It fixes the kernel's size, so that a sample's blur does not depend on its batch.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        jitter_(images, parameters)
+        permute_channels_(images, parameters.channels)
+        grayscale_(images, parameters.grayscale)
+        blur_(images, parameters.sigma, largest_sigma)
+        solarize_(images, parameters.solarize)
+    return images
+
+
+def jitter_(images: Tensor, parameters: Photometric) -> Tensor:
+    """Brightness, contrast, saturation and hue of the flagged samples, in each sample's own order.
+
+    Samples are taken in four groups, by the place of hue in their order: a group shifts hue in one step and blends in the other three.
+    """
+    for place in range(4):
+        members = np.flatnonzero(parameters.jitter & (parameters.order[:, place] == HUE))
+        if len(members):
+            rows = to_device(members, images.device)
+            group = images.index_select(0, rows)
+            _jitter_group_(group.view(len(members), 3, -1), parameters.take(members), place)
+            images.index_copy_(0, rows, group)
+    return images
+
+
+def _jitter_group_(pixels: Tensor, parameters: Photometric, hue_place: int) -> None:
+    """Jitter pixels (B, 3, N) of samples whose order all has hue at ``hue_place``."""
+    coefficients = to_device(_blend_coefficients(parameters), pixels.device)
+    turns = parameters.factors[:, HUE]
+    for place in range(4):
+        if place != hue_place:
+            blend_(pixels, *coefficients[place])
+        elif turns.any():
+            shift_hue_(pixels, to_device(turns.astype(np.float32), pixels.device))
+
+
+def _blend_coefficients(parameters: Photometric) -> NDArray[np.float32]:
+    """The arguments of :func:`blend_` at each place of the order: float32 (4, 3, B)."""
+    order = parameters.order.T
+    factor = np.take_along_axis(parameters.factors, parameters.order, axis=1).T
+    luma, mean = np.where(order == SATURATION, 1.0 - factor, 0.0), np.where(order == CONTRAST, 1.0 - factor, 0.0)
+    return np.stack([factor, luma, mean], axis=1).astype(np.float32)
+
+
+def blend_(pixels: Tensor, factor: Tensor, from_luma: Tensor, from_mean: Tensor) -> Tensor:
+    """``factor * pixel + from_luma * its luma + from_mean * the image's mean luma``, clamped to [0, 1], of pixels (B, 3, N).
+
+    Brightness, contrast and saturation in one: each blends the image with a reference, which is black, the mean luma, or the luma.
+    The coefficients are float32 (B,), so that samples whose turn it is for different ones share a pass.
+    """
+    luma = torch.bmm(_luma_weights(pixels.device).expand(pixels.shape[0], 1, 3), pixels)
+    offset = luma.mean(dim=2, keepdim=True).mul_(from_mean[:, None, None])
+    luma.mul_(from_luma[:, None, None]).add_(offset)
+    return pixels.mul_(factor[:, None, None]).add_(luma).clamp_(0.0, 1.0)
+
+
+def shift_hue_(pixels: Tensor, turns: Tensor) -> Tensor:
+    """Turn the hue of pixels (B, 3, N) by ``turns`` (B,) of the colour circle, with value and saturation of HSV kept.
+
+    Let V be a pixel's largest channel and C its chroma (V minus the smallest). With the hue h in sextants, red at 0, in (-3, 3], HSV says
+
+        |h| = 2 + (G + B - R - V) / C,    h has the sign of G - B,
+
+    and a channel whose own hue is c (0, 2, -2) equals V - C * clamp(2 - | |h - c| - 3 |, 0, 1) as long as |h - c| <= 6. This is the
+    textbook conversion to HSV and back without its case distinctions, which cost more than all the arithmetic.
+    """
+    red, green, blue = pixels.unbind(1)
+    buffer = torch.maximum(green, blue)
+    value = torch.maximum(red, buffer)
+    chroma = torch.minimum(green, blue)
+    torch.sub(value, torch.minimum(red, chroma, out=chroma), out=chroma)
+    hue = torch.add(green, blue).sub_(red).sub_(value).div_(torch.clamp(chroma, min=_SMALLEST_CHROMA, out=buffer)).add_(2.0)
+    hue.copysign_(torch.sub(green, blue, out=buffer)).add_(turns.mul(6.0)[:, None])
+    hue.sub_(torch.mul(hue, 1 / 6, out=buffer).round_(), alpha=6.0)
+    for channel, own_hue in enumerate((0.0, 2.0, -2.0)):
+        share = torch.sub(hue, own_hue, out=buffer).abs_().sub_(3.0).abs_().neg_().add_(2.0).clamp_(0.0, 1.0)
+        torch.addcmul(value, chroma, share, value=-1.0, out=pixels[:, channel])
+    return pixels
+
+
+def permute_channels_(images: Tensor, channels: NDArray[np.int64]) -> Tensor:
+    """Channel k of sample i becomes its channel ``channels[i, k]`` (int64 (B, 3))."""
+    moved = np.flatnonzero((channels != np.arange(3)).any(axis=1))
+    if len(moved):
+        planes = images.view(-1, *images.shape[2:])
+        sources = to_device((3 * moved[:, None] + channels[moved]).ravel(), images.device)
+        targets = to_device((3 * moved[:, None] + np.arange(3)).ravel(), images.device)
+        planes.index_copy_(0, targets, planes.index_select(0, sources))
+    return images
+
+
+def grayscale_(images: Tensor, flags: NDArray[np.bool_]) -> Tensor:
+    """The luma of the flagged samples (bool (B,)) in all three channels."""
+    if flags.any():
+        rows = to_device(np.flatnonzero(flags), images.device)
+        pixels = images.view(images.shape[0], 3, -1)
+        luma = torch.bmm(_luma_weights(images.device).expand(len(rows), 1, 3), pixels.index_select(0, rows))
+        pixels.index_copy_(0, rows, luma.expand(-1, 3, -1))
+    return images
+
+
+def blur_(images: Tensor, sigma: NDArray[np.float64], largest_sigma: float) -> Tensor:
+    """Gaussian blur of the samples with ``sigma`` (B,; pixels) above 0; edges are reflected without repeating the border pixel.
+
+    The kernel reaches ``BLUR_CUTOFF * largest_sigma`` pixels, at most to the image's other edge. It is applied as two matrices per sample,
+    like the resampler's, so that each sample's own sigma costs nothing.
+    """
+    blurred = np.flatnonzero(sigma > 0.0)
+    if len(blurred) == 0:
+        return images
+    rows = to_device(blurred, images.device)
+    chosen = images.index_select(0, rows)
+    vertical = _blur_matrices(sigma[blurred], images.shape[2], largest_sigma, images.device)
+    horizontal = _blur_matrices(sigma[blurred], images.shape[3], largest_sigma, images.device)
+    images.index_copy_(0, rows, transform_axes(chosen, vertical, horizontal))
+    return images
+
+
+def _blur_matrices(sigma: NDArray[np.float64], size: int, largest_sigma: float, device: torch.device) -> Tensor:
+    """float32 (B, size, size): row i holds the weights of the pixels that enter pixel i."""
+    reach = min(math.ceil(BLUR_CUTOFF * largest_sigma), size - 1)
+    taps = np.exp(-0.5 * np.square(np.arange(reach + 1) / sigma[:, None]))
+    taps /= taps[:, :1] + 2 * taps[:, 1:].sum(axis=1, keepdims=True)
+    return (to_device(taps.astype(np.float32), device) @ _reflected_taps(size, reach, device)).view(-1, size, size)
+
+
+@lru_cache(maxsize=16)
+def _reflected_taps(size: int, reach: int, device: torch.device) -> Tensor:
+    """float32 (reach + 1, size * size): how often pixel j is met at distance k from pixel i, beyond the edges by reflection."""
+    counts = np.zeros((reach + 1, size, size), dtype=np.float32)
+    pixel = np.arange(size)
+    for offset in range(-reach, reach + 1):
+        met = np.abs(pixel + offset)
+        np.add.at(counts[abs(offset)], (pixel, np.minimum(met, 2 * (size - 1) - met)), 1.0)
+    return to_device(counts.reshape(reach + 1, -1), device)
+
+
+def solarize_(images: Tensor, flags: NDArray[np.bool_]) -> Tensor:
+    """Invert the values of the flagged samples (bool (B,)) that are at least one half."""
+    if flags.any():
+        rows = to_device(np.flatnonzero(flags), images.device)
+        chosen = images.index_select(0, rows)
+        images.index_copy_(0, rows, torch.where(chosen >= SOLARIZE_THRESHOLD, 1.0 - chosen, chosen))
+    return images
+
+
+def normalise_(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Subtract ``mean`` and divide by ``std`` (each (3,), in the units of [0, 1])."""
+    return images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+
+
+@lru_cache(maxsize=4)
+def _luma_weights(device: torch.device) -> Tensor:
+    return torch.tensor(LUMA, device=device).view(1, 1, 3)

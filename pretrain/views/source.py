@@ -1,0 +1,125 @@
+"""The views of a training run, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pretrain.views.held import HeldCrops
+from pretrain.views.loaded import LoadedCrops
+from pretrain.views.order import epoch_order
+from pretrain.views.parameters import draw_photometric, to_device
+from pretrain.views.photometric import apply_photometric_, normalise_
+from pretrain.views.settings import ViewSettings, ViewSpec
+from zoo.data.base import Images
+from zoo.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on.
+
+    Attributes
+    ----------
+    index
+        int64 (b,), on the device: the samples' positions in their data set.
+    views
+        One float32 tensor (b, 3, S, S) per view spec, normalised, on the device.
+    step
+        The step's number in its epoch, from 0.
+    """
+
+    index: Tensor
+    views: list[Tensor]
+    step: int
+
+
+class _Crops(Protocol):
+    def crops(self, epoch: int, steps: NDArray[np.int64]) -> Iterator[list[Tensor]]: ...
+
+
+class ViewSource:
+    """Makes the views that a method declares, of all images, in each epoch's order.
+
+    Images whose pixels are in memory are held on the device, cropped and augmented there in batches, with no loader. Others are decoded
+    and cropped by loader workers, and augmented on the device. With ``settings.backend`` ``cpu`` the workers do all of it for either.
+    Batches are the same, bit for bit, whatever the number of workers and wherever an epoch is entered; those of several ranks, put one
+    after the other, are those of one rank.
+
+    Parameters
+    ----------
+    images
+        The data set.
+    specs
+        The method's views. A view's number, which its random choices are drawn at, is its position here.
+    settings
+        The recipe's augmentation.
+    mean, std
+        Per-channel statistics of pixels in [0, 1].
+    seed
+        Of the run.
+    batch
+        Global batch size; rank r of W takes samples r * batch / W to (r + 1) * batch / W of each.
+    rank, world_size
+        This process among those that train together.
+    device
+        Where views are made and delivered.
+    workers
+        Loader processes of this rank; not used for images that are held on the device.
+
+    Raises
+    ------
+    UserError
+        For settings without meaning, fewer images than a batch takes, or a batch that the ranks cannot share equally.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        specs: Sequence[ViewSpec],
+        settings: ViewSettings,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+    ) -> None:
+        settings.check()
+        if batch % world_size:
+            raise UserError(f"a batch of {batch} cannot be shared equally by {world_size} processes; make it a multiple of {world_size}")
+        self._count, self._batch, self._seed = len(images), batch, seed
+        self._share = slice(rank * batch // world_size, (rank + 1) * batch // world_size)
+        self._specs, self._settings, self._device = tuple(specs), settings, torch.device(device)
+        self._mean, self._std = (torch.tensor(values, dtype=torch.float32, device=self._device) for values in (mean, std))
+        self._crops: _Crops
+        if images.pixels is not None and settings.backend == "device":
+            self._crops = HeldCrops(images.pixels, self._specs, settings, seed, self._device)
+        else:
+            self._crops = LoadedCrops(images, self._specs, settings, seed, self._device, workers)
+        self.steps_per_epoch = len(epoch_order(self._count, batch, seed, epoch=0))
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of ``epoch`` from step ``first_step`` on."""
+        steps = epoch_order(self._count, self._batch, self._seed, epoch)[first_step:, self._share]
+        for step, (index, crops) in enumerate(zip(steps, self._crops.crops(epoch, steps), strict=True), start=first_step):
+            yield Batch(
+                index=to_device(index, self._device),
+                views=[self._finish(view, index, epoch, number) for number, view in enumerate(crops)],
+                step=step,
+            )
+
+    def _finish(self, view: Tensor, index: NDArray[np.int64], epoch: int, number: int) -> Tensor:
+        if self._settings.backend == "device":
+            colours = draw_photometric(self._settings, index, seed=self._seed, epoch=epoch, view=number)
+            apply_photometric_(view, colours, self._settings.blur_sigma[1])
+        return normalise_(view, self._mean, self._std)
