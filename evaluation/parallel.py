@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from zoo.errors import UserError
+
+T = TypeVar("T")
 
 # Rows travel between processes in pieces of at most this many bytes, which bounds the memory that NCCL needs on the device.
 _BROADCAST_BYTES = 64 << 20
@@ -69,19 +72,22 @@ class Processes:
                 distributed.broadcast(travelling, source)
                 piece.copy_(travelling)
 
+    def gather_objects(self, value: T) -> list[T]:
+        """Every process's ``value`` (anything that pickles), in order of rank, in every process."""
+        if self.count == 1:
+            return [value]
+        values: list[T] = [value] * self.count
+        distributed.all_gather_object(values, value)
+        return values
+
     def raise_first(self, error: UserError | None) -> None:
         """Raise, in every process, the error of the lowest rank that has one; else return.
 
         A mistake that one process finds in its share must stop them all: the others would wait for its rows for ever.
         """
-        if self.count > 1:
-            found: list[str | None] = [None] * self.count
-            distributed.all_gather_object(found, None if error is None else str(error))
-            message = next((text for text in found if text is not None), None)
-            if message is not None:
-                raise UserError(message) from error
-        elif error is not None:
-            raise error
+        message = next((text for text in self.gather_objects(None if error is None else str(error)) if text is not None), None)
+        if message is not None:
+            raise UserError(message) from error
 
 
 ALONE = Processes()
@@ -118,5 +124,6 @@ def choose_device(name: str) -> torch.device:
         raise UserError("this torch sees no GPU (torch.cuda.is_available() is false); use --device cpu, or auto")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if local_rank >= torch.cuda.device_count():
-        raise UserError(f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()}; start fewer processes")
+        count = torch.cuda.device_count()
+        raise UserError(f"process {local_rank} of this machine has no GPU of its own, for there are {count}; start fewer processes")
     return torch.device("cuda", local_rank)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from evaluation.parallel import ALONE, Processes
 
-# Rows of a tile (queries, bank): 32 MiB of similarities on the CPU, which stay in a large cache, 512 MiB on a GPU, which wants more work a call.
+# Rows of a tile (queries, bank). On the CPU that is 32 MiB of similarities, about a large cache; a GPU wants more work a call: 512 MiB.
 _CPU_CHUNKS = (1024, 8192)
 _GPU_CHUNKS = (4096, 32768)
 # BLAS libraries compute products with very few rows by other kernels, whose last bits differ; padded to this many rows, equal vectors
@@ -41,21 +41,6 @@ _LARGEST_INDEX = (1 << _INDEX_BITS) - 1
 _NO_KEY = torch.iinfo(torch.int64).min
 
 
-class Neighbours(NamedTuple):
-    """The result of :func:`top_k`.
-
-    Attributes
-    ----------
-    similarity
-        float32 tensor (Q, k) on the CPU, each row in descending order.
-    index
-        int64 tensor (Q, k) on the CPU: positions in the bank; equal similarities stand in ascending order of index.
-    """
-
-    similarity: Tensor
-    index: Tensor
-
-
 def top_k(
     queries: Tensor,
     bank: Tensor,
@@ -67,7 +52,7 @@ def top_k(
     query_chunk: int | None = None,
     bank_chunk: int | None = None,
     processes: Processes = ALONE,
-) -> Neighbours:
+) -> tuple[Tensor, Tensor]:
     """The k bank rows with the largest inner product with each query, exactly.
 
     Parameters
@@ -90,8 +75,10 @@ def top_k(
 
     Returns
     -------
-    Neighbours
-        Similarities and indices, ordered by larger similarity, then smaller index.
+    similarity
+        float32 (Q, k) on the CPU, each row in descending order.
+    index
+        int64 (Q, k) on the CPU: positions in the bank; equal similarities stand in ascending order of index.
 
     Raises
     ------
@@ -117,12 +104,13 @@ def top_k(
     for start in range(0, len(queries), query_chunk):
         rows = slice(start, start + query_chunk)
         similarity[rows], index[rows] = _similarity_of(keys[rows]), _index_of(keys[rows])
-    return Neighbours(similarity, index)
+    return similarity, index
 
 
 def _check_shapes(queries: Tensor, bank: Tensor, k: int, exclude_self: bool) -> None:
     if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
-        raise ValueError(f"queries (Q, D) and bank (N, D) must be matrices of the same width, not {tuple(queries.shape)}, {tuple(bank.shape)}")
+        shapes = f"{tuple(queries.shape)} and {tuple(bank.shape)}"
+        raise ValueError(f"queries (Q, D) and bank (N, D) must be matrices of the same width, not {shapes}")
     if exclude_self and len(queries) > len(bank):
         raise ValueError(f"with exclude_self the queries are the first rows of the bank, but there are {len(queries)} of {len(bank)}")
     available = len(bank) - exclude_self
@@ -285,7 +273,8 @@ def _full_float32() -> Iterator[None]:
         finally:
             torch.set_float32_matmul_precision(allowed)
         return
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    everywhere: Any = torch.backends
+    backends = (everywhere.cuda.matmul, everywhere.mkldnn.matmul)
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
         backend.fp32_precision = "ieee"
