@@ -32,7 +32,9 @@ class BareStep:
 
     def __init__(self, backbone: str, batch: int, device: str) -> None:
         torch.manual_seed(0)
-        self.method = MoCo(lambda: create_backbone(backbone, image_size=32), MoCoSettings(queue=4096), RunFacts(images=batch, batch=batch, seed=0))
+        self.method = MoCo(
+            lambda: create_backbone(backbone, image_size=32), MoCoSettings(queue=4096), RunFacts(images=batch, batch=batch, seed=0)
+        )
         self.method.to(device).train()
         self.optimizer = torch.optim.SGD(self.method.parameter_groups()[0], lr=0.03, momentum=0.9, weight_decay=1e-4)
         self.views = [torch.randn(batch, 3, 32, 32, device=device) for _ in range(2)]
@@ -54,7 +56,8 @@ class BareStep:
 def loop_seconds(backbone: str, batch: int, steps: int, device: str) -> float:
     """Seconds per step of the whole loop, the first two steps left out (buffers are made in them)."""
     settings = [
-        f"data=shapes:train={batch * (steps + 2)},test=10", f"backbone={backbone}", f"batch={batch}", "epochs=1", "views.size=32", "views.hue=0.1",
+        f"data=shapes:train={batch * (steps + 2)},test=10", f"backbone={backbone}", f"batch={batch}", "epochs=1", "views.size=32", 
+        "views.hue=0.1",
         "views.channel_permutation=0", "method.queue=4096", "knn.every_epochs=0", f"device={device}", "log_every=1000", "optimizer.lr=0.03",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,8 @@ class _Split:
         forward = super().forward  # type: ignore[misc]
         assert isinstance(self, _BatchNorm)
         if not self.training or self.splits == 1:
-            return forward(x)  # type: ignore[no-any-return]
+            output: Tensor = forward(x)
+            return output
         if len(x) % self.splits:
             raise ValueError(f"a batch of {len(x)} cannot be split into {self.splits} equal parts")
         buffers = dict(self.named_buffers(recurse=False))

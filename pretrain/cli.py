@@ -38,7 +38,9 @@ app = make_app(HELP)
 @app.command(help=HELP)
 def pretrain(
     recipe: str | None = typer.Argument(None, help="A recipe's name, or a YAML file."),
-    overrides: list[str] | None = typer.Argument(None, metavar="[KEY=VALUE]...", help="Values to set, such as epochs=3 or method.queue=4096."),
+    overrides: list[str] | None = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Values to set, such as epochs=3 or method.queue=4096."
+    ),
     out: Path | None = typer.Option(None, "--out", help="The run folder to write."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
     resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Go on with a run folder."),
@@ -103,9 +105,13 @@ def _finish(outcome: object, run_folder: Path) -> None:
     assert isinstance(outcome, Outcome)
     if is_main_process():
         if outcome.stopped:
-            typer.echo(f"stopped by {outcome.stopped} after step {outcome.step} of {outcome.steps}; go on with: pretrain --resume {run_folder}")
+            typer.echo(
+                f"stopped by {outcome.stopped} after step {outcome.step} of {outcome.steps}; go on with: pretrain --resume {run_folder}"
+            )
         else:
-            typer.echo(f"done: {run_folder} ({outcome.steps} steps); evaluate it with: evaluate --task knn --model {run_folder} --data DATA")
+            typer.echo(
+                f"done: {run_folder} ({outcome.steps} steps); evaluate it with: evaluate --task knn --model {run_folder} --data DATA"
+            )
     if outcome.stopped:
         raise typer.Exit(EXIT_STOPPED)
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from pretrain.settings import Recipe
-from zoo.data import Data, Images
-
 
 class KnnCheck:
     pass

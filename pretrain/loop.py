@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from evaluation.parallel import Processes
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_checkpoint
 from evaluation.training.devices import describe, make_accelerator, synchronise_buffers
 from evaluation.training.log import LOG_NAME, Log
@@ -136,7 +135,7 @@ class _Training:
         optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, recipe.optimizer.peak_lr(recipe.batch))
         self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
         if recipe.channels_last:
-            self.method = self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.method = self.method.to(memory_format=torch.channels_last)
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
@@ -152,7 +151,9 @@ class _Training:
         listed = self.folder / BAD_IMAGES_FILE
         if resume:
             names = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else set()
-            return without_bad_images(images, [BadImage(i, images.where(i), "") for i in range(len(images)) if names and images.where(i) in names])
+            return without_bad_images(
+                images, [BadImage(i, images.where(i), "") for i in range(len(images)) if names and images.where(i) in names]
+            )
         found: list[Any] = [None]
         if self.accelerator.is_main_process:
             with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -168,7 +169,9 @@ class _Training:
         if recipe.init:
             start = open_model(recipe.init, image_size=recipe.views.size)
             if start.arch != recipe.backbone:
-                raise UserError(f"init={recipe.init} is a {start.arch}, but the recipe's backbone is {recipe.backbone}; set backbone={start.arch}")
+                raise UserError(
+                    f"init={recipe.init} is a {start.arch}, but the recipe's backbone is {recipe.backbone}; set backbone={start.arch}"
+                )
             load_state(backbone, start.module.state_dict(), source=f"init={recipe.init}")
         return backbone
 
@@ -183,7 +186,9 @@ class _Training:
         if recipe.bn_splits > 1:
             share = self.per_process // self.parts
             if share % recipe.bn_splits or share // recipe.bn_splits < 2:
-                raise UserError(f"bn_splits={recipe.bn_splits} must divide the {share} images of a forward pass into groups of at least two")
+                raise UserError(
+                    f"bn_splits={recipe.bn_splits} must divide the {share} images of a forward pass into groups of at least two"
+                )
             split_batchnorm(self.method, recipe.bn_splits)
 
     # ------------------------------------------------------------------ running
@@ -196,7 +201,9 @@ class _Training:
         progress = TrainingProgress(self.steps, done=step, images_per_step=self.recipe.batch, shown=main)
         self._say_start(progress, step)
         self.accelerator.init_trackers(
-            "tensorboard", config=None, init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}}
+            "tensorboard",
+            config=None,
+            init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}},
         )
         with contextlib.ExitStack() as stack:
             self.log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
@@ -210,7 +217,6 @@ class _Training:
         return outcome
 
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
-        recipe = self.recipe
         self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self._saved = step if step else -1
         self._mark = time.perf_counter()
@@ -295,8 +301,8 @@ class _Training:
     def _refuse(self, row: dict[str, Any]) -> None:
         good = f"{latest_checkpoint(self.folder)}" if self._saved >= 0 else "none yet"
         raise UserError(
-            f"the loss became {row['loss']} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; the run was stopped, "
-            f"its last good checkpoint is {good}; lower the rate, warm up longer, or use precision=fp32"
+            f"the loss became {row['loss']} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; "
+            f"the run was stopped, its last good checkpoint is {good}; lower the rate, warm up longer, or use precision=fp32"
         )
 
     def _knn_due(self, step: int, epoch_ends: bool) -> bool:
@@ -370,14 +376,17 @@ class _Training:
         progress.say(f"device: {describe(self.accelerator)}")
         if self.images.skipped:
             progress.say(f"left out {len(self.images.skipped)} bad images, listed in {self.folder / BAD_IMAGES_FILE}")
-        accumulation = f", {self.parts} forward passes a step" if self.parts > 1 else ""
+        accumulation = f" in {self.parts} forward passes" if self.parts > 1 else ""
+        peak = max(self.schedule.peaks)
         progress.say(
             f"{self.config.method.name} with {recipe.backbone} at {recipe.views.size} px on {len(self.images)} images of '{recipe.data}': "
-            f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {recipe.batch}{accumulation}, peak learning rate {max(self.schedule.peaks):.4g}"
+            f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {recipe.batch}{accumulation}, peak learning rate {peak:.4g}"
         )
         queue = getattr(recipe.method, "queue", 0)
         if queue > len(self.images):
-            progress.say(f"note: method.queue={queue} exceeds the {len(self.images)} images, so older keys of an image are among its own negatives")
+            progress.say(
+                f"note: method.queue={queue} exceeds the {len(self.images)} images, so older keys of an image are among its own negatives"
+            )
         if self.knn is None and recipe.knn.every_epochs:
             progress.say(f"note: no kNN check, since data '{recipe.data}' has no labelled train and test splits")
         if step:
@@ -388,7 +397,8 @@ def _shares(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
     """Images per process and step, and in how many forward passes. Raises UserError where the numbers do not divide."""
     processes = accelerator.num_processes
     if recipe.batch % processes:
-        raise UserError(f"batch={recipe.batch} cannot be shared equally by {processes} processes; use for example {recipe.batch // processes * processes}")
+        fitting = recipe.batch // processes * processes
+        raise UserError(f"batch={recipe.batch} cannot be shared equally by {processes} processes; use for example batch={fitting}")
     share = recipe.batch // processes
     part = recipe.micro_batch or share
     if part < 1 or share % part:

@@ -37,7 +37,9 @@ def find_recipe(name_or_path: str) -> Path:
     if name_or_path not in known:
         near = difflib.get_close_matches(name_or_path, known, 1, 0.4)
         hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"there is no recipe '{name_or_path}'; {hint}`pretrain --list` shows them all, and a path to a .yaml file works too")
+        raise UserError(
+            f"there is no recipe '{name_or_path}'; {hint}`pretrain --list` shows them all, and a path to a .yaml file works too"
+        )
     return FOLDER / f"{name_or_path}.yaml"
 
 

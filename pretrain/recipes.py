@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, is_dataclass, make_dataclass
 from dataclasses import field as dataclass_field
+from dataclasses import fields, is_dataclass, make_dataclass
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -106,11 +106,13 @@ def _check_keys(raw: DictConfig, schema: DictConfig, where: str, path: tuple[str
         full = ".".join((*path, str(key)))
         if key not in schema:
             raise UserError(f"recipe '{where}' has an unknown key '{full}'{_suggestion(full, path, schema)}")
-        value = OmegaConf.to_container(raw)[key] if OmegaConf.is_missing(raw, key) else raw[key]  # type: ignore[index,call-overload]
+        value = None if OmegaConf.is_missing(raw, str(key)) else raw[key]
         inner = schema[key]
         if isinstance(inner, DictConfig):
             if not isinstance(value, DictConfig):
-                raise UserError(f"recipe '{where}': '{full}' is a group of keys ({', '.join(map(str, inner))}), not the single value '{value}'")
+                raise UserError(
+                    f"recipe '{where}': '{full}' is a group of keys ({', '.join(map(str, inner))}), not the single value '{value}'"
+                )
             _check_keys(value, inner, where, (*path, str(key)))
 
 
@@ -129,7 +131,7 @@ def _all_keys(settings: type[Any], prefix: str = "") -> Iterable[str]:
     hints = get_type_hints(settings)
     for item in fields(settings):
         if is_dataclass(hints[item.name]):
-            yield from _all_keys(hints[item.name], f"{prefix}{item.name}.")  # type: ignore[arg-type]
+            yield from _all_keys(hints[item.name], f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}"
     if settings is Recipe:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
 from pretrain.views.settings import ViewSettings
 
 
-class DeviceName(str, Enum):
+class DeviceName(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
 
 
-class PrecisionName(str, Enum):
+class PrecisionName(StrEnum):
     fp32 = "fp32"
     bf16 = "bf16"
 

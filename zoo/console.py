@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import version as distribution_version
+from typing import Any
 
 import typer
 
@@ -27,7 +28,7 @@ def make_app(help_text: str, **settings: object) -> typer.Typer:
     )
 
 
-def version_option(command: str) -> object:
+def version_option(command: str) -> Any:
     """The ``--version`` option of ``command``."""
 
     def show(wanted: bool) -> None:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
-import timm.optim
 import torch
+from timm.optim.lars import Lars
 from torch import nn
 
 from zoo.errors import UserError
 
 
-class OptimizerName(str, Enum):
+class OptimizerName(StrEnum):
     sgd = "sgd"
     adamw = "adamw"
     lars = "lars"
 
 
-class ScheduleName(str, Enum):
+class ScheduleName(StrEnum):
     cosine = "cosine"
     step = "step"
     constant = "constant"
 
 
-class ScheduleUnit(str, Enum):
+class ScheduleUnit(StrEnum):
     step = "step"
     epoch = "epoch"
 
@@ -119,7 +119,7 @@ def make_optimizer(groups: list[list[nn.Parameter]], settings: OptimizerSettings
     if settings.name is OptimizerName.adamw:
         first, second = settings.betas
         return torch.optim.AdamW(split, lr=peak_lr, betas=(first, second))
-    return timm.optim.Lars(split, lr=peak_lr, momentum=settings.momentum, nesterov=settings.nesterov)
+    return Lars(split, lr=peak_lr, momentum=settings.momentum, nesterov=settings.nesterov)
 
 
 class Schedule:

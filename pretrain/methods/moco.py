@@ -61,7 +61,9 @@ class MoCo(Method):
         super().__init__(make_backbone, settings, facts)
         if settings.queue % facts.batch:
             fitting = max(settings.queue // facts.batch, 1) * facts.batch
-            raise UserError(f"method.queue={settings.queue} is not a multiple of batch={facts.batch}; use for example method.queue={fitting}")
+            raise UserError(
+                f"method.queue={settings.queue} is not a multiple of batch={facts.batch}; use for example method.queue={fitting}"
+            )
         backbone = make_backbone()
         width = int(backbone.num_features)  # type: ignore[arg-type]
         self.encoder_q = Encoder(backbone, projection(width, width if settings.mlp else None, settings.dim))

@@ -31,7 +31,7 @@ class _GatherWithGradient(torch.autograd.Function):
         return gather(tensor)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         processes = Processes.current()
         gradient = gradient.contiguous()
         torch.distributed.all_reduce(gradient)

@@ -136,7 +136,11 @@ def test_the_loss_depends_on_the_seed_and_on_nothing_else(tmp_path: Path, recipe
 @pytest.mark.parametrize("method", ["moco", "simclr"])
 def test_a_run_stopped_in_mid_epoch_and_resumed_is_the_run_never_stopped(tmp_path: Path, recipe_file: Path, method: str) -> None:
     # adamw and stochastic depth, so that optimizer moments and torch's own generator matter too
-    overrides = ["method={name: simclr, dim: 16}", "optimizer.name=adamw", "optimizer.lr=0.001"] if method == "simclr" else ["schedule.warmup_epochs=1"]
+    overrides = (
+        ["method={name: simclr, dim: 16}", "optimizer.name=adamw", "optimizer.lr=0.001"]
+        if method == "simclr"
+        else ["schedule.warmup_epochs=1"]
+    )
     start(recipe_file, tmp_path / "whole", *overrides)
     stop_after(tmp_path / "broken", 3, recipe_file, *overrides)
     stopped_at = read_checkpoint(latest_checkpoint(tmp_path / "broken"))["step"]
@@ -153,9 +157,17 @@ def test_a_transformer_with_stochastic_depth_resumes_exactly(tmp_path: Path, rec
 
     @timm.models.register_model
     def vit_for_resume_test(pretrained: bool = False, img_size: int = 16, **kwargs: Any) -> VisionTransformer:
-        return VisionTransformer(img_size, patch_size=8, embed_dim=16, depth=2, num_heads=2, drop_path_rate=0.5, proj_drop_rate=0.2, num_classes=0)
+        return VisionTransformer(
+            img_size, patch_size=8, embed_dim=16, depth=2, num_heads=2, drop_path_rate=0.5, proj_drop_rate=0.2, num_classes=0
+        )
 
-    overrides = ["backbone=vit_for_resume_test", "optimizer.name=adamw", "optimizer.lr=0.001", "checkpoint.every_steps=4", "checkpoint.keep=9"]
+    overrides = [
+        "backbone=vit_for_resume_test",
+        "optimizer.name=adamw",
+        "optimizer.lr=0.001",
+        "checkpoint.every_steps=4",
+        "checkpoint.keep=9",
+    ]
     start(recipe_file, tmp_path / "whole", *overrides)
     start(recipe_file, tmp_path / "broken", *overrides)
     for path in checkpoints(tmp_path / "broken")[1:]:
@@ -235,7 +247,11 @@ def test_sigkill_at_any_moment_and_resume_is_exact(tmp_path: Path, recipe_file: 
 def test_sigterm_saves_and_leaves_with_status_3(tmp_path: Path, recipe_file: Path) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(
-        command(str(recipe_file), "--out", str(run), "epochs=500"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(str(recipe_file), "--out", str(run), "epochs=500"),
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not (run / "log.jsonl").exists() or len((run / "log.jsonl").read_text().splitlines()) < 3:
         assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]

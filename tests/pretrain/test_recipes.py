@@ -70,7 +70,9 @@ def test_unknown_recipe_names_the_nearest() -> None:
         load_recipe("moco_shape")
 
 
-@pytest.mark.parametrize(("text", "sentence"), [("a: [1", "not readable YAML"), ("- 1\n- 2", "must be a mapping"), ("base: me\n", "its own base")])
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("a: [1", "not readable YAML"), ("- 1\n- 2", "must be a mapping"), ("base: me\n", "its own base")]
+)
 def test_broken_recipe_files(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "me.yaml").write_text(text)
     with pytest.raises(UserError, match=sentence):

@@ -181,7 +181,9 @@ def _between(u: Array, low: float, high: float) -> Array:
     return low + (high - low) * u
 
 
-def _draw(options: ShapesOptions, split: str, index: NDArray[np.int64], variants: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _draw(
+    options: ShapesOptions, split: str, index: NDArray[np.int64], variants: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Images uint8 (B, S, S, 3) and masks bool (B, S, S) at positions ``index`` of a split."""
     size, count = options.size, len(index)
     u = uniforms(options.seed, f"shapes {split}", 15, index=index)
@@ -221,19 +223,20 @@ def _draw(options: ShapesOptions, split: str, index: NDArray[np.int64], variants
         norm = np.where((v[:, 3] < 0.5)[:, None, None], np.hypot(piece_x, piece_y), np.maximum(np.abs(piece_x), np.abs(piece_y)))
         share = coverage(norm <= extent)[..., None]
         image = image * (1 - share) + v[:, None, None, 4:7] * share
-    share = coverage(inside)
-    image = image * (1 - share[..., None]) + foreground[:, None, None, :] * share[..., None]
+    covered: Array = coverage(inside)
+    image = image * (1 - covered[..., None]) + foreground[:, None, None, :] * covered[..., None]
     for row, position in enumerate(index):
         image[row] += NOISE * generator(options.seed, f"shapes {split} noise", int(position)).standard_normal((size, size, 3))
-    return (image.clip(0, 1) * 255).round().astype(np.uint8), share > 0.5
+    return (image.clip(0, 1) * 255).round().astype(np.uint8), np.greater(covered, 0.5)
 
 
 def _boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Tightest boxes float32 (N, 4) as (h0, w0, h1, w1): first and last active row and column, over the side."""
     side = masks.shape[1]
-    rows, columns = masks.any(2), masks.any(1)
-    first_last = [rows.argmax(1), columns.argmax(1), side - 1 - rows[:, ::-1].argmax(1), side - 1 - columns[:, ::-1].argmax(1)]
-    return (np.stack(first_last, axis=1) / side).astype(np.float32)
+    rows, columns = np.any(masks, axis=2), np.any(masks, axis=1)
+    first = [rows.argmax(1), columns.argmax(1)]
+    last = [side - 1 - np.flip(rows, 1).argmax(1), side - 1 - np.flip(columns, 1).argmax(1)]
+    return (np.stack(first + last, axis=1) / side).astype(np.float32)
 
 
 def _split(options: ShapesOptions, split: str) -> Images:
