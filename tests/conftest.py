@@ -10,13 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import create_backbone
+from zoo.results import DataFacts, Headline, ModelFacts, Result, SplitFacts
 from zoo.runs import CHECKPOINT_FOLDER, CHECKPOINT_FORMAT, checkpoint_name
 
 MakeRun = Callable[..., Path]
+MakeResult = Callable[..., Result]
+MakeBackbone = Callable[..., nn.Module]
 
 
-def randomise(network: nn.Module, seed: int) -> nn.Module:
-    """Give every tensor of a network, batch-norm statistics included, a value of its own, so that nothing can pass for an initial value."""
+def _make_backbone(arch: str = "test_resnet", *, image_size: int = 32, seed: int = 0) -> nn.Module:
+    """A backbone whose every tensor, batch-norm statistics included, has values of its own: no initial value can pass for a kept one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = create_backbone(arch, image_size=image_size)
     generator = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = network.state_dict()
     for name, tensor in state.items():
@@ -27,6 +33,12 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
         else:
             tensor.add_(0.05 * torch.randn(tensor.shape, generator=generator))
     return network.eval()
+
+
+@pytest.fixture(scope="session")
+def make_backbone() -> MakeBackbone:
+    """Build a backbone in eval mode with random weights and statistics that depend on the seed."""
+    return _make_backbone
 
 
 @pytest.fixture
@@ -51,7 +63,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         for step in steps:
             model = {"queue": torch.randn(4, 8)}
             for seed, prefix in enumerate(("encoder_q.", "encoder_k.")):
-                backbone = randomise(create_backbone(arch, image_size=image_size), step + seed)
+                backbone = _make_backbone(arch, image_size=image_size, seed=step + seed)
                 model.update({prefix + key: tensor for key, tensor in backbone.state_dict().items()})
             checkpoint = {
                 "format": CHECKPOINT_FORMAT,
@@ -68,5 +80,32 @@ def make_run(tmp_path: Path) -> MakeRun:
             }
             torch.save(checkpoint, run / CHECKPOINT_FOLDER / checkpoint_name(step))
         return run
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_result() -> MakeResult:
+    """Build a kNN result of the weights with the hash given, with the paths of the machine it was measured on."""
+
+    def make(tensors_sha256: str, *, value: float = 57.25, seed: int = 0, preset: str = "dino@32", changed: tuple[str, ...] = ()) -> Result:
+        bank, test = SplitFacts("train", 3000, 0, "a" * 64), SplitFacts("test", 1000, 2, "b" * 64)
+        return Result(
+            task="knn",
+            preset=preset,
+            protocol={"k": [10, 20], "temperature": 0.07, "changed": list(changed)},
+            headline=Headline("top1_k20", value),
+            metrics={"top1_k10": value - 1, "top1_k20": value},
+            counts={"correct_k20": 572},
+            model=ModelFacts("run", "test_resnet", "run", tensors_sha256, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), spec="/somebody/runs/run"),
+            data=DataFacts("cifar10:/somebody/data", "cifar10", "class", 10, {"train": bank, "test": test}),
+            seeds={"sample": seed},
+            versions={"torch": "2.9"},
+            device="cpu",
+            dtype="float32",
+            processes=1,
+            seconds={"features": 1.5},
+            date="2026-11-21T10:00:00+00:00",
+        )
 
     return make

@@ -133,6 +133,12 @@ def create_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
     return checked(backbone, arch, image_size)
 
 
+def create_empty_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
+    """:func:`create_backbone` for weights that are loaded next: torch's global generator is left as it is."""
+    with torch.random.fork_rng(devices=[]):
+        return create_backbone(arch, image_size=image_size)
+
+
 def size_arguments(arch: str, image_size: int | None) -> dict[str, Any]:
     """The arguments by which timm builds ``arch`` (a weights tag is allowed) for ``image_size``; none for a network of no fixed size."""
     config = timm.get_pretrained_cfg(arch)
@@ -147,7 +153,7 @@ def timm_config(backbone: nn.Module) -> dict[str, Any]:
 
 
 def fixed_input(backbone: nn.Module) -> bool:
-    """Whether the network takes images of one size only."""
+    """Whether the network is built for images of one size, as most vision transformers are."""
     return bool(timm_config(backbone).get("fixed_input_size", False))
 
 

@@ -86,8 +86,8 @@ def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent))
         try:
             yield temporary
-            _open_to_others(temporary, 0o777)
             for path in [*temporary.rglob("*"), temporary]:
+                _open_to_others(path, 0o777 if path.is_dir() else 0o666)
                 _flush(path)
             _move(temporary, target)
         finally:

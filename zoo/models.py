@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import checked, create_backbone, feature_width, fixed_input, load_state, native_size
+from zoo.backbones import checked, create_backbone, create_empty_backbone, feature_width, fixed_input, load_state, native_size
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
+from zoo.manifest import is_zoo_model
+from zoo.model_folder import load_zoo_model
 from zoo.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
 KINDS = "a zoo model folder, a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED] or pixels"
@@ -42,7 +44,7 @@ class Model:
     input_size
         Side in pixels of the images it was made for; None where any will do.
     fixed_input
-        Whether it takes images of ``input_size`` only.
+        Whether the network was built for images of ``input_size`` and takes no others (most vision transformers).
     mean, std
         Per-channel statistics that its images are normalised with; None: those of the data.
     interpolation, crop_pct
@@ -144,6 +146,8 @@ def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
 
 def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
     path = Path(spec).expanduser()
+    if is_zoo_model(path):
+        return _open_zoo_model(path, image_size)
     if is_run(path):
         return _open_run(path, latest_checkpoint(path), encoder, image_size)
     if path.is_file() and is_run(path.parent.parent):
@@ -155,6 +159,28 @@ def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
     raise UserError(f"there is no model '{spec}'; a model is {KINDS}")
 
 
+def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
+    module, manifest = load_zoo_model(folder)
+    if image_size is not None:
+        checked(module, manifest.arch, image_size)
+    return Model(
+        module,
+        name=manifest.name,
+        kind="zoo",
+        arch=manifest.arch,
+        num_features=feature_width(module),
+        tensors_sha256=manifest.tensors_sha256,
+        input_size=manifest.image_size,
+        fixed_input=fixed_input(module),
+        mean=manifest.mean,
+        std=manifest.std,
+        interpolation=manifest.interpolation,
+        crop_pct=manifest.crop_pct,
+        file_sha256=manifest.file_sha256,
+        metadata=manifest.to_dict(),
+    )
+
+
 def _open_run(run: Path, path: Path, encoder: str, image_size: int | None) -> Model:
     recipe = read_recipe(run)
     checkpoint = read_checkpoint(path)
@@ -162,7 +188,7 @@ def _open_run(run: Path, path: Path, encoder: str, image_size: int | None) -> Mo
     if recipe["backbone"] != arch:
         raise UserError(f"the recipe of {run} is for '{recipe['backbone']}', but its checkpoint {path.name} is of '{arch}'")
     side = checkpoint["image_size"]
-    module = create_backbone(arch, image_size=side)
+    module = create_empty_backbone(arch, image_size=side)
     load_state(module, backbone_state(checkpoint, encoder), f"{path} (encoder '{encoder}')")
     if image_size is not None:
         checked(module, arch, image_size)

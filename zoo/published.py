@@ -6,13 +6,14 @@ import difflib
 from typing import Any
 
 import timm
+import torch
 import torchvision
 from torch import nn
 
 from zoo.backbones import (
     TORCHVISION_NAMES,
     checked,
-    create_backbone,
+    create_empty_backbone,
     feature_width,
     fixed_input,
     load_state,
@@ -35,7 +36,8 @@ def open_timm(name: str, image_size: int | None) -> Model:
     try:
         # Made with its classifier and stripped of it afterwards: timm loads strictly only where the class count is that of the file, and
         # a load that is not strict would let missing tensors pass in silence.
-        network: Any = timm.create_model(name, pretrained=True, **arguments)
+        with torch.random.fork_rng(devices=[]):
+            network: Any = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the download clients raise errors of unrelated families
         raise UserError(f"the weights of 'timm:{name}' cannot be loaded ({root_cause(error)}); {_NO_NETWORK}") from error
     network.reset_classifier(0)
@@ -62,7 +64,7 @@ def open_torchvision(name: str, image_size: int | None) -> Model:
         raise UserError(f"the weights of 'torchvision:{name}' cannot be loaded ({root_cause(error)}); {_NO_NETWORK}") from error
     test = weights.transforms()
     side = int(test.crop_size[0])
-    module = create_backbone(arch)
+    module = create_empty_backbone(arch)
     load_state(module, {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}, f"torchvision:{name}")
     if image_size is not None:
         checked(module, arch, image_size)

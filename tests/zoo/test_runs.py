@@ -54,7 +54,7 @@ def test_recipe_and_environment_are_read(make_run):
 def test_a_recipe_that_is_none_is_one_sentence(make_run, text):
     run = make_run(steps=())
     (run / "recipe.yaml").write_text(text)
-    with pytest.raises(UserError, match="recipe.yaml") as refusal:
+    with pytest.raises(UserError, match=r"recipe\.yaml") as refusal:
         read_recipe(run)
     assert "\n" not in str(refusal.value)
 
@@ -76,7 +76,7 @@ def test_each_encoder_is_found_under_its_prefix(make_run):
     with pytest.raises(UserError, match="no encoder 'teacher'; it has: query, key"):
         backbone_state(content, "teacher")
     content["encoders"]["query"] = "online."
-    with pytest.raises(UserError, match="no tensor under 'online.'"):
+    with pytest.raises(UserError, match=r"no tensor under 'online\.'"):
         backbone_state(content)
 
 
@@ -97,7 +97,7 @@ def test_a_truncated_newest_checkpoint_is_named_together_with_the_last_good_one(
 def test_a_damaged_checkpoint_without_an_older_one_says_so(make_run):
     path = latest_checkpoint(make_run())
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(UserError, match="damaged or not one .*; the run has no good one before it"):
+    with pytest.raises(UserError, match=r"damaged or not one .*; the run has no good one before it"):
         read_checkpoint(path)
 
 

@@ -1,0 +1,102 @@
+"""The model card: read back by the Hub's own client, and its code run as it stands."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from PIL import Image
+
+import zoo
+from zoo.card import RESULT_COLUMNS, make_card, result_row
+from zoo.claims import add_result
+from zoo.manifest import read_manifest, without_place
+from zoo.model_folder import write_zoo_model
+
+
+def test_the_front_matter_is_what_the_hub_reads(make_manifest):
+    card = ModelCard(make_card(make_manifest(data="cifar10", licence="MIT")))
+    assert card.data.library_name == "timm"
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    assert card.data.license == "mit"
+    assert card.data.datasets == ["cifar10"]
+    assert card.data.tags == ["image-feature-extraction", "self-supervised-learning", "timm", "moco"]
+
+
+@pytest.mark.parametrize(
+    ("licence", "identifier", "name"), [(None, None, None), ("Apache-2.0", "apache-2.0", None), ("Our-Own-1.0", "other", "Our-Own-1.0")]
+)
+def test_licences_are_named_as_the_hub_names_them(make_manifest, licence, identifier, name):
+    data = ModelCard(make_card(make_manifest(licence=licence))).data
+    assert (data.license, getattr(data, "license_name", None)) == (identifier, name)
+
+
+def test_data_that_the_hub_does_not_have_gets_no_link(make_manifest):
+    text = make_card(make_manifest(data="shapes"))
+    assert ModelCard(text).data.datasets is None
+    assert "on `shapes`" in text
+
+
+def test_what_is_not_known_is_not_claimed(make_manifest):
+    text = make_card(make_manifest(method=None))
+    assert "| Licence | not stated |" in text
+    assert "None has been measured yet" in text
+    assert "## Citation" not in text
+    assert "Epochs" not in text
+    assert "None |" not in text
+
+
+def test_recipe_source_and_citation_are_on_the_card(make_manifest):
+    source = {"run": "moco", "commit": "abc1234", "versions": {"torch": "2.9", "timm": None}}
+    text = make_card(make_manifest(recipe={"lr": 0.03}, source=source, epochs=200, steps=39000))
+    for part in ('"lr": 0.03', "| Epochs | 200 |", "| Optimizer steps | 39000 |", "abc1234", "| Versions | torch 2.9 |", "he2020momentum"):
+        assert part in text
+
+
+def test_a_result_stands_in_the_table_with_its_protocol(zoo_folder, make_result):
+    add_result(zoo_folder, make_result(read_manifest(zoo_folder).tensors_sha256, changed=("temperature",)))
+    text = (zoo_folder / "README.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| knn"))
+    assert row == "| knn | cifar10 (10 classes) | 1,000 (2 left out) | dino@32 (changed) | top1_k20 | 57.25 | 2026-11-21 |"
+    assert '- knn, cifar10: `dino@32`: k [10, 20], temperature 0.07, changed ["temperature"]' in text
+
+
+def test_a_row_has_a_cell_for_every_column(make_result):
+    assert len(result_row(make_result("c" * 64))) == len(RESULT_COLUMNS)
+
+
+@pytest.mark.parametrize(("arch", "image_size"), [("test_resnet", 32), ("resnet18_small", 32), ("test_vit", 48)])
+def test_the_three_ways_to_load_work_as_they_are_printed(tmp_path, make_backbone, make_manifest, arch, image_size):
+    backbone = make_backbone(arch, image_size=image_size)
+    folder = write_zoo_model(tmp_path / "model", backbone, make_manifest(arch, image_size))
+    text = (folder / "README.md").read_text()
+    assert ("import zoo.backbones" in text) == (arch == "resnet18_small")
+    ways = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(ways) == 3
+    image = Image.radial_gradient("L").convert("RGB")
+    images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for way in ways:
+            names = {"image": image, "zoo": zoo}
+            exec(way.replace("FOLDER", str(folder)), names)
+            assert torch.equal(names["model"].eval()(images), backbone(images))
+
+
+@pytest.mark.parametrize(
+    ("data", "published"),
+    [
+        ("shapes", "shapes"),
+        ("shapes:clutter=2", "shapes:clutter=2"),
+        ("cifar10:/home/somebody/cifar", "cifar10"),
+        ("cifar10:~/cifar", "cifar10"),
+        ("cifar10:../cifar", "cifar10"),
+        ("cifar10:C:\\Users\\somebody", "cifar10"),
+        ("folder:/home/somebody/birds", "folder:birds"),
+        ("folder:birds/", "folder:birds"),
+        ("wds:/data/birds-{0000..0009}.tar", "wds:birds-{0000..0009}.tar"),
+    ],
+)
+def test_where_data_lay_is_left_out(data, published):
+    assert without_place(data) == published

@@ -1,0 +1,200 @@
+"""The model card: a zoo model folder's ``README.md``, made from its ``zoo.json`` and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from zoo.citations import citations
+from zoo.manifest import Manifest
+from zoo.results import Result
+
+# The Hub's identifiers of data sets; of the others the Hub has no page to link to.
+_HUB_DATASETS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "imagenet-1k", "imagenet200": "imagenet-1k"}
+# The Hub knows licences by such identifiers; any other is "other" with a name.
+_HUB_LICENCES = (
+    "apache-2.0",
+    "bsd-2-clause",
+    "bsd-3-clause",
+    "cc-by-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "cc-by-sa-4.0",
+    "cc0-1.0",
+    "gpl-3.0",
+    "mit",
+)
+
+
+def make_card(manifest: Manifest) -> str:
+    """The card of a zoo model: front matter for the Hub, then Markdown."""
+    sections = [
+        f"---\n{_front_matter(manifest)}\n---\n\n# {manifest.name}",
+        _summary(manifest),
+        _loading(manifest),
+        _training(manifest),
+        _results(manifest),
+        _limitations(manifest),
+        _citation(manifest),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    # The Hub's client takes a moment to import, and `zoo info` uses this module too.
+    from huggingface_hub import ModelCardData
+
+    tags = ["image-feature-extraction", "self-supervised-learning", "timm"]
+    name = (manifest.data or "").partition(":")[0]
+    licence, licence_name = _hub_licence(manifest.licence)
+    data = ModelCardData(
+        library_name="timm",
+        pipeline_tag="image-feature-extraction",
+        tags=[*tags, manifest.method] if manifest.method else tags,
+        datasets=[_HUB_DATASETS[name]] if name in _HUB_DATASETS else None,
+        model_name=manifest.name,
+        license=licence,
+        license_name=licence_name,
+    )
+    return data.to_yaml()
+
+
+def _hub_licence(licence: str | None) -> tuple[str | None, str | None]:
+    """The Hub's identifier of a licence, and its name where the identifier is only "other"."""
+    if licence is None:
+        return None, None
+    identifier = licence.lower()
+    return (identifier, None) if identifier in _HUB_LICENCES else ("other", licence)
+
+
+def _summary(manifest: Manifest) -> str:
+    trained = f"pre-trained without labels by {manifest.method}" if manifest.method else "pre-trained"
+    if manifest.data:
+        trained += f" on `{manifest.data}`"
+    side = f"{manifest.image_size}x{manifest.image_size}"
+    rows = {
+        "Architecture": f"`{manifest.arch}`" + ("" if manifest.timm_native else " (3x3 stem without pooling, not part of timm)"),
+        "Parameters": f"{manifest.parameters:,}",
+        "Features": f"{manifest.num_features} per image",
+        "Images": f"{side}" + (" only" if manifest.fixed_input else ""),
+        "Mean, standard deviation": f"{list(manifest.mean)}, {list(manifest.std)} of pixels in [0, 1]",
+        "Licence": manifest.licence or "not stated",
+    }
+    return f"A backbone (`{manifest.arch}`) {trained}; it turns an image into one feature vector.\n\n" + _markdown_table(
+        ["", ""], list(rows.items())
+    )
+
+
+def _loading(manifest: Manifest) -> str:
+    register = "" if manifest.timm_native else "import zoo.backbones  # registers this architecture with timm\n"
+    size = f", img_size={manifest.image_size}" if manifest.fixed_input else ""
+    return f"""## How to load it
+
+`FOLDER` is this folder. On the Hugging Face Hub, `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`.
+
+With timm:
+
+```python
+import timm
+{register}
+model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+features = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB; features: (1, {manifest.num_features})
+```
+
+With the toolkit that made it, which also checks the sha256 of the weights:
+
+```python
+import zoo
+
+model = zoo.load("FOLDER")
+```
+
+With the weights alone, into the network that timm builds:
+
+```python
+import timm
+from safetensors.torch import load_file
+{register}
+model = timm.create_model("{manifest.arch}", num_classes=0{size})
+model.load_state_dict(load_file("FOLDER/model.safetensors"))
+```"""
+
+
+def _training(manifest: Manifest) -> str:
+    facts = {
+        "Method": manifest.method,
+        "Encoder": manifest.encoder,
+        "Data": manifest.data,
+        "Epochs": manifest.epochs,
+        "Optimizer steps": manifest.steps,
+        "Run": manifest.source.get("run"),
+        "Commit of the toolkit": manifest.source.get("commit"),
+        "Versions": ", ".join(f"{name} {version}" for name, version in manifest.source.get("versions", {}).items() if version),
+        "sha256 of `model.safetensors`": f"`{manifest.file_sha256}`",
+        "sha256 of its tensors": f"`{manifest.tensors_sha256}`",
+    }
+    rows = [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+    text = "## How it was trained\n\n" + _markdown_table(["", ""], rows)
+    if manifest.recipe:
+        text += f"\n\nThe resolved recipe:\n\n```json\n{json.dumps(manifest.recipe, indent=2, ensure_ascii=False)}\n```"
+    return text
+
+
+RESULT_COLUMNS = ("Task", "Data", "Test images", "Protocol", "Metric", "Value", "Measured")
+
+
+def result_row(result: Result) -> tuple[str, ...]:
+    """One line of a table with ``RESULT_COLUMNS``."""
+    data, test = result.data, result.data.splits.get("test")
+    changed = result.protocol.get("changed")
+    return (
+        result.task,
+        f"{data.spec} ({data.classes} {'classes' if data.level == 'class' else f'at level {data.level}'})",
+        "" if test is None else f"{test.images:,}" + (f" ({test.skipped} left out)" if test.skipped else ""),
+        result.preset + (" (changed)" if changed else ""),
+        result.headline.metric,
+        f"{result.headline.value:.2f}",
+        result.date[:10],
+    )
+
+
+def _results(manifest: Manifest) -> str:
+    head = "## Results\n\n"
+    if not manifest.results:
+        return head + "None has been measured yet."
+    table = _markdown_table(RESULT_COLUMNS, [result_row(result) for result in manifest.results])
+    protocols = "\n".join(f"- {result.task}, {result.data.name}: {_protocol(result)}" for result in manifest.results)
+    return (
+        f"{head}Each was measured with these very weights; `zoo.json` holds it whole, with fingerprints of the data, counts, seeds and "
+        f"versions. Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
+    )
+
+
+def _protocol(result: Result) -> str:
+    values = ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in result.protocol.items())
+    return f"`{result.preset}`: {values}"
+
+
+def _limitations(manifest: Manifest) -> str:
+    lines = ["It gives features, not labels: a task needs a classifier, a nearest-neighbour search or fine-tuning on top."]
+    if manifest.data:
+        lines.append(
+            f"It was trained on `{manifest.data}`: it carries that data's biases, and on other kinds of images it may be worth little."
+        )
+    lines.append(
+        f"It takes images of {manifest.image_size} px only."
+        if manifest.fixed_input
+        else f"It was trained on images of {manifest.image_size} px; at other sizes nothing was measured unless a result above says so."
+    )
+    return "## Limitations\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _citation(manifest: Manifest) -> str:
+    entries = citations(manifest.method)
+    return "## Citation\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
+
+
+def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
