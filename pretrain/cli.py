@@ -17,17 +17,12 @@ HELP = """Pre-train a backbone without labels.
 
 Examples:
 
-    pretrain shapes_demo --out runs/demo
-
-    pretrain moco_cifar10 --out runs/moco data=cifar10:data epochs=100 seed=1
-
-    pretrain --list                       one recipe a line
-
-    pretrain --show moco_cifar10          every key of a recipe, with its value
-
-    pretrain --resume runs/moco           go on where a stopped or killed run was
-
-    torchrun --nproc_per_node 8 -m pretrain moco_imagenet --out runs/moco data=imagenet:/data
+- `pretrain shapes_demo --out runs/demo`
+- `pretrain moco_cifar10 --out runs/moco data=cifar10:ROOT epochs=100 seed=1`: with other values
+- `pretrain --list`: one recipe a line
+- `pretrain --show moco_cifar10`: every key of a recipe, with its value
+- `pretrain --resume runs/moco`: go on where a stopped or killed run was
+- `torchrun --nproc_per_node 8 -m pretrain moco_imagenet --out runs/moco data=imagenet:ROOT`: on 8 GPUs
 
 A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
 """
