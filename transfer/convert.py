@@ -26,6 +26,7 @@ from zoo.reasons import first_line
 
 # The two networks may add in another order; anything beyond rounding is a wrong conversion.
 RELATIVE_TOLERANCE = 1e-5
+_NO_WEIGHTS = "raw pixels have no weights"
 _CHECK_IMAGES = 2
 _CHECK_SEED = 0
 
@@ -58,6 +59,8 @@ class Target:
 def _torchvision_refusal(model: Model) -> str | None:
     if not is_timm_native(model.arch):
         return f"'{model.arch}' has a 3x3 stem without pooling, and no torchvision network has one"
+    if model.kind == "pixels":
+        return _NO_WEIGHTS
     if model.arch not in TORCHVISION_NAMES:
         return f"torchvision has no network with the key names of '{model.arch}'; it has {', '.join(TORCHVISION_NAMES)}"
     return None
@@ -78,7 +81,7 @@ def _read_torchvision(model: Model, path: Path) -> nn.Module:
 
 def _timm_refusal(model: Model) -> str | None:
     if model.kind == "pixels":
-        return "raw pixels have no weights"
+        return _NO_WEIGHTS
     if not is_timm_native(model.arch):
         return f"timm does not know '{model.arch}' without this toolkit; a zoo model folder serves there"
     return None

@@ -1,0 +1,117 @@
+"""Weights for other libraries, against those libraries' own networks."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from transfer.cli import app
+from transfer.convert import convert
+from zoo.errors import UserError
+from zoo.hashing import tensors_sha256
+from zoo.models import open_model
+
+
+def images(side: int) -> torch.Tensor:
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_torchvisions_network_gives_our_features_from_the_file(tmp_path, make_run, make_backbone, arch):
+    run = make_run(arch=arch, image_size=64)
+    convert(str(run), "torchvision", tmp_path / "weights.pth")
+    network = torchvision.models.get_model(arch, weights=None)
+    network.fc = torch.nn.Identity()
+    state = torch.load(tmp_path / "weights.pth", weights_only=True)
+    network.load_state_dict(state)
+    assert type(state) is dict
+    assert all(type(tensor) is torch.Tensor for tensor in state.values())
+    reference = make_backbone(arch, image_size=64, seed=10)
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(images(64)), reference(images(64)), rtol=1e-6, atol=1e-6)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in reference.state_dict().items())
+
+
+@pytest.mark.parametrize(("arch", "image_size"), [("test_resnet", 32), ("vit_tiny_patch16_224", 32)])
+def test_timms_network_gives_our_features_from_the_file(tmp_path, make_run, make_backbone, arch, image_size):
+    usage = convert(str(make_run(arch=arch, image_size=image_size)), "timm", tmp_path / "weights.safetensors")
+    reference = make_backbone(arch, image_size=image_size, seed=10)
+    assert tensors_sha256(load_file(tmp_path / "weights.safetensors")) == tensors_sha256(reference.state_dict())
+    names: dict[str, object] = {}
+    exec(f"import timm, safetensors.torch; {usage}", names)
+    with torch.no_grad():
+        assert torch.equal(names["network"].eval()(images(image_size)), reference(images(image_size)))
+
+
+def test_the_line_that_is_printed_loads_the_file(tmp_path):
+    out = tmp_path / "weights.pth"
+    done = CliRunner().invoke(app, ["convert", "random:resnet18", "--to", "torchvision", "--out", str(out)], catch_exceptions=False)
+    first, usage = done.output.splitlines()
+    assert first == f"{out}: checked by a forward pass; load it with"
+    names: dict[str, object] = {}
+    exec(f"import torch, torchvision; {usage}", names)
+    wanted = open_model("random:resnet18").module
+    with torch.no_grad():
+        torch.testing.assert_close(names["network"].eval()(images(64)), wanted(images(64)), rtol=1e-6, atol=1e-6)
+
+
+def test_equal_weights_are_equal_files(tmp_path):
+    hashes = set()
+    for name in ("one.pth", "another.pth"):
+        convert("random:resnet18", "torchvision", tmp_path / name)
+        hashes.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "to", "out", "sentence"),
+    [
+        (
+            "random:resnet18_small",
+            "torchvision",
+            "a.pth",
+            "'resnet18_small' has a 3x3 stem without pooling, and no torchvision network has one",
+        ),
+        ("random:resnet18_small", "timm", "a.safetensors", "timm does not know 'resnet18_small' without this toolkit"),
+        ("random:test_vit", "torchvision", "a.pth", "torchvision has no network with the key names of 'test_vit'; it has resnet18"),
+        ("pixels", "timm", "a.safetensors", "raw pixels have no weights"),
+        ("pixels", "torchvision", "a.pth", "raw pixels have no weights"),
+        ("random:resnet18", "onnx", "a.onnx", "no format 'onnx' to convert to; there is: torchvision, timm"),
+        ("random:resnet18", "torchvision", "a.safetensors", r"a torchvision file is called \*\.pth"),
+        ("random:resnet18", "timm", "a.pth", r"a timm file is called \*\.safetensors"),
+        ("no/such/model", "timm", "a.safetensors", "there is no model 'no/such/model'"),
+    ],
+)
+def test_what_cannot_be_converted_is_one_sentence_and_no_file(tmp_path, spec, to, out, sentence):
+    with pytest.raises(UserError, match=sentence) as refusal:
+        convert(spec, to, tmp_path / out)
+    assert "\n" not in str(refusal.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_is_kept_unless_asked(tmp_path):
+    out = tmp_path / "a.safetensors"
+    out.write_bytes(b"precious")
+    with pytest.raises(UserError, match="exists already"):
+        convert("random:test_resnet", "timm", out)
+    assert out.read_bytes() == b"precious"
+    convert("random:test_resnet", "timm", out, overwrite=True)
+    assert len(load_file(out)) == len(timm.create_model("test_resnet", num_classes=0).state_dict())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_a_network_that_gives_no_numbers_is_not_converted(tmp_path, make_run):
+    run = make_run()
+    path = run / "checkpoints" / "step_00000010.pt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["model"]["encoder_q.bn1.weight"].fill_(float("nan"))
+    torch.save(checkpoint, path)
+    with pytest.raises(UserError, match="was not converted: the timm network gives features that differ by up to nan"):
+        convert(str(run), "timm", tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
