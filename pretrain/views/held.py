@@ -45,5 +45,6 @@ class HeldCrops:
     def _view(self, planes: Tensor, index: NDArray[np.int64], epoch: int, view: int) -> Tensor:
         sizes = np.broadcast_to(self._image_size, (len(index), 2))
         crops = draw_crops(self._samplers[view], self._settings, sizes, index, seed=self._seed, epoch=epoch, view=view)
-        boxes, flip = to_device(crops.boxes, self._device), to_device(crops.flip, self._device)
-        return resample(planes, boxes, flip, self._specs[view].side(self._settings), self._settings.interpolation)
+        boxes, flip, vertical_flip = (to_device(array, self._device) for array in (crops.boxes, crops.flip, crops.vertical_flip))
+        side = self._specs[view].side(self._settings)
+        return resample(planes, boxes, flip, side, self._settings.interpolation, vertical_flip)

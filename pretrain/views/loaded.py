@@ -74,7 +74,8 @@ class _Batches(Dataset[list[Tensor] | _Failure]):
             crops = draw_crops(self._samplers[number], self._settings, sizes, index, **address)
             colours = draw_photometric(self._settings, index, **address) if self._settings.backend == "cpu" else None
             for row, image in enumerate(decoded):
-                result = cut(image, crops.boxes[row], bool(crops.flip[row]), view.shape[1], self._settings.interpolation)
+                flips = bool(crops.flip[row]), bool(crops.vertical_flip[row])
+                result = cut(image, crops.boxes[row], flips[0], view.shape[1], self._settings.interpolation, flips[1])
                 view[row] = np.asarray(result if colours is None else apply_photometric(result, colours, row))
 
 

@@ -30,10 +30,11 @@ CHANNEL_ORDERS = np.array(list(permutations(range(3))))
 
 @dataclass(frozen=True)
 class Crops:
-    """Geometry of one view of B samples: ``boxes`` int64 (B, 4: top, left, height, width) and ``flip`` bool (B,)."""
+    """Geometry of one view of B samples: ``boxes`` int64 (B, 4: top, left, height, width), ``flip`` and ``vertical_flip`` bool (B,)."""
 
     boxes: NDArray[np.int64]
     flip: NDArray[np.bool_]
+    vertical_flip: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Photometric:
         int64 (B, 4): which of the four (columns of ``factors``) comes first, second, third, fourth.
     channels
         int64 (B, 3): which channel becomes R, G, B.
-    grayscale, solarize
+    grayscale, solarize, invert
         bool (B,).
     sigma
         float64 (B,): the blur's standard deviation in pixels; 0 for no blur.
@@ -63,6 +64,7 @@ class Photometric:
     grayscale: NDArray[np.bool_]
     sigma: NDArray[np.float64]
     solarize: NDArray[np.bool_]
+    invert: NDArray[np.bool_]
 
     def take(self, rows: NDArray[np.int64]) -> Photometric:
         """The parameters of the samples at ``rows``, in that order."""
@@ -80,13 +82,17 @@ def draw_crops(
     view: int,
 ) -> Crops:
     """Boxes and flips of view number ``view`` for the samples ``index`` (B,), whose images have ``sizes`` (B, 2: height, width)."""
-    numbers = uniforms(seed, CROP_PURPOSE, 1 + sampler.draws, index=index, epoch=epoch, view=view)
-    return Crops(boxes=sampler(sizes, numbers[:, 1:]), flip=numbers[:, 0] < settings.flip)
+    numbers = uniforms(seed, CROP_PURPOSE, 2 + sampler.draws, index=index, epoch=epoch, view=view)
+    return Crops(
+        boxes=sampler(sizes, numbers[:, 2:]),
+        flip=numbers[:, 0] < settings.flip,
+        vertical_flip=numbers[:, 1] < settings.vertical_flip,
+    )
 
 
 def draw_photometric(settings: ViewSettings, index: NDArray[np.int64], *, seed: int, epoch: int, view: int) -> Photometric:
     """Photometric parameters of view number ``view`` for the samples ``index`` (B,)."""
-    u = uniforms(seed, PHOTOMETRIC_PURPOSE, 12, index=index, epoch=epoch, view=view)
+    u = uniforms(seed, PHOTOMETRIC_PURPOSE, 13, index=index, epoch=epoch, view=view)
     strengths = (settings.brightness, settings.contrast, settings.saturation)
     factors = [_between(u[:, 1 + k], max(0.0, 1.0 - x), 1.0 + x) for k, x in enumerate(strengths)]
     factors.append(_between(u[:, 4], -settings.hue, settings.hue))
@@ -99,6 +105,7 @@ def draw_photometric(settings: ViewSettings, index: NDArray[np.int64], *, seed: 
         grayscale=u[:, 8] < settings.grayscale,
         sigma=np.where(u[:, 9] < settings.blur, _between(u[:, 10], *settings.blur_sigma), 0.0),
         solarize=u[:, 11] < settings.solarize,
+        invert=u[:, 12] < settings.invert,
     )
 
 

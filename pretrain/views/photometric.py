@@ -29,7 +29,7 @@ _SMALLEST_CHROMA = 1e-12
 
 
 def apply_photometric_(images: Tensor, parameters: Photometric, largest_sigma: float) -> Tensor:
-    """Jitter, channel permutation, grayscale, blur and solarize, in this order, each on the samples that ``parameters`` names.
+    """Jitter, channel permutation, grayscale, blur, solarize and invert, in this order, each on the samples that ``parameters`` names.
 
     Parameters
     ----------
@@ -42,6 +42,7 @@ def apply_photometric_(images: Tensor, parameters: Photometric, largest_sigma: f
         grayscale_(images, parameters.grayscale)
         blur_(images, parameters.sigma, largest_sigma)
         solarize_(images, parameters.solarize)
+        invert_(images, parameters.invert)
     return images
 
 
@@ -178,6 +179,14 @@ def solarize_(images: Tensor, flags: NDArray[np.bool_]) -> Tensor:
         rows = to_device(np.flatnonzero(flags), images.device)
         chosen = images.index_select(0, rows)
         images.index_copy_(0, rows, torch.where(chosen >= SOLARIZE_THRESHOLD, 1.0 - chosen, chosen))
+    return images
+
+
+def invert_(images: Tensor, flags: NDArray[np.bool_]) -> Tensor:
+    """The negatives of the flagged samples (bool (B,))."""
+    if flags.any():
+        rows = to_device(np.flatnonzero(flags), images.device)
+        images.index_copy_(0, rows, 1.0 - images.index_select(0, rows))
     return images
 
 

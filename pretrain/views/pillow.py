@@ -25,7 +25,9 @@ _ADJUST: dict[int, Callable[[Image.Image, float], Image.Image]] = {
 _SOLARIZE_THRESHOLD = 128
 
 
-def cut(image: Image.Image, box: NDArray[np.int64], flip: bool, size: int, interpolation: str) -> Image.Image:
+def cut(
+    image: Image.Image, box: NDArray[np.int64], flip: bool, size: int, interpolation: str, vertical_flip: bool = False
+) -> Image.Image:
     """Crop ``box`` (top, left, height, width), resize it to ``size`` x ``size`` with antialiasing, and flip it if asked.
 
     The crop is made first: ``Image.resize(box=...)`` would let the filter read pixels beyond the box. JPEG's draft mode is not
@@ -33,11 +35,13 @@ def cut(image: Image.Image, box: NDArray[np.int64], flip: bool, size: int, inter
     """
     top, left, height, width = (int(value) for value in box)
     view = image.crop((left, top, left + width, top + height)).resize((size, size), _RESAMPLING[interpolation])
+    if vertical_flip:
+        view = view.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view
 
 
 def apply_photometric(image: Image.Image, parameters: Photometric, row: int) -> Image.Image:
-    """Jitter, channel permutation, grayscale, blur and solarize with the parameters of sample ``row``."""
+    """Jitter, channel permutation, grayscale, blur, solarize and invert with the parameters of sample ``row``."""
     for operation in parameters.order[row] if parameters.jitter[row] else ():
         factor = float(parameters.factors[row, operation])
         # A hue shift of zero would still round every pixel to 8-bit HSV and back.
@@ -51,4 +55,6 @@ def apply_photometric(image: Image.Image, parameters: Photometric, row: int) -> 
         image = image.filter(ImageFilter.GaussianBlur(radius=float(parameters.sigma[row])))
     if parameters.solarize[row]:
         image = functional.solarize(image, threshold=_SOLARIZE_THRESHOLD)
+    if parameters.invert[row]:
+        image = functional.invert(image)
     return image

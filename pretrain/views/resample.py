@@ -22,10 +22,12 @@ def to_planes(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
 
 
-def resample(planes: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolation: str = "bilinear") -> Tensor:
+def resample(
+    planes: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolation: str = "bilinear", vertical_flip: Tensor | None = None
+) -> Tensor:
     """Cut each image's box and resize it, with antialiasing.
 
-    Equals ``torchvision.transforms.functional.resized_crop(..., antialias=True)`` on float tensors, followed by a horizontal flip
+    Equals ``torchvision.transforms.functional.resized_crop(..., antialias=True)`` on float tensors, followed by the flips
     and (for bicubic, which overshoots) a clamp.
 
     Parameters
@@ -34,8 +36,8 @@ def resample(planes: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolati
         float32 (B, 3, H, W), values 0 .. 255 (:func:`to_planes`).
     boxes
         int64 (B, 4): top, left, height, width, inside the image.
-    flip
-        bool (B,).
+    flip, vertical_flip
+        bool (B,): horizontal flips; vertical ones, None for none.
     size
         Side S of the views in pixels.
     interpolation
@@ -47,7 +49,7 @@ def resample(planes: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolati
     """
     height, width = planes.shape[2:]
     top, left, box_height, box_width = boxes.unbind(1)
-    vertical = interpolation_matrix(top, box_height, height, size, interpolation)
+    vertical = interpolation_matrix(top, box_height, height, size, interpolation, vertical_flip)
     horizontal = interpolation_matrix(left, box_width, width, size, interpolation, flip).mul_(1 / 255)
     return transform_axes(planes, vertical, horizontal).clamp_(0.0, 1.0)
 

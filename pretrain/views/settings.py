@@ -9,7 +9,7 @@ from zoo.errors import UserError
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 BACKENDS = ("device", "cpu")
-PROBABILITIES = ("flip", "jitter", "channel_permutation", "grayscale", "blur", "solarize")
+PROBABILITIES = ("flip", "vertical_flip", "jitter", "channel_permutation", "grayscale", "blur", "solarize", "invert")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class ViewSpec:
 class ViewSettings:
     """The augmentation of a recipe. The defaults are MoCo v2's at ImageNet size (Chen et al., arXiv 2003.04297).
 
-    Each operation is applied to a sample with the probability that carries the operation's name, in this order: crop, flip, jitter,
-    channel permutation, grayscale, blur, solarize, normalise.
+    Each operation is applied to a sample with the probability that carries the operation's name, in this order: crop, flips, jitter,
+    channel permutation, grayscale, blur, solarize, invert, normalise.
 
     Attributes
     ----------
@@ -55,6 +55,8 @@ class ViewSettings:
         ``bilinear`` or ``bicubic``, both with antialiasing.
     flip
         Probability of a horizontal flip.
+    vertical_flip
+        Probability of a vertical flip; for images without an up and down.
     jitter
         Probability of colour jitter: the four adjustments below, in random order.
     brightness, contrast, saturation
@@ -63,8 +65,8 @@ class ViewSettings:
         The shift is uniform in [-x, x], in turns of the colour circle; at most 0.5.
     channel_permutation
         Probability of permuting R, G and B (all six orders are equally likely, the identity among them).
-    grayscale, blur, solarize
-        Probabilities.
+    grayscale, blur, solarize, invert
+        Probabilities; the last is of the negative image.
     blur_sigma
         Range of the Gaussian's standard deviation in pixels of the view.
     backend
@@ -76,6 +78,7 @@ class ViewSettings:
     ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
     interpolation: str = "bilinear"
     flip: float = 0.5
+    vertical_flip: float = 0.0
     jitter: float = 0.8
     brightness: float = 0.4
     contrast: float = 0.4
@@ -86,6 +89,7 @@ class ViewSettings:
     blur: float = 0.5
     blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
     solarize: float = 0.0
+    invert: float = 0.0
     backend: str = "device"
 
     def check(self) -> None:

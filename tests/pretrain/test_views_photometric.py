@@ -15,6 +15,7 @@ from pretrain.views.photometric import (
     apply_photometric_,
     blur_,
     grayscale_,
+    invert_,
     jitter_,
     normalise_,
     permute_channels_,
@@ -56,6 +57,7 @@ def neutral(batch=BATCH, **changes):
         grayscale=np.zeros(batch, dtype=bool),
         sigma=np.zeros(batch),
         solarize=np.zeros(batch, dtype=bool),
+        invert=np.zeros(batch, dtype=bool),
     )
     return replace(nothing, **changes)
 
@@ -175,6 +177,14 @@ def test_blur(side, largest):
 def test_blur_of_a_single_pixel_image_changes_nothing():
     images = torch.tensor([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]).view(2, 3, 1, 1)
     torch.testing.assert_close(blur_(images.clone(), np.array([1.0, 2.0]), 2.0), images, atol=1e-6, rtol=0)
+
+
+def test_invert():
+    images = random_images()
+    chosen = np.arange(BATCH) % 3 == 0
+    expected = images.clone()
+    expected[chosen] = functional.invert(images[chosen])
+    assert torch.equal(invert_(images, chosen), expected)
 
 
 def test_solarize():

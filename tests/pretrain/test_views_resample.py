@@ -55,6 +55,15 @@ def test_whole_image_at_its_own_size_is_the_image():
     torch.testing.assert_close(views, expected, atol=1e-6, rtol=0)
 
 
+def test_vertical_flip_turns_the_view_upside_down():
+    images = random_images(4, 20, 24)
+    boxes, flip = random_boxes(4, 20, 24)
+    upright = resample(to_planes(images), boxes, flip, 16)
+    turned = resample(to_planes(images), boxes, flip, 16, vertical_flip=torch.tensor([True, False, True, False]))
+    torch.testing.assert_close(turned[0::2], upright[0::2].flip(-2), atol=1e-6, rtol=0)
+    assert torch.equal(turned[1::2], upright[1::2])
+
+
 def test_no_pixel_outside_the_box_is_seen():
     images = random_images(8, 20, 20)
     boxes = torch.tensor([[6, 7, 9, 5]] * 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -18,7 +19,7 @@ from zoo.errors import UserError
 from zoo.randomness import generator
 
 SPECS = (ViewSpec("query"), ViewSpec("key"), ViewSpec("small", size=12))
-SETTINGS = ViewSettings(size=16, blur=0.3, channel_permutation=0.2, solarize=0.1)
+SETTINGS = ViewSettings(size=16, blur=0.3, channel_permutation=0.2, solarize=0.1, vertical_flip=0.5, invert=0.2)
 PLAIN = ViewSettings(size=16, jitter=0.0, grayscale=0.0, blur=0.0)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 COUNT, BATCH = 43, 8
@@ -122,7 +123,7 @@ def test_views_and_epochs_differ(held):
 
 @pytest.mark.parametrize("backend", ["device", "cpu"])
 def test_any_number_of_workers(loaded, backend):
-    settings = ViewSettings(size=16, blur=0.3, channel_permutation=0.2, solarize=0.1, backend=backend)
+    settings = replace(SETTINGS, backend=backend)
     alone = make_source(loaded, settings)
     for workers in (1, 2):
         source = make_source(loaded, settings, workers=workers)
