@@ -1,0 +1,328 @@
+"""k-nearest-neighbour classification of frozen features.
+
+Each test image is classified by the votes of its k nearest training images, a vote weighing exp(s / T), with s the cosine of the two
+features (Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", CVPR 2018; the form of Caron et al.,
+"Emerging properties in self-supervised vision transformers", ICCV 2021). Nothing is trained and nothing is drawn at random.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from evaluation.labelled import LabelledData, labelled_data
+from evaluation.parallel import ALONE, Processes
+from evaluation.presets import KNN_PRESETS, KnnPreset, Weight, find
+from evaluation.runtime import Runtime, make_result, transform_for
+from evaluation.search import top_k
+from zoo.data.base import Data
+from zoo.errors import UserError
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    from zoo.models import Model
+
+_DEFAULT = KNN_PRESETS["dino"]
+# A truth among the first so many classes counts for the second accuracy, which is given for more classes than that.
+_TOP = 5
+# Votes (queries x classes, float64) counted at a time.
+_VOTES_AT_ONCE = 1 << 22
+# Feature values checked for being finite at a time.
+_VALUES_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class KnnScore:
+    """What the votes of the k nearest neighbours say.
+
+    Attributes
+    ----------
+    k
+        As it was asked for.
+    k_used
+        The neighbours that voted: k, or the size of the bank where that is smaller.
+    predictions
+        int64 array (Q,): the class with the most votes, the smaller one of equals.
+    correct
+        Queries whose prediction is their label.
+    correct5
+        Queries whose label is among the five classes with the most votes, of those with any; None for five classes or fewer.
+    class_correct
+        int64 array (C,): the correct ones by their label.
+    """
+
+    k: int
+    k_used: int
+    predictions: NDArray[np.int64]
+    correct: int
+    correct5: int | None
+    class_correct: NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        """Number of queries."""
+        return len(self.predictions)
+
+    @property
+    def top1(self) -> float:
+        """Accuracy in percent."""
+        return 100 * self.correct / self.total
+
+    @property
+    def top5(self) -> float | None:
+        """Top-5 accuracy in percent, or None."""
+        return None if self.correct5 is None else 100 * self.correct5 / self.total
+
+
+@dataclass(frozen=True, eq=False)
+class KnnEvaluation:
+    """kNN accuracy for several k.
+
+    Attributes
+    ----------
+    scores
+        By the k that was asked for, ascending.
+    class_total
+        int64 array (C,): queries of each class.
+    """
+
+    scores: dict[int, KnnScore]
+    class_total: NDArray[np.int64]
+
+    @property
+    def clamped(self) -> dict[int, int]:
+        """The k that exceed the bank, and what was used in their place."""
+        return {k: score.k_used for k, score in self.scores.items() if score.k_used != k}
+
+
+def evaluate_knn(
+    train_features: Tensor | NDArray[np.floating],
+    train_labels: ArrayLike,
+    test_features: Tensor | NDArray[np.floating],
+    test_labels: ArrayLike,
+    *,
+    k: Sequence[int] = _DEFAULT.k,
+    temperature: float = _DEFAULT.temperature,
+    weight: Weight = _DEFAULT.weight,
+    num_classes: int | None = None,
+    normalize: bool = True,
+    device: torch.device | str | None = None,
+    processes: Processes = ALONE,
+) -> KnnEvaluation:
+    """kNN accuracy of features, for every k from one search.
+
+    Similarities are float32 sums, votes float64 sums in the order of the neighbours. Of equally near neighbours the one with the smaller
+    index counts as nearer; of classes with equal votes the smaller one wins.
+
+    Parameters
+    ----------
+    train_features, test_features
+        (N, D) and (Q, D), of any floating dtype.
+    train_labels, test_labels
+        Whole numbers (N,) and (Q,) from 0 on.
+    k
+        Numbers of neighbours. One that exceeds N is clamped to N, and the result says so.
+    temperature
+        T in the weight exp(s / T).
+    weight
+        ``"exp"``, or ``"uniform"`` for votes of equal weight.
+    num_classes
+        Number of classes; by default the largest training label plus one.
+    normalize
+        Compare by cosine; else by inner product.
+    device
+        Where similarities are computed; by default where ``test_features`` are.
+    processes
+        Share the queries among these processes. Each of them must make the same call and gets the whole answer.
+
+    Raises
+    ------
+    UserError
+        Features that are not finite, or a test label that no training image has.
+    ValueError
+        Shapes, labels, k or a temperature that make no sense.
+    """
+    bank, queries = torch.as_tensor(train_features), torch.as_tensor(test_features)
+    bank_labels, truth = _labels(train_labels, len(bank), "train"), _labels(test_labels, len(queries), "test")
+    classes = int(bank_labels.max()) + 1 if num_classes is None else num_classes
+    _check(k, temperature, bank_labels, truth, classes)
+    _check_finite(bank, "train")
+    _check_finite(queries, "test")
+
+    used = {asked: min(asked, len(bank)) for asked in sorted(set(k))}
+    similarity, index = top_k(queries, bank, max(used.values()), normalize=normalize, device=device, processes=processes)
+    steps = sorted(set(used.values()))
+    predictions = {step: torch.empty(len(queries), dtype=torch.int64) for step in steps}
+    in_top = {step: torch.empty(len(queries), dtype=torch.bool) for step in steps}
+    for rows in _row_chunks(len(queries), classes):
+        weights = _weights(similarity[rows], temperature, weight)
+        votes = torch.zeros(len(weights), classes, dtype=torch.float64)
+        done = 0
+        for step in steps:
+            votes.scatter_add_(1, bank_labels[index[rows, done:step]], weights[:, done:step])
+            predictions[step][rows] = votes.argmax(1)  # the first of equals
+            in_top[step][rows] = _among_top(votes, truth[rows])
+            done = step
+
+    scores = {}
+    for asked, step in used.items():
+        correct = predictions[step] == truth
+        scores[asked] = KnnScore(
+            k=asked,
+            k_used=step,
+            predictions=predictions[step].numpy(),
+            correct=int(correct.sum()),
+            correct5=int(in_top[step].sum()) if classes > _TOP else None,
+            class_correct=torch.bincount(truth[correct], minlength=classes).numpy(),
+        )
+    return KnnEvaluation(scores, torch.bincount(truth, minlength=classes).numpy())
+
+
+def _weights(similarity: Tensor, temperature: float, weight: Weight) -> Tensor:
+    """float64 weights (rows, k) of neighbours whose similarities stand in descending order."""
+    exact = similarity.double()
+    # A factor common to all votes of a query changes no comparison; without it a small temperature would leave float64's range.
+    return ((exact - exact[:, :1]) / temperature).exp_() if weight == "exp" else torch.ones_like(exact)
+
+
+def _among_top(votes: Tensor, truth: Tensor) -> Tensor:
+    """bool (rows,): whether the truth has votes and fewer than five classes stand before it, the smaller of equals standing first."""
+    own = votes.gather(1, truth[:, None])
+    equal_before = (votes == own) & (torch.arange(votes.shape[1]) < truth[:, None])
+    before = ((votes > own) | equal_before).sum(1)
+    return (before < _TOP) & (own[:, 0] > 0)
+
+
+def _row_chunks(rows: int, classes: int) -> Iterator[slice]:
+    step = max(1, _VOTES_AT_ONCE // classes)
+    return (slice(start, start + step) for start in range(0, rows, step))
+
+
+def _labels(values: ArrayLike, count: int, split: str) -> Tensor:
+    labels = np.asarray(values)
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        found = f"{labels.dtype} of shape {labels.shape}"
+        raise ValueError(f"{split} labels must be {count} whole numbers, one per feature vector, not {found}")
+    if count == 0 or labels.min() < 0:
+        raise ValueError(f"{split} labels must be whole numbers from 0 on, at least one")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _check(k: Sequence[int], temperature: float, bank_labels: Tensor, truth: Tensor, classes: int) -> None:
+    if not k or min(k) < 1:
+        raise ValueError(f"k must be at least one whole number from 1 on, not {list(k)}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"the temperature must be positive, not {temperature}")
+    if int(bank_labels.max()) >= classes:
+        raise ValueError(f"there is a training label {int(bank_labels.max())}, but num_classes is {classes}")
+    known = torch.zeros(max(classes, int(truth.max()) + 1), dtype=torch.bool)
+    known[bank_labels] = True
+    foreign = truth[~known[truth]]
+    if len(foreign):
+        raise UserError(
+            f"{len(foreign)} of {len(truth)} test images have labels that no training image has, first label {int(foreign[0])}; "
+            "no neighbour can ever vote for them"
+        )
+
+
+def _check_finite(features: Tensor, split: str) -> None:
+    rows = max(1, _VALUES_AT_ONCE // max(1, features.shape[1]))
+    for start in range(0, len(features), rows):
+        bad = (~torch.isfinite(features[start : start + rows]).all(1)).nonzero()[:, 0]
+        if len(bad):
+            raise UserError(f"{split} features hold NaN or infinity, first in row {start + int(bad[0])}; distances to them mean nothing")
+
+
+def run_knn(
+    model: Model,
+    data: Data | LabelledData,
+    *,
+    preset: str | KnnPreset = _DEFAULT.name,
+    image_size: int | None = None,
+    runtime: Runtime | None = None,
+) -> Result:
+    """kNN evaluation of a model on a data set by a preset: the test split's images classified by those of the train split.
+
+    Parameters
+    ----------
+    model
+        As :func:`zoo.models.open_model` gives it.
+    data
+        As :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.labelled.labelled_data`, which has the choice of the
+        label level and of what happens with bad images, and is done once for several models.
+    preset
+        A name in :data:`evaluation.presets.KNN_PRESETS`, or such a preset with changes
+        (``KNN_PRESETS["dino"].change(k=[1, 20])``).
+    image_size
+        Side of the images that reach the network. None: the preset's crop, or the images' own size where that is no larger.
+    runtime
+        Device, processes, batch size and the like; by default this process on the CPU.
+
+    Raises
+    ------
+    UserError
+        Whatever :func:`labelled_data`, :func:`extract_features` and :func:`evaluate_knn` refuse.
+    """
+    if isinstance(preset, str):
+        preset = find("preset", preset, KNN_PRESETS)
+    runtime = Runtime() if runtime is None else runtime
+    if isinstance(data, Data):
+        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
+    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+
+    started = time.perf_counter()
+    train = runtime.features(model, data.train, transform)
+    test = runtime.features(model, data.test, transform)
+    extracted = time.perf_counter()
+    evaluation = evaluate_knn(
+        train.features,
+        train.levels[data.level].labels,
+        test.features,
+        test.levels[data.level].labels,
+        k=preset.k,
+        temperature=preset.temperature,
+        weight=preset.weight,
+        num_classes=len(data.classes),
+        device=runtime.device,
+        processes=runtime.processes,
+    )
+    finished = time.perf_counter()
+
+    total = len(data.test)
+    correct = {f"top1_k{k}": score.correct for k, score in evaluation.scores.items()}
+    correct |= {f"top5_k{k}": score.correct5 for k, score in evaluation.scores.items() if score.correct5 is not None}
+    return make_result(
+        model,
+        data,
+        runtime,
+        transform,
+        task="knn",
+        preset=preset.name_at(transform.crop),
+        protocol={
+            "k": list(preset.k),
+            "temperature": preset.temperature,
+            "weight": preset.weight,
+            "similarity": "cosine",
+            "source": preset.source,
+            "changed": preset.changed,
+        },
+        headline=f"top1_k{preset.headline_k}",
+        metrics={name: 100 * count / total for name, count in correct.items()},
+        counts={"correct": correct, "clamped": {f"k{k}": used for k, used in evaluation.clamped.items()}},
+        details={
+            "feature_width": train.features.shape[1],
+            "per_class": {
+                "classes": list(data.classes),
+                "total": evaluation.class_total.tolist(),
+                "correct": {f"top1_k{k}": score.class_correct.tolist() for k, score in evaluation.scores.items()},
+            },
+        },
+        seconds={"features": extracted - started, "search_and_vote": finished - extracted},
+    )

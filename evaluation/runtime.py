@@ -1,0 +1,145 @@
+"""How an evaluation runs, as opposed to what it measures, and the result that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from evaluation.features import BATCH_SIZE, Features, extract_features
+from evaluation.labelled import LabelledData
+from evaluation.parallel import Processes
+from evaluation.presets import ImageChoices
+from zoo.data.base import Images
+from zoo.errors import UserError
+from zoo.provenance import software_versions, toolkit_commit
+from zoo.results import Headline, ModelFacts, Result
+from zoo.transforms import EvalTransform
+
+if TYPE_CHECKING:
+    from zoo.models import Model
+
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Settings that no protocol fixes.
+
+    Attributes
+    ----------
+    device
+        Where networks run and similarities are computed.
+    processes
+        Who shares the work.
+    batch_size
+        Images per forward pass of one process.
+    dtype
+        A key of :data:`DTYPES`: what networks compute in. Lower precision than float32 is for GPUs.
+    workers
+        Decoding processes; None: one per core.
+    seed
+        Of the random draws of tasks that make any.
+    progress
+        Show progress bars.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    processes: Processes = field(default_factory=Processes.current)
+    batch_size: int = BATCH_SIZE
+    dtype: str = "float32"
+    workers: int | None = None
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise UserError(f"unknown dtype '{self.dtype}'; known: {', '.join(DTYPES)}")
+        if self.dtype != "float32" and self.device.type != "cuda":
+            raise UserError(f"dtype {self.dtype} needs a GPU, and this is the {self.device.type}; leave it at float32")
+        if self.batch_size < 1:
+            raise UserError(f"the batch size must be at least 1, not {self.batch_size}")
+
+    def features(self, model: Model, images: Images, transform: EvalTransform) -> Features:
+        """:func:`evaluation.features.extract_features` with these settings."""
+        return extract_features(
+            model.module,
+            images,
+            transform,
+            batch_size=self.batch_size,
+            device=self.device,
+            autocast=DTYPES[self.dtype],
+            workers=self.workers,
+            processes=self.processes,
+            progress=self.progress,
+        )
+
+
+def transform_for(model: Model, data: LabelledData, choices: ImageChoices) -> EvalTransform:
+    """The evaluation transform of a protocol's choices, normalising as the model was trained, or else by the data's statistics.
+
+    Raises UserError for a network that was built for images of another size.
+    """
+    if model.fixed_input and model.input_size != choices.crop:
+        raise UserError(
+            f"'{model.name}' takes images of {model.input_size} px only, and would get {choices.crop}; give --image-size {model.input_size}"
+        )
+    mean, std = model.mean or data.data.mean, model.std or data.data.std
+    return EvalTransform(choices.resize, choices.crop, choices.interpolation, mean, std)
+
+
+def make_result(
+    model: Model,
+    data: LabelledData,
+    runtime: Runtime,
+    transform: EvalTransform,
+    *,
+    task: str,
+    preset: str,
+    protocol: Mapping[str, Any],
+    headline: str,
+    metrics: Mapping[str, float],
+    counts: Mapping[str, Any],
+    details: Mapping[str, Any],
+    seconds: Mapping[str, float],
+) -> Result:
+    """A result with all that is known about the model, the data and the machine.
+
+    ``protocol`` is completed by what holds for every task: the transform, the label level and the mode of batch normalisation.
+    """
+    images = {f"{role}_images": split.images for role, split in data.facts.splits.items()}
+    return Result(
+        task=task,
+        preset=preset,
+        protocol={**protocol, **transform.describe(), "level": data.level, "batch_norm": "eval"},
+        headline=Headline(headline, metrics[headline]),
+        metrics=dict(metrics),
+        counts={**images, **counts},
+        model=ModelFacts(
+            name=model.name,
+            arch=model.arch,
+            kind=model.kind,
+            tensors_sha256=model.tensors_sha256,
+            mean=transform.mean,
+            std=transform.std,
+            file_sha256=model.file_sha256,
+        ),
+        data=data.facts,
+        seeds={"evaluation": runtime.seed},
+        versions=software_versions(),
+        device=device_name(runtime.device),
+        dtype=runtime.dtype,
+        processes=runtime.processes.count,
+        seconds={phase: round(time, 3) for phase, time in seconds.items()},
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=toolkit_commit(),
+        details=dict(details),
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """``"cpu"``, or the GPU's name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
