@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -146,8 +145,8 @@ class _Training:
     def _images(self, resume: bool) -> Images:
         """The training images without the bad ones. The first process looks for these once; a resumed run reads what was found then."""
         images = self.data.role("pretrain")
-        if self.recipe.max_images is not None and self.recipe.max_images < len(images):
-            images = images.subset(np.linspace(0, len(images) - 1, self.recipe.max_images).round().astype(np.int64))
+        if self.recipe.max_images is not None:
+            images = images.thinned(self.recipe.max_images)
         listed = self.folder / BAD_IMAGES_FILE
         if resume:
             names = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else set()

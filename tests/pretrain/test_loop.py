@@ -113,7 +113,7 @@ def test_a_run_folder_holds_recipe_log_checkpoint_and_environment(tmp_path: Path
     assert [row["step"] for row in rows if "knn_top1" in row] == [4, 9]
     assert rows[0]["lr"] == pytest.approx(0.05)
     environment = json.loads((run / "environment.json").read_text())
-    assert environment["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(environment["versions"]["torch"])
     assert read_recipe(run)["method"]["name"] == "moco"
     assert list((run / "tensorboard").rglob("events.out.tfevents.*"))
     checkpoint = read_checkpoint(latest_checkpoint(run))

@@ -76,6 +76,12 @@ class Images:
         """The images at ``indices``, in that order, as a split of the same name."""
         raise NotImplementedError
 
+    def thinned(self, count: int) -> Images:
+        """At most ``count`` images, evenly spread over the split."""
+        if count >= len(self):
+            return self
+        return self.subset(np.linspace(0, len(self) - 1, count).round().astype(np.int64))
+
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """int64 array (N,) of the ``"class"`` level, or None."""
