@@ -80,7 +80,7 @@ class Pixels(nn.Module):
         return images.flatten(1)
 
 
-def open_model(spec: str, *, weights_encoder: str = DEFAULT_ENCODER, image_size: int | None = None) -> Model:
+def open_model(spec: str | Path, *, weights_encoder: str = DEFAULT_ENCODER, image_size: int | None = None) -> Model:
     """Open a model.
 
     Parameters
@@ -90,7 +90,7 @@ def open_model(spec: str, *, weights_encoder: str = DEFAULT_ENCODER, image_size:
         weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
         ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``pixels``.
     weights_encoder
-        Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average.
+        Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Other models have one encoder.
     image_size
         Side in pixels to build a ``random:`` or ``timm:`` network of fixed input size for. Any other fixed size is checked against it.
 
@@ -99,18 +99,23 @@ def open_model(spec: str, *, weights_encoder: str = DEFAULT_ENCODER, image_size:
     UserError
         There is no such model, its files are damaged or do not fit, or published weights cannot be had.
     """
+    spec = str(spec)
     scheme, colon, rest = spec.partition(":")
     if spec == "pixels":
-        return _open_pixels()
-    if colon and scheme == "random":
-        return _open_random(spec, rest, image_size)
-    if colon and scheme in ("timm", "torchvision"):
+        model = _open_pixels()
+    elif colon and scheme == "random":
+        model = _open_random(spec, rest, image_size)
+    elif colon and scheme in ("timm", "torchvision"):
         # Only these two need the network, and the clients behind it are slow to import.
         from zoo import published
 
         opener = published.open_timm if scheme == "timm" else published.open_torchvision
-        return opener(rest, image_size)
-    return _open_path(spec, weights_encoder, image_size)
+        model = opener(rest, image_size)
+    else:
+        model = _open_path(spec, weights_encoder, image_size)
+    if weights_encoder != DEFAULT_ENCODER and model.kind != "run":
+        raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run")
+    return model
 
 
 def _open_pixels() -> Model:

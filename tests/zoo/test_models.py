@@ -170,6 +170,11 @@ def test_a_damaged_download_of_torchvision_is_one_sentence(torch_cache):
     assert "\n" not in str(refusal.value)
 
 
+def test_only_a_run_has_an_encoder_to_choose():
+    with pytest.raises(UserError, match="'pixels' has one encoder only; 'key' can be chosen where the model is a run"):
+        open_model("pixels", weights_encoder="key")
+
+
 OPEN_AND_HASH = """
 import sys
 from zoo.errors import UserError
