@@ -21,6 +21,7 @@ from zoo.errors import UserError
 from zoo.results import check_result_path, save_result
 
 if TYPE_CHECKING:
+    from evaluation.labelled import LabelledData
     from evaluation.runtime import Runtime
     from zoo.data.scan import OnBad
     from zoo.results import Result
@@ -40,6 +41,7 @@ A MODEL is a zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `r
 
 _PRESETS = "; ".join(f"{task.name}: {', '.join(task.presets)}" for task in TASKS.values())
 _IMAGE_SIZE = "Side in pixels of the network's input, instead of the preset's crop (or of the images' own size where that is smaller)."
+_PICTURES = "Folder for a picture per model: some test images and their nearest training images."
 _SKIP = "Leave out images that cannot be decoded; the result counts them."
 _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 
@@ -53,6 +55,7 @@ def evaluate(
     task: Annotated[str, typer.Option("--task", help=f"What to do: {', '.join(TASKS)}.")] = "knn",
     preset: Annotated[str | None, typer.Option("--preset", help=f"Protocol ({_PRESETS}).")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Result file (.json) to write; for several models a folder.")] = None,
+    pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
     k: Annotated[str | None, typer.Option("--k", metavar="K[,K...]", help="knn: numbers of neighbours, not the preset's.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", metavar="T", help="knn: temperature, not the preset's.")] = None,
@@ -69,6 +72,7 @@ def evaluate(
     chosen = find("task", task, TASKS)
     protocol = chosen.preset(preset, _task_options(chosen, {"k": _numbers(k), "temperature": temperature}))
     targets = _targets(models, out, overwrite=overwrite)
+    sheets = _sheets(models, pictures, overwrite=overwrite)
 
     # From here on it takes torch, and seconds.
     from evaluation.parallel import choose_device, start_processes, stop_processes
@@ -89,10 +93,14 @@ def evaluate(
         _announce(runtime)
         results = []
         computed = _results(chosen, protocol, models, data, level, skip_bad_images, image_size, runtime)
-        for result, target in zip(computed, targets, strict=True):
+        for (result, labelled), target, sheet in zip(computed, targets, sheets, strict=True):
             results.append(result)
             if target is not None and processes.is_main:
                 save_result(result, target, overwrite=overwrite)
+            if sheet is not None and processes.is_main:
+                from evaluation.pictures import draw_result
+
+                draw_result(sheet, result, labelled)
         if processes.is_main:
             _report(results, out)
     finally:
@@ -108,7 +116,7 @@ def _results(
     skip_bad_images: bool,
     image_size: int | None,
     runtime: Runtime,
-) -> Iterator[Result]:
+) -> Iterator[tuple[Result, LabelledData]]:
     """One result after the other; everything is opened, and so checked, before the first is computed."""
     from evaluation.labelled import labelled_data
     from zoo.data import open_data
@@ -123,7 +131,7 @@ def _results(
     while opened:
         spec, model = opened.popleft()  # and with it, in the end, its memory on the device
         result = run_task(model, labelled, preset=preset, image_size=image_size, runtime=runtime)
-        yield replace(result, model=replace(result.model, spec=spec))
+        yield replace(result, model=replace(result.model, spec=spec)), labelled
 
 
 def _task_options(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,6 +172,15 @@ def _targets(models: Sequence[str], out: Path | None, *, overwrite: bool) -> Seq
     for target in targets:
         check_result_path(target, overwrite=overwrite)
     return targets
+
+
+def _sheets(models: Sequence[str], folder: Path | None, *, overwrite: bool) -> Sequence[Path | None]:
+    """The picture of each model, None where none is wanted."""
+    if folder is None:
+        return [None] * len(models)
+    if folder.exists() and not overwrite:
+        raise UserError(f"{folder} exists already; choose another --pictures, or give --overwrite to replace pictures in it")
+    return [folder / f"{_file_name(model)}.png" for model in models]
 
 
 def _file_name(model: str) -> str:

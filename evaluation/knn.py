@@ -22,7 +22,7 @@ from evaluation.parallel import ALONE, Processes
 from evaluation.presets import KNN_PRESETS, KnnPreset, Weight, find
 from evaluation.runtime import Runtime, make_result, transform_for
 from evaluation.search import top_k
-from zoo.data.base import Data
+from zoo.data.base import Data, Level
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _DEFAULT = KNN_PRESETS["dino"]
 # A truth among the first so many classes counts for the second accuracy, which is given for more classes than that.
 _TOP = 5
+# Test images whose neighbours a result lists, and how many neighbours of each.
+SHOWN_QUERIES, SHOWN_NEIGHBOURS = 10, 8
 # Votes (queries x classes, float64) counted at a time.
 _VOTES_AT_ONCE = 1 << 22
 # Feature values checked for being finite at a time.
@@ -91,10 +93,13 @@ class KnnEvaluation:
         By the k that was asked for, ascending.
     class_total
         int64 array (C,): queries of each class.
+    nearest
+        int64 array (Q, largest k): each query's neighbours, the nearest first.
     """
 
     scores: dict[int, KnnScore]
     class_total: NDArray[np.int64]
+    nearest: NDArray[np.int64]
 
     @property
     def clamped(self) -> dict[int, int]:
@@ -182,7 +187,7 @@ def evaluate_knn(
             correct5=int(in_top[step].sum()) if classes > _TOP else None,
             class_correct=torch.bincount(truth[correct], minlength=classes).numpy(),
         )
-    return KnnEvaluation(scores, torch.bincount(truth, minlength=classes).numpy())
+    return KnnEvaluation(scores, torch.bincount(truth, minlength=classes).numpy(), index.numpy())
 
 
 def _weights(similarity: Tensor, temperature: float, weight: Weight) -> Tensor:
@@ -238,6 +243,14 @@ def _check_finite(features: Tensor, split: str) -> None:
         bad = (~torch.isfinite(features[start : start + rows]).all(1)).nonzero()[:, 0]
         if len(bad):
             raise UserError(f"{split} features hold NaN or infinity, first in row {start + int(bad[0])}; distances to them mean nothing")
+
+
+def sample_queries(level: Level, count: int = SHOWN_QUERIES) -> NDArray[np.int64]:
+    """Positions of ``count`` test images whose neighbours a result shows: the classes in turn, in each from its first image on."""
+    members = [np.flatnonzero(level.labels == c) for c in range(len(level.classes))]
+    longest = max(map(len, members))
+    in_turn = [int(rows[turn]) for turn in range(min(longest, count)) for rows in members if turn < len(rows)]
+    return np.sort(np.array(in_turn[:count], dtype=np.int64))
 
 
 def run_knn(
@@ -296,6 +309,7 @@ def run_knn(
     finished = time.perf_counter()
 
     total = len(data.test)
+    shown = sample_queries(data.test.level(data.level))
     correct = {f"top1_k{k}": score.correct for k, score in evaluation.scores.items()}
     correct |= {f"top5_k{k}": score.correct5 for k, score in evaluation.scores.items() if score.correct5 is not None}
     return make_result(
@@ -318,6 +332,7 @@ def run_knn(
         counts={"correct": correct, "clamped": {f"k{k}": used for k, used in evaluation.clamped.items()}},
         details={
             "feature_width": train.features.shape[1],
+            "neighbours": {"test": shown.tolist(), "train": evaluation.nearest[shown, :SHOWN_NEIGHBOURS].tolist()},
             "per_class": {
                 "classes": list(data.classes),
                 "total": evaluation.class_total.tolist(),

@@ -8,22 +8,29 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from zoo.data import Images, Level
+from evaluation.labelled import LabelledData
+from zoo.data import Images
 from zoo.files import replace_file
+from zoo.results import Result
 
-QUERIES = 10
-NEIGHBOURS = 8
 _CELL_INCHES = 0.85
 _TITLE_INCHES = 0.7
 _SAME, _OTHER = "#2a9d4e", "#c8382f"
 
 
-def spread_queries(level: Level, count: int = QUERIES) -> NDArray[np.int64]:
-    """Positions of ``count`` images that go through the classes in turn, in each from its first image on."""
-    members = [np.flatnonzero(level.labels == c) for c in range(len(level.classes))]
-    longest = max(map(len, members))
-    in_turn = [int(rows[turn]) for turn in range(longest) for rows in members if turn < len(rows)]
-    return np.sort(np.array(in_turn[:count], dtype=np.int64))
+def draw_result(path: str | Path, result: Result, data: LabelledData) -> None:
+    """The sheet of a kNN result: the test images that it lists, with their neighbours. Parameters and errors as :func:`draw_neighbours`."""
+    shown = result.details["neighbours"]
+    headline = f"{result.headline.metric} {result.headline.value:.2f} %"
+    draw_neighbours(
+        path,
+        data.test,
+        data.train,
+        np.array(shown["test"]),
+        np.array(shown["train"]),
+        level=data.level,
+        title=f"{result.model.name} on {data.data.spec}: {result.task} {result.preset}, {headline}",
+    )
 
 
 def draw_neighbours(

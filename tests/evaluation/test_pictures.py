@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.pictures import draw_neighbours, spread_queries
+from evaluation.knn import sample_queries
+from evaluation.pictures import draw_neighbours
 from zoo.data import ArrayImages, Level
 
 
@@ -18,9 +19,9 @@ def flat(colours: list[tuple[int, int, int]], labels: list[int]) -> ArrayImages:
 
 def test_queries_go_through_the_classes_in_turn() -> None:
     level = Level(np.array([0, 0, 0, 1, 2, 2]), ("a", "b", "c"))
-    assert spread_queries(level, 3).tolist() == [0, 3, 4]
-    assert spread_queries(level, 5).tolist() == [0, 1, 3, 4, 5]
-    assert spread_queries(level, 99).tolist() == [0, 1, 2, 3, 4, 5]
+    assert sample_queries(level, 3).tolist() == [0, 3, 4]
+    assert sample_queries(level, 5).tolist() == [0, 1, 3, 4, 5]
+    assert sample_queries(level, 99).tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_sheet_shows_the_named_images_and_frames_them_by_label(tmp_path: Path) -> None:
