@@ -1,13 +1,21 @@
 # Each target does all the set-up that it needs: a virtual environment in .venv with this package in it.
 PYTHON ?= python3
 VENV ?= .venv
+SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: demo test test-slow test-cuda lint benchmark clean
 
+# What a user would type, on the embedded data set. SEED=1 is another run.
 demo: $(STAMP)
-	$(BIN)/python benchmarks/demo.py --out demo-out
+	rm -rf demo-out
+	$(BIN)/pretrain shapes_demo --out demo-out/run seed=$(SEED)
+	$(BIN)/zoo export demo-out/run --out demo-out/model
+	$(BIN)/evaluate --task knn --data shapes --model pixels --model random:resnet10t:$(SEED) --model demo-out/run --model demo-out/model \
+	  --out demo-out/results --pictures demo-out/neighbours
+	$(BIN)/zoo add-result demo-out/model demo-out/results/demo-out-model.json
+	@echo "see demo-out/neighbours/demo-out-model.png and demo-out/model/README.md"
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
