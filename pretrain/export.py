@@ -6,7 +6,7 @@ The command is registered with ``zoo`` by the entry-point group ``zoo.commands``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any
 
 import typer
@@ -124,7 +124,7 @@ def export_run(
         epochs=epochs,
         steps=int(model.metadata["step"]),
         data=without_place(str(model.metadata["data"])),
-        recipe={**recipe, "data": without_place(str(recipe["data"]))} if "data" in recipe else recipe,
+        recipe=_without_places(recipe),
         source={
             "run": run.resolve().name,
             "checkpoint": model.metadata["checkpoint"],
@@ -143,3 +143,13 @@ def _method_name(recipe: dict[str, Any]) -> str:
     if not isinstance(name, str):
         raise UserError("the recipe of the run names no method (method.name)")
     return name
+
+
+def _without_places(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without where its data and the model it started from lay."""
+    recipe = dict(recipe)
+    if isinstance(data := recipe.get("data"), str):
+        recipe["data"] = without_place(data)
+    if isinstance(start := recipe.get("init"), str) and ("/" in start or Path(start).exists()):
+        recipe["init"] = PurePath(start).name
+    return recipe

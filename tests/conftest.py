@@ -57,7 +57,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         (run / "checkpoints").mkdir(parents=True)
         (run / "recipe.yaml").write_text(
             f"backbone: {recipe_arch or arch}\ndata: cifar10:/somebody/data\nepochs: 4\nviews:\n  size: {image_size}\n"
-            "lr: 0.03\nmethod:\n  name: moco\n  temperature: 0.2\n"
+            "init: /somebody/models/start\nlr: 0.03\nmethod:\n  name: moco\n  temperature: 0.2\n"
         )
         (run / "environment.json").write_text('{"commit": "abc1234", "versions": {"torch": "2.9"}, "host": "somebody.example"}')
         for step in steps:

@@ -172,7 +172,7 @@ def checked(backbone: nn.Module, arch: str, image_size: int | None) -> nn.Module
 
     Raises UserError where this is not so. The network keeps its mode, its weights and its running statistics.
     """
-    side = image_size or native_size(backbone)
+    side = native_size(backbone) if image_size is None else image_size
     _check_patches(backbone, arch, side)
     training = backbone.training
     try:

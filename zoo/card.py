@@ -10,7 +10,13 @@ from zoo.manifest import Manifest
 from zoo.results import Result
 
 # The Hub's identifiers of data sets; of the others the Hub has no page to link to.
-_HUB_DATASETS = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet": "imagenet-1k", "imagenet200": "imagenet-1k"}
+_HUB_DATASETS = {
+    "cifar10": "cifar10",
+    "cifar100": "cifar100",
+    "fashion-mnist": "fashion_mnist",
+    "imagenet": "imagenet-1k",
+    "imagenet200": "imagenet-1k",
+}
 # The Hub knows licences by such identifiers; any other is "other" with a name.
 _HUB_LICENCES = (
     "apache-2.0",
@@ -150,7 +156,7 @@ def result_row(result: Result) -> tuple[str, ...]:
     changed = result.protocol.get("changed")
     return (
         result.task,
-        f"{data.spec} ({data.classes} {'classes' if data.level == 'class' else f'at level {data.level}'})",
+        f"{data.spec} ({data.classes} {data.level} labels)",
         "" if test is None else f"{test.images:,}" + (f" ({test.skipped} left out)" if test.skipped else ""),
         result.preset + (" (changed)" if changed else ""),
         result.headline.metric,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,10 +35,12 @@ class CommandGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         own = super().get_command(ctx, cmd_name)
-        entry = _registered().get(cmd_name)
-        return own if own is not None or entry is None else _registered_command(entry)
+        if own is not None or cmd_name not in _registered():
+            return own
+        return _registered_command(_registered()[cmd_name])
 
 
+@cache
 def _registered() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=COMMAND_GROUP)}
 

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from zoo.backbones import (
-    check_arch,
     create_empty_backbone,
     feature_width,
     fixed_input,
@@ -65,7 +64,9 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
         ``folder`` exists or cannot be written, the backbone is not of ``manifest.arch``, a result is of other weights, or the written
         folder does not give back every tensor and the features bit for bit. Nothing is left behind, and an existing folder is as it was.
     """
-    check_arch(manifest.arch)
+    architecture = timm_config(backbone)["architecture"]
+    if architecture != manifest.arch:
+        raise UserError(f"'{manifest.name}' is said to be a '{manifest.arch}', but the network is a '{architecture}'")
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.state_dict().items()}
     with new_folder(folder, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:
         weights = temporary / WEIGHTS_FILE

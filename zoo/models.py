@@ -134,9 +134,7 @@ def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
         torch.default_generator.manual_seed(int(seed_text))
         module = create_backbone(arch, image_size=image_size).eval()
     fixed = fixed_input(module)
-    side = image_size
-    if side is None and fixed:
-        side = native_size(module)
+    size = native_size(module) if image_size is None else image_size
     return Model(
         module,
         name=f"random:{arch}:{int(seed_text)}",
@@ -144,7 +142,7 @@ def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
         arch=arch,
         num_features=feature_width(module),
         tensors_sha256=tensors_sha256(module.state_dict()),
-        input_size=side,
+        input_size=size if fixed else None,
         fixed_input=fixed,
     )
 

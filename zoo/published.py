@@ -17,6 +17,7 @@ from zoo.backbones import (
     feature_width,
     fixed_input,
     load_state,
+    native_size,
     size_arguments,
     timm_config,
 )
@@ -43,8 +44,8 @@ def open_timm(name: str, image_size: int | None) -> Model:
     network.reset_classifier(0)
     config = timm_config(network)
     arch = config["architecture"]
-    side = int(image_size or config["input_size"][-1])
-    module = checked(network, name, side).eval()
+    module = checked(network, name, image_size).eval()
+    side = image_size if image_size is not None and fixed_input(module) else native_size(module)
     tag = config.get("tag")
     return _published("timm", f"{arch}.{tag}" if tag else arch, arch, module, side, config, {"license": config.get("license")})
 

@@ -58,7 +58,8 @@ def test_nothing_published_names_the_machine(tmp_path, make_run):
     for path in folder.iterdir():
         assert b"somebody" not in path.read_bytes()
         assert str(tmp_path).encode() not in path.read_bytes()
-    assert (read_manifest(folder).data, read_manifest(folder).recipe["data"]) == ("cifar10", "cifar10")
+    said = read_manifest(folder)
+    assert (said.data, said.recipe["data"], said.recipe["init"]) == ("cifar10", "cifar10", "start")
 
 
 def test_results_of_the_run_go_on_the_card(tmp_path, make_run, make_result):

@@ -59,7 +59,7 @@ def test_a_result_stands_in_the_table_with_its_protocol(zoo_folder, make_result)
     add_result(zoo_folder, make_result(read_manifest(zoo_folder).tensors_sha256, changed=("temperature",)))
     text = (zoo_folder / "README.md").read_text()
     (row,) = (line for line in text.splitlines() if line.startswith("| knn"))
-    assert row == "| knn | cifar10 (10 classes) | 1,000 (2 left out) | dino@32 (changed) | top1_k20 | 57.25 | 2026-11-21 |"
+    assert row == "| knn | cifar10 (10 class labels) | 1,000 (2 left out) | dino@32 (changed) | top1_k20 | 57.25 | 2026-11-21 |"
     assert '- knn, cifar10: `dino@32`: k [10, 20], temperature 0.07, changed ["temperature"]' in text
 
 

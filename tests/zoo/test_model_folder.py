@@ -255,7 +255,7 @@ def test_a_write_that_the_system_refuses_leaves_nothing(tmp_path, make_backbone,
 
 
 def test_a_backbone_of_another_architecture_is_refused_and_leaves_nothing(tmp_path, make_backbone, make_manifest):
-    with pytest.raises(UserError, match="do not fit 'resnet10t'"):
+    with pytest.raises(UserError, match="is said to be a 'resnet10t', but the network is a 'test_resnet'"):
         write_zoo_model(tmp_path / "model", make_backbone(), make_manifest("resnet10t"))
     assert list(tmp_path.iterdir()) == []
 

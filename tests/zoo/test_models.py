@@ -58,6 +58,7 @@ def test_a_network_of_fixed_size_is_built_for_the_size_asked_for():
     assert (model.input_size, model.fixed_input) == (32, True)
     assert features(model.module).shape == (2, 192)
     assert open_model("random:test_vit").input_size == 160
+    assert open_model("random:test_resnet", image_size=32).input_size is None
 
 
 def test_pixels_are_the_image_itself():
