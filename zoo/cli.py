@@ -139,7 +139,7 @@ def add_result_command(
 def _describe_model(folder: Path, manifest: Manifest, *, checked: bool) -> str:
     from zoo.card import RESULT_COLUMNS, result_row
 
-    trained = [f"{manifest.epochs} epochs" if manifest.epochs else "", f"{manifest.steps} steps" if manifest.steps else ""]
+    trained = [f"epochs {manifest.epochs}" if manifest.epochs else "", f"steps {manifest.steps}" if manifest.steps else ""]
     lines = {
         "zoo model": manifest.name,
         "folder": str(folder),
