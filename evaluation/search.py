@@ -174,7 +174,8 @@ class _Search:
         best = _largest(kept, min(self.k, kept.shape[1]))
         self.kept[number], self.merged[number] = best, True
         if best.shape[1] == self.k:
-            self.bars[number] = _similarity_of(best[:, -1:])
+            # Bank rows come in ascending order: one that only equals the k-th neighbour so far stands behind it.
+            self.bars[number] = _similarity_of(best[:, -1:]).nextafter(torch.tensor(torch.inf, device=self.device))
 
 
 def _norm(rows: Tensor) -> Tensor:
