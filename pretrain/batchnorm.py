@@ -25,18 +25,18 @@ class _Split:
         if len(x) % self.splits:
             raise ValueError(f"a batch of {len(x)} cannot be split into {self.splits} equal parts")
         buffers = dict(self.named_buffers(recurse=False))
-        before = {name: buffer.clone() for name, buffer in buffers.items()}
-        sums = {name: torch.zeros_like(buffer) for name, buffer in buffers.items()}
-        outputs = []
+        outputs, results = [], []
         for part in x.chunk(self.splits):
-            for name, buffer in buffers.items():
-                buffer.copy_(before[name])
-            # The layer's own forward, so that timm's batch norms with an activation keep theirs.
+            # Each part updates its own copies: backward needs them as they were in forward. And it is the layer's own forward, so that
+            # timm's batch norms with an activation keep theirs.
+            copies = {name: buffer.clone() for name, buffer in buffers.items()}
+            self._buffers.update(copies)
             outputs.append(forward(part))
-            for name, buffer in buffers.items():
-                sums[name] += buffer
+            results.append(copies)
+        self._buffers.update(buffers)
         for name, buffer in buffers.items():
-            buffer.copy_(sums[name] // self.splits if not buffer.is_floating_point() else sums[name] / self.splits)
+            stacked = torch.stack([copies[name] for copies in results])
+            buffer.copy_(stacked.mean(0) if buffer.is_floating_point() else stacked[0])
         return torch.cat(outputs)
 
 

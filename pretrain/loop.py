@@ -249,8 +249,7 @@ class _Training:
             rows = slice(part * len(index) // self.parts, (part + 1) * len(index) // self.parts)
             last = part == self.parts - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                with self.accelerator.autocast():
-                    losses = self.model([view[rows] for view in views], index[rows], Place(step, part, self.parts))
+                losses = self.model([view[rows] for view in views], index[rows], Place(step, part, self.parts))
                 loss = torch.stack(list(losses.values())).sum() / self.parts
                 self.accelerator.backward(loss)
             for name, value in losses.items():

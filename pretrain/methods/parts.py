@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -69,7 +70,6 @@ class Encoder(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor) -> Tensor:
-        # Normalised in float32 also under autocast: similarities are divided by small temperatures next.
         return F.normalize(self.head(self.backbone(images)).float(), dim=1)
 
 
@@ -114,6 +114,11 @@ class Queue(nn.Module):
         self.position.fill_(self._next)
 
 
+def full_precision(like: Tensor) -> AbstractContextManager[None]:
+    """Without autocast on the device of ``like``: similarities divided by small temperatures need more than bfloat16's three digits."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
 def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) -> Tensor:
     """InfoNCE with one positive and shared negatives (van den Oord et al., arXiv 1807.03748; He et al., arXiv 1911.05722, eq. 1).
 
@@ -130,5 +135,6 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
     -------
     Mean over the batch, a scalar.
     """
-    logits = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives.T], dim=1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+    with full_precision(query):
+        logits = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives.T], dim=1) / temperature
+        return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.methods.base import Method, Place, RunFacts
-from pretrain.methods.parts import Encoder, gather_with_gradient, projection
+from pretrain.methods.parts import Encoder, full_precision, gather_with_gradient, projection
 from pretrain.views.settings import ViewSpec
 
 
@@ -48,9 +48,10 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     Mean over all 2B views, a scalar: each view against the other 2B - 1.
     """
     both = torch.cat([first, second])
-    # Not in place: `both` and its product are needed for the gradient.
-    logits = (both @ both.T / temperature).masked_fill(torch.eye(len(both), dtype=torch.bool, device=both.device), float("-inf"))
-    return F.cross_entropy(logits, torch.arange(len(both), device=both.device).roll(len(first)))
+    itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
+    with full_precision(both):
+        logits = (both @ both.T / temperature).masked_fill(itself, float("-inf"))
+        return F.cross_entropy(logits, torch.arange(len(both), device=both.device).roll(len(first)))
 
 
 class SimCLR(Method):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from pretrain.views.order import epoch_order
 from pretrain.views.parameters import draw_photometric, to_device
 from pretrain.views.photometric import apply_photometric_, normalise_
 from pretrain.views.settings import ViewSettings, ViewSpec
+from pretrain.views.threads import few_threads
 from zoo.data.base import Images
 from zoo.errors import UserError
 
@@ -106,17 +108,19 @@ class ViewSource:
             self._crops = HeldCrops(images.pixels, self._specs, settings, seed, self._device)
         else:
             self._crops = LoadedCrops(images, self._specs, settings, seed, self._device, workers)
+        largest_side = max(spec.side(settings) for spec in self._specs)
+        self._largest_view = batch // world_size * 3 * largest_side**2
         self.steps_per_epoch = len(epoch_order(self._count, batch, seed, epoch=0))
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` from step ``first_step`` on."""
         steps = epoch_order(self._count, self._batch, self._seed, epoch)[first_step:, self._share]
-        for step, (index, crops) in enumerate(zip(steps, self._crops.crops(epoch, steps), strict=True), start=first_step):
-            yield Batch(
-                index=to_device(index, self._device),
-                views=[self._finish(view, index, epoch, number) for number, view in enumerate(crops)],
-                step=step,
-            )
+        crops = self._crops.crops(epoch, steps)
+        for step, index in enumerate(steps, start=first_step):
+            # Not around the yield: what is done with the batch is to have all threads.
+            with few_threads(self._largest_view) if self._device.type == "cpu" else nullcontext():
+                views = [self._finish(view, index, epoch, number) for number, view in enumerate(next(crops))]
+            yield Batch(to_device(index, self._device), views, step)
 
     def _finish(self, view: Tensor, index: NDArray[np.int64], epoch: int, number: int) -> Tensor:
         if self._settings.backend == "device":

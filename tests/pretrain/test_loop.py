@@ -300,6 +300,30 @@ def test_gradient_accumulation_runs_the_same_number_of_steps(tmp_path: Path, rec
     assert np.allclose(losses(tmp_path / "whole"), losses(tmp_path / "parts"), atol=2e-4)
 
 
+def test_bfloat16_is_close_to_float32_and_keeps_float32_weights(tmp_path: Path, recipe_file: Path) -> None:
+    start(recipe_file, tmp_path / "full", "epochs=1")
+    start(recipe_file, tmp_path / "half", "epochs=1", "precision=bf16")
+    assert losses(tmp_path / "full") != losses(tmp_path / "half")
+    assert np.allclose(losses(tmp_path / "full"), losses(tmp_path / "half"), rtol=0.05)
+    weights = read_checkpoint(latest_checkpoint(tmp_path / "half"))["model"]
+    assert weights["encoder_q.backbone.conv1.0.weight"].dtype == torch.float32
+
+
+def test_batchnorm_groups_and_lars(tmp_path: Path, recipe_file: Path) -> None:
+    """Groups change the run (other statistics), and keys are shuffled over them; both resume exactly."""
+    overrides = ["bn_splits=2", "optimizer.name=lars", "optimizer.decay_all=false", "schedule.name=step", "schedule.milestones=[1]"]
+    start(recipe_file, tmp_path / "plain", *overrides[1:])
+    start(recipe_file, tmp_path / "groups", *overrides, "checkpoint.every_steps=3", "checkpoint.keep=9")
+    assert losses(tmp_path / "plain") != losses(tmp_path / "groups")
+    rates = [row["lr"] for row in read_log(tmp_path / "groups" / "log.jsonl")]
+    assert rates == pytest.approx([0.05] * 5 + [0.005] * 5)
+    before = losses(tmp_path / "groups")
+    for path in checkpoints(tmp_path / "groups")[1:]:
+        path.unlink()
+    go_on(tmp_path / "groups")
+    assert losses(tmp_path / "groups") == before
+
+
 def test_init_goes_on_from_another_models_backbone(tmp_path: Path, recipe_file: Path) -> None:
     start(recipe_file, tmp_path / "first", "epochs=1")
     start(recipe_file, tmp_path / "second", f"init={tmp_path / 'first'}", "optimizer.lr=0.0", "optimizer.weight_decay=0.0", "epochs=1")

@@ -174,7 +174,13 @@ def test_split_batchnorm_is_several_batchnorms(make: object) -> None:
     assert splits_of(whole) == 2
     x = torch.randn(6, 3, 4, 4)
     expected = torch.cat([piece(part) for piece, part in zip(pieces, x.chunk(2), strict=True)])
-    assert torch.equal(whole(x), expected)
+    output = whole(x)
+    assert torch.equal(output, expected)
+    weights = torch.randn_like(output)
+    (output * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for a, b, c in zip(whole.parameters(), pieces[0].parameters(), pieces[1].parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad + c.grad, atol=1e-5)
     assert torch.allclose(whole.running_mean, (pieces[0].running_mean + pieces[1].running_mean) / 2)
     assert torch.allclose(whole.running_var, (pieces[0].running_var + pieces[1].running_var) / 2)
     assert whole.num_batches_tracked.item() == 1

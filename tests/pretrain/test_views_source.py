@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional
 from pretrain.views import ViewSettings, ViewSource, ViewSpec, epoch_order
 from pretrain.views.parameters import draw_crops, draw_photometric
 from pretrain.views.samplers import make_sampler
+from pretrain.views.threads import few_threads
 from zoo.data.base import ArrayImages, FileEntry, FileImages
 from zoo.errors import UserError
 from zoo.randomness import generator
@@ -192,6 +193,23 @@ def test_torchs_global_generator_is_left_alone(kind, request):
     before = torch.get_rng_state()
     list(source.batches(0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_torchs_threads_are_given_back(held):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        for _ in make_source(held).batches(0):
+            assert torch.get_num_threads() == 4
+        with few_threads(1000):
+            assert torch.get_num_threads() == 2
+        with few_threads(3 << 20):
+            assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        with few_threads(9 << 20):
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_values_without_meaning_are_refused(held):
