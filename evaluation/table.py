@@ -21,7 +21,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
     if first.data.level != CLASS_LEVEL:
         classes += f" of level {first.data.level}"
     line = f"{first.task} {first.preset} on {first.data.name}: {test.images:,} test images, {train.images:,} training images, {classes}"
-    console.print(line, markup=False, highlight=False)
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
     table = Table()
     table.add_column("model", overflow="fold")
     for metric, heading in columns.items():
@@ -30,7 +30,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
         table.add_row(escape(result.model.name), *(f"{result.metrics[metric]:.2f}" for metric in columns))
     console.print(table)
     for note in _notes(first):
-        console.print(note, markup=False, highlight=False)
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def _notes(result: Result) -> list[str]:
