@@ -125,7 +125,7 @@ def create_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
     """
     check_arch(arch)
     try:
-        backbone = timm.create_model(arch, num_classes=0, **size_arguments(arch, image_size))
+        backbone = timm.create_model(arch, num_classes=0, **_initialisation(arch), **size_arguments(arch, image_size))
     except Exception as error:  # an architecture refuses a size in its own way: assertion, ValueError, ZeroDivisionError ...
         if image_size is None:
             raise
@@ -137,6 +137,11 @@ def create_empty_backbone(arch: str, *, image_size: int | None = None) -> nn.Mod
     """:func:`create_backbone` for weights that are loaded next: torch's global generator is left as it is."""
     with torch.random.fork_rng(devices=[]):
         return create_backbone(arch, image_size=image_size)
+
+
+def _initialisation(arch: str) -> dict[str, Any]:
+    """timm sets the last batch norm of each residual block to zero; torchvision, and so the published contrastive methods, to one."""
+    return {"zero_init_last": False} if arch in TORCHVISION_NAMES + SMALL_STEM_NAMES else {}
 
 
 def size_arguments(arch: str, image_size: int | None) -> dict[str, Any]:

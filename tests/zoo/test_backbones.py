@@ -174,3 +174,11 @@ def test_half_precision_weights_are_widened_exactly():
     half = {key: tensor.bfloat16() if tensor.is_floating_point() else tensor for key, tensor in backbone.state_dict().items()}
     load_state(backbone, half, "a half-precision file")
     assert torch.equal(backbone.state_dict()["conv1.0.weight"], half["conv1.0.weight"].float())
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnet18_small"])
+def test_residual_blocks_start_as_torchvisions_do(arch: str) -> None:
+    last = "bn3" if arch == "resnet50" else "bn2"
+    weights = [p for name, p in create_backbone(arch).named_parameters() if name.endswith(f"{last}.weight")]
+    assert weights
+    assert all(torch.equal(weight, torch.ones_like(weight)) for weight in weights)
