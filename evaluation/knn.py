@@ -27,7 +27,7 @@ from zoo.errors import UserError
 from zoo.results import Result
 
 if TYPE_CHECKING:
-    from zoo.models import Model
+    from zoo.model import Model
 
 _DEFAULT = KNN_PRESETS["dino"]
 # A truth among the first so many classes counts for the second accuracy, which is given for more classes than that.

@@ -20,7 +20,7 @@ from zoo.results import Headline, ModelFacts, Result
 from zoo.transforms import EvalTransform
 
 if TYPE_CHECKING:
-    from zoo.models import Model
+    from zoo.model import Model
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -12,7 +12,7 @@ from evaluation.presets import KNN_PRESETS, ImageChoices, KnnPreset, find
 if TYPE_CHECKING:
     from evaluation.labelled import LabelledData
     from evaluation.runtime import Runtime
-    from zoo.models import Model
+    from zoo.model import Model
     from zoo.results import Result
 
 

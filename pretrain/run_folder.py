@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from zoo.console import DISTRIBUTION
 from zoo.errors import UserError
 from zoo.files import replace_text
+from zoo.provenance import software_versions, toolkit_commit
 from zoo.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
 
 BAD_IMAGES_FILE = "bad_images.txt"
-_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -50,28 +47,7 @@ def environment() -> dict[str, Any]:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "commit": _commit(),
+        "versions": software_versions(),
+        "commit": toolkit_commit(),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    here = Path(__file__).parent
-    try:
-        tracked = subprocess.run(["git", "ls-files", "--error-unmatch", __file__], cwd=here, capture_output=True)
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True)
-    except OSError:
-        return None
-    if tracked.returncode or commit.returncode:
-        return None
-    return commit.stdout.strip() + (" with uncommitted changes" if changed.stdout.strip() else "")

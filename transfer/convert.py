@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from zoo.backbones import TORCHVISION_NAMES, is_timm_native, load_state, native_size
 from zoo.errors import UserError
 from zoo.files import replace_file
-from zoo.models import Model, open_model
+from zoo.model import Model
+from zoo.models import open_model
 from zoo.reasons import first_line
 
 # The two networks may add in another order; anything beyond rounding is a wrong conversion.

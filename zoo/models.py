@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +12,7 @@ from zoo.backbones import checked, create_backbone, create_empty_backbone, featu
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.manifest import is_zoo_model
+from zoo.model import Model
 from zoo.model_folder import load_zoo_model
 from zoo.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
@@ -23,54 +22,6 @@ INTERPOLATION = "bilinear"
 # Data sets of images up to this side (CIFAR, Tiny-ImageNet, STL-10) are seen whole; larger ones by the field's crop of 224 from 256.
 WHOLE_IMAGE_SIDE = 96
 CROP_PCT = 0.875
-
-
-@dataclass(frozen=True)
-class Model:
-    """A backbone, and what must be known to use it and to say which one it was.
-
-    Attributes
-    ----------
-    module
-        In eval mode; float32 images (B, 3, H, W), normalised, -> features (B, D).
-    name
-        What results call it.
-    kind
-        ``"zoo"``, ``"run"``, ``"timm"``, ``"torchvision"``, ``"random"`` or ``"pixels"``.
-    arch
-        timm's name of the architecture; ``"pixels"`` for raw pixels.
-    num_features
-        D; None for raw pixels, of which there are as many as an image has values.
-    input_size
-        Side in pixels of the images it was made for; None where any will do.
-    fixed_input
-        Whether the network was built for images of ``input_size`` and takes no others (most vision transformers).
-    mean, std
-        Per-channel statistics that its images are normalised with; None: those of the data.
-    interpolation, crop_pct
-        How test images are resized, and which part of the side the centre crop keeps; None: no preference.
-    file_sha256
-        Of the weights' file; None where there is not one such file.
-    tensors_sha256
-        :func:`zoo.hashing.tensors_sha256` of the backbone.
-    metadata
-        The zoo.json of a zoo model; encoder, step and recipe of a run; else what is known.
-    """
-
-    module: nn.Module
-    name: str
-    kind: str
-    arch: str
-    num_features: int | None
-    tensors_sha256: str
-    input_size: int | None = None
-    fixed_input: bool = False
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
-    file_sha256: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class Pixels(nn.Module):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zoo.console import DISTRIBUTION
 
-_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "numpy", "pillow")
+_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
 def software_versions() -> dict[str, str]:

@@ -23,7 +23,7 @@ from zoo.backbones import (
 )
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.models import Model
+from zoo.model import Model
 from zoo.reasons import root_cause
 
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"

@@ -38,7 +38,7 @@ class ModelFacts:
     Attributes
     ----------
     name, arch, kind
-        As :class:`zoo.models.Model` has them.
+        As :class:`zoo.model.Model` has them.
     tensors_sha256, file_sha256
         Of the backbone's tensors; of the weights' file, where there is one.
     mean, std
