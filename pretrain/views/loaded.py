@@ -74,8 +74,7 @@ class _Batches(Dataset[list[Tensor] | _Failure]):
             crops = draw_crops(self._samplers[number], self._settings, sizes, index, **address)
             colours = draw_photometric(self._settings, index, **address) if self._settings.backend == "cpu" else None
             for row, image in enumerate(decoded):
-                flips = bool(crops.flip[row]), bool(crops.vertical_flip[row])
-                result = cut(image, crops.boxes[row], flips[0], view.shape[1], self._settings.interpolation, flips[1])
+                result = cut(image, crops, row, view.shape[1], self._settings.interpolation)
                 view[row] = np.asarray(result if colours is None else apply_photometric(result, colours, row))
 
 

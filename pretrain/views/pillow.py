@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional
 
-from pretrain.views.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Photometric
+from pretrain.views.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Crops, Photometric
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ADJUST: dict[int, Callable[[Image.Image, float], Image.Image]] = {
@@ -25,19 +23,19 @@ _ADJUST: dict[int, Callable[[Image.Image, float], Image.Image]] = {
 _SOLARIZE_THRESHOLD = 128
 
 
-def cut(
-    image: Image.Image, box: NDArray[np.int64], flip: bool, size: int, interpolation: str, vertical_flip: bool = False
-) -> Image.Image:
-    """Crop ``box`` (top, left, height, width), resize it to ``size`` x ``size`` with antialiasing, and flip it if asked.
+def cut(image: Image.Image, crops: Crops, row: int, size: int, interpolation: str) -> Image.Image:
+    """Crop the box of sample ``row``, resize it to ``size`` x ``size`` with antialiasing, and flip it where its parameters say so.
 
     The crop is made first: ``Image.resize(box=...)`` would let the filter read pixels beyond the box. JPEG's draft mode is not
     used, since its reduced decoding gives other pixels.
     """
-    top, left, height, width = (int(value) for value in box)
+    top, left, height, width = (int(value) for value in crops.boxes[row])
     view = image.crop((left, top, left + width, top + height)).resize((size, size), _RESAMPLING[interpolation])
-    if vertical_flip:
+    if crops.flip[row]:
+        view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if crops.vertical_flip[row]:
         view = view.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view
+    return view
 
 
 def apply_photometric(image: Image.Image, parameters: Photometric, row: int) -> Image.Image:

@@ -210,12 +210,14 @@ def reference_chain(images, parameters, largest):
             image = functional.rgb_to_grayscale(image, num_output_channels=3)
         if parameters.sigma[row]:
             image = functional.gaussian_blur(image, [kernel, kernel], [float(parameters.sigma[row])] * 2)
-        views.append(functional.solarize(image, 0.5) if parameters.solarize[row] else image)
+        if parameters.solarize[row]:
+            image = functional.solarize(image, 0.5)
+        views.append(functional.invert(image) if parameters.invert[row] else image)
     return torch.stack(views)
 
 
 def chain_parameters(batch, solarize=0.0):
-    settings = ViewSettings(size=SIDE, jitter=0.8, channel_permutation=0.5, grayscale=0.2, blur=0.5, solarize=solarize)
+    settings = ViewSettings(size=SIDE, jitter=0.8, channel_permutation=0.5, grayscale=0.2, blur=0.5, solarize=solarize, invert=0.3)
     return draw_photometric(settings, np.arange(batch), seed=0, epoch=0, view=0)
 
 

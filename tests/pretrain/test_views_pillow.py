@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms import InterpolationMode, functional
 
-from pretrain.views.parameters import draw_photometric
+from pretrain.views.parameters import Crops, draw_photometric
 from pretrain.views.photometric import apply_photometric_
 from pretrain.views.pillow import apply_photometric, cut
 from pretrain.views.resample import resample, to_planes
@@ -33,14 +33,16 @@ def smooth_images(batch, side=SIDE, seed=0):
 def test_cut_is_torchvisions_resized_crop(interpolation, mode):
     image = Image.fromarray(smooth_images(1, 60)[0].numpy())
     for top, left, height, width, size in ((0, 0, 60, 60, 32), (5, 20, 31, 40, 32), (7, 9, 11, 13, 24), (59, 0, 1, 60, 16)):
-        box = np.array([top, left, height, width])
-        expected = functional.resized_crop(image, top, left, height, width, [size, size], mode)
-        np.testing.assert_array_equal(np.asarray(cut(image, box, False, size, interpolation)), np.asarray(expected))
-        np.testing.assert_array_equal(np.asarray(cut(image, box, True, size, interpolation)), np.asarray(functional.hflip(expected)))
+        plain = functional.resized_crop(image, top, left, height, width, [size, size], mode)
+        flips = np.array([[False, False], [True, False], [False, True], [True, True]])
+        crops = Crops(np.tile([top, left, height, width], (4, 1)), flip=flips[:, 0], vertical_flip=flips[:, 1])
+        expected = [plain, functional.hflip(plain), functional.vflip(plain), functional.rotate(plain, 180)]
+        for row in range(4):
+            np.testing.assert_array_equal(np.asarray(cut(image, crops, row, size, interpolation)), np.asarray(expected[row]))
 
 
 def test_photometric_is_torchvision_on_pil():
-    settings = ViewSettings(size=SIDE, channel_permutation=0.5, blur=0.5, solarize=0.3)
+    settings = ViewSettings(size=SIDE, channel_permutation=0.5, blur=0.5, solarize=0.3, invert=0.3)
     parameters = draw_photometric(settings, np.arange(64), seed=0, epoch=0, view=0)
     adjust = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation, functional.adjust_hue)
     for row, pixels in enumerate(smooth_images(64)):
@@ -54,6 +56,8 @@ def test_photometric_is_torchvision_on_pil():
             expected = expected.filter(ImageFilter.GaussianBlur(float(parameters.sigma[row])))
         if parameters.solarize[row]:
             expected = functional.solarize(expected, 128)
+        if parameters.invert[row]:
+            expected = functional.invert(expected)
         np.testing.assert_array_equal(np.asarray(apply_photometric(image, parameters, row)), np.asarray(expected))
 
 
@@ -93,8 +97,10 @@ def test_distance_of_the_crops():
     rng = np.random.default_rng(0)
     shapes = rng.integers(8, 49, (64, 2))
     boxes = np.concatenate([rng.integers(0, 49 - shapes), shapes], axis=1)
-    flip = rng.random(64) < 0.5
-    device = resample(to_planes(images), torch.from_numpy(boxes), torch.from_numpy(flip), SIDE).permute(0, 2, 3, 1).numpy() * 255
+    flip, vertical_flip = rng.random((2, 64)) < 0.5
+    crops = Crops(boxes, flip, vertical_flip)
+    flips = torch.from_numpy(flip), torch.from_numpy(vertical_flip)
+    device = resample(to_planes(images), torch.from_numpy(boxes), flips[0], SIDE, vertical_flip=flips[1]).permute(0, 2, 3, 1).numpy() * 255
     for row, image in enumerate(images):
-        pillow = np.asarray(cut(Image.fromarray(image.numpy()), boxes[row], bool(flip[row]), SIDE, "bilinear"))
+        pillow = np.asarray(cut(Image.fromarray(image.numpy()), crops, row, SIDE, "bilinear"))
         assert np.abs(device[row] - pillow).max() <= 1.5
