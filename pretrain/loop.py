@@ -111,6 +111,11 @@ class _Training:
         self.device = accelerator.device
         self.per_process, self.parts = _shares(recipe, accelerator)
         self.max_seconds = parse_duration(recipe.max_time) if recipe.max_time else None
+        peak_lr = recipe.optimizer.peak_lr(recipe.batch)
+        recipe.views.check()
+        if data.role("pretrain").pixels is None:
+            # Decoding a large data set takes minutes: what the backbone refuses is better known before.
+            self._make_backbone()
         self.images = self._images(resume)
         method_type = METHODS[config.method.name]
         self.source = ViewSource(
@@ -131,13 +136,15 @@ class _Training:
         with _seeded(recipe.seed):
             self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), recipe.batch, recipe.seed))
         self._prepare_batchnorm()
-        optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, recipe.optimizer.peak_lr(recipe.batch))
+        optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, peak_lr)
         self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
         if recipe.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
+        # Of the steps since the last transfer from the device: rows of the log, and losses that are still on the device.
+        self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self.knn = KnnCheck.make(recipe, data) if recipe.knn.every_epochs else None
 
     # ------------------------------------------------------------------ building
@@ -216,7 +223,6 @@ class _Training:
         return outcome
 
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
-        self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self._saved = step if step else -1
         self._mark = time.perf_counter()
         while step < self.steps:
