@@ -79,6 +79,8 @@ class ViewSource:
     ------
     UserError
         For settings without meaning, fewer images than a batch takes, or a batch that the ranks cannot share equally.
+    ValueError
+        For a view whose source is unknown.
     """
 
     def __init__(
@@ -97,6 +99,9 @@ class ViewSource:
         workers: int = 0,
     ) -> None:
         settings.check()
+        for spec in specs:
+            if spec.source != "self":
+                raise ValueError(f"view '{spec.name}' has the unknown source '{spec.source}'; there is: self")
         if batch % world_size:
             raise UserError(f"a batch of {batch} cannot be shared equally by {world_size} processes; make it a multiple of {world_size}")
         self._count, self._batch, self._seed = len(images), batch, seed

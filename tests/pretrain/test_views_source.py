@@ -217,6 +217,8 @@ def test_values_without_meaning_are_refused(held):
         make_source(held, ViewSettings(flip=2.0))
     with pytest.raises(UserError, match="no crop sampler 'other'"):
         make_source(held, specs=(ViewSpec("query", sampler="other"),))
+    with pytest.raises(ValueError, match="view 'other' has the unknown source 'nowhere'"):
+        make_source(held, specs=(ViewSpec("query"), ViewSpec("other", source="nowhere")))
 
 
 @pytest.mark.cuda
