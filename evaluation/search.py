@@ -10,8 +10,9 @@ that order, so that nothing depends on how a sort treats equals, nor on the chun
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from evaluation.parallel import ALONE, Processes
 # Rows of a tile (queries, bank). On the CPU that is 32 MiB of similarities, about a large cache; a GPU wants more work a call: 512 MiB.
 _CPU_CHUNKS = (1024, 8192)
 _GPU_CHUNKS = (4096, 32768)
+# On the CPU a tile is sifted by blocks of so many queries, each by one thread; torch shares work among threads only above 32,768 numbers,
+# which the candidates of a block stay below unless k is large.
+_CPU_BLOCK = 64
 # BLAS libraries compute products with very few rows by other kernels, whose last bits differ; padded to this many rows, equal vectors
 # get equal similarities wherever they stand.
 _FEWEST_ROWS = 16
@@ -34,8 +38,8 @@ _LARGEST_GROUP = 16
 _MERGE_AT = 2
 # Norms beyond these come of squares that leave float32's range, or nearly; they are computed again in float64.
 _SAFE_NORMS = (1e-15, 1e15)
-# Candidates that are arranged at a time, some 50 bytes each.
-_CANDIDATES_AT_ONCE = 1 << 19
+# Candidates that are arranged at a time by a thread, some 50 bytes each.
+_CANDIDATES_AT_ONCE = 1 << 17
 _INDEX_BITS = 32
 _LARGEST_INDEX = (1 << _INDEX_BITS) - 1
 _NO_KEY = torch.iinfo(torch.int64).min
@@ -94,9 +98,7 @@ def top_k(
     keys = torch.empty(len(queries), k, dtype=torch.int64)
     with torch.no_grad(), torch.autocast(place.type, enabled=False), _full_float32():
         search = _Search(queries[mine], mine.start, k, place, normalize, exclude_self, query_chunk)
-        for start in range(0, len(bank), bank_chunk):
-            search.see(bank[start : start + bank_chunk], start)
-        search.write(keys[mine])
+        keys[mine] = search.through(bank, bank_chunk)
     processes.gather_rows(keys, query_chunk)
 
     similarity = torch.empty(len(queries), k)
@@ -121,7 +123,7 @@ def _check_shapes(queries: Tensor, bank: Tensor, k: int, exclude_self: bool) -> 
 
 
 class _Search:
-    """The state of one search: for each chunk of queries, the best keys so far and candidates that may still join them."""
+    """A search of some queries, tile by tile of the bank."""
 
     def __init__(
         self, queries: Tensor, position: int, k: int, device: torch.device, normalize: bool, exclude_self: bool, chunk: int
@@ -130,12 +132,21 @@ class _Search:
         self.position = position  # of the first of these queries among all, for exclude_self
         self.chunks = [slice(start, min(start + chunk, len(queries))) for start in range(0, len(queries), chunk)]
         self.norms = [_norm(queries[rows].to(device)) for rows in self.chunks] if normalize else []
-        self.kept = [torch.empty(rows.stop - rows.start, 0, dtype=torch.int64, device=device) for rows in self.chunks]
-        self.merged = [False] * len(self.chunks)  # whether kept[i] is the k best so far, in order
-        self.bars: list[Tensor | None] = [None] * len(self.chunks)
+        size = _CPU_BLOCK if device.type == "cpu" else chunk
+        self.blocks = [_blocks(rows.stop - rows.start, size, k) for rows in self.chunks]
         self.buffer = torch.empty(0, device=device)
 
-    def see(self, tile: Tensor, offset: int) -> None:
+    def through(self, bank: Tensor, chunk: int) -> Tensor:
+        """Keys (Q, k), in order, of the best of the whole bank."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+            in_turn: Callable[..., Iterable[None]] = map if pool is None else pool.map
+            for start in range(0, len(bank), chunk):
+                self._see(bank[start : start + chunk], start, in_turn)
+            best = [block.best() for blocks in self.blocks for block in blocks]
+        return torch.cat(best) if best else torch.empty(0, self.k, dtype=torch.int64)
+
+    def _see(self, tile: Tensor, offset: int, in_turn: Callable[..., Iterable[None]]) -> None:
         """Take a tile of the bank into account, whose first row has position ``offset`` in the bank."""
         width = len(tile)
         tile = tile.to(device=self.device, dtype=torch.float32)
@@ -146,21 +157,8 @@ class _Search:
             similarity = self._product(queries, tile)[: rows.stop - rows.start, :width]
             if self.exclude_self:
                 similarity.diagonal(self.position + rows.start - offset).fill_(-torch.inf)
-            bar = self.bars[number]
-            if bar is None:
-                bar = self.bars[number] = _first_bar(similarity, self.k)
-            found = _candidates(similarity, bar, offset, self.k)
-            self.kept[number] = torch.cat([self.kept[number], found], dim=1)
-            self.merged[number] = False
-            if bar is None or self.kept[number].shape[1] >= _MERGE_AT * self.k:
-                self._merge(number)
-
-    def write(self, keys: Tensor) -> None:
-        """Put the k best keys of each query, in order, into ``keys`` (Q, k)."""
-        for number, rows in enumerate(self.chunks):
-            if not self.merged[number]:
-                self._merge(number)
-            keys[rows] = self.kept[number]
+            for _ in in_turn(lambda block, of=similarity: block.see(of[block.rows], offset), self.blocks[number]):
+                pass
 
     def _product(self, queries: Tensor, tile: Tensor) -> Tensor:
         """``queries @ tile.T`` in memory that is used again: fresh pages for each tile would cost more than the selection."""
@@ -169,13 +167,35 @@ class _Search:
             self.buffer = torch.empty(shape[0] * shape[1], device=self.device)
         return torch.mm(queries, tile.T, out=self.buffer[: shape[0] * shape[1]].view(shape))
 
-    def _merge(self, number: int) -> None:
-        kept = self.kept[number]
-        best = _largest(kept, min(self.k, kept.shape[1]))
-        self.kept[number], self.merged[number] = best, True
-        if best.shape[1] == self.k:
-            # Bank rows come in ascending order: one that only equals the k-th neighbour so far stands behind it.
-            self.bars[number] = _similarity_of(best[:, -1:]).nextafter(torch.tensor(torch.inf, device=self.device))
+
+class _Block:
+    """Some queries of a chunk: their best keys so far, candidates that may still join them, and the bar for further ones."""
+
+    def __init__(self, rows: slice, k: int) -> None:
+        self.rows, self.k = rows, k
+        self.kept: Tensor | None = None
+        self.bar: Tensor | None = None
+
+    def see(self, similarity: Tensor, offset: int) -> None:
+        """Take a tile's rows (queries, columns) into account, whose first column is bank row ``offset``."""
+        if self.bar is None:
+            self.bar = _first_bar(similarity, self.k)
+        found = _candidates(similarity, self.bar, offset, self.k)
+        self.kept = found if self.kept is None else torch.cat([self.kept, found], dim=1)
+        if self.bar is None or self.kept.shape[1] >= _MERGE_AT * self.k:
+            self.kept = best = self.best()
+            if best.shape[1] == self.k:
+                # Bank rows come in ascending order: one that only equals the k-th neighbour so far stands behind it.
+                self.bar = _similarity_of(best[:, -1:]).nextafter(torch.tensor(torch.inf, device=best.device))
+
+    def best(self) -> Tensor:
+        """Keys (queries, up to k) of the best so far, in order."""
+        assert self.kept is not None
+        return _largest(self.kept, min(self.k, self.kept.shape[1]))
+
+
+def _blocks(rows: int, size: int, k: int) -> list[_Block]:
+    return [_Block(slice(start, min(start + size, rows)), k) for start in range(0, rows, size)]
 
 
 def _norm(rows: Tensor) -> Tensor:
@@ -204,15 +224,17 @@ def _first_bar(similarity: Tensor, k: int) -> Tensor | None:
         return None
     count = width // size
     # Group g is the columns g, g + count, g + 2 count, ...: so the maxima are taken along contiguous memory.
-    peaks = similarity[:, : size * count].unflatten(1, (size, count)).amax(1)
-    return peaks.topk(k).values[:, -1:]
+    groups = similarity[:, : size * count].unflatten(1, (size, count))
+    if similarity.device.type == "cpu":
+        return torch.from_numpy(np.partition(groups.numpy().max(1), count - k, axis=1)[:, count - k, None])
+    return groups.amax(1).topk(k).values[:, -1:]
 
 
 def _candidates(similarity: Tensor, bar: Tensor | None, offset: int, k: int) -> Tensor:
-    """Keys (rows, m) of the entries that reach the bar, but at most the k best of them; rows with fewer than m end in ``_NO_KEY``."""
+    """Keys (rows, m) of the entries that reach the bar, or of the k best where there are many; short rows end in ``_NO_KEY``."""
     rows, width = similarity.shape
     device = similarity.device
-    positions = _true_positions(similarity >= (-torch.inf if bar is None else bar))
+    positions = _positions(similarity, torch.tensor(-torch.inf, device=device) if bar is None else bar)
     ends = torch.searchsorted(positions, torch.arange(1, rows + 1, device=device) * width)[:, None]
     counts = ends.diff(dim=0, prepend=ends.new_zeros(1, 1))
     most = int(counts.max())
@@ -232,18 +254,21 @@ def _candidates(similarity: Tensor, bar: Tensor | None, offset: int, k: int) -> 
     return keys
 
 
+# On the CPU the scans and sorts are NumPy's, which are vectorised and several times as fast as torch's.
+
+
+def _positions(similarity: Tensor, bar: Tensor) -> Tensor:
+    """Positions, in the flattened matrix, of the entries that reach the bar, ascending."""
+    if similarity.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(similarity.numpy() >= bar.numpy()))
+    return (similarity >= bar).flatten().nonzero()[:, 0]
+
+
 def _largest(keys: Tensor, k: int) -> Tensor:
-    """The k largest keys of each row, descending. On the CPU, NumPy's vectorised sort of all beats torch's choice of the k."""
+    """The k largest keys of each row, descending."""
     if keys.device.type == "cpu":
         return torch.from_numpy(np.sort(keys.numpy(), axis=1)[:, : -k - 1 : -1].copy())
     return keys.topk(k).values
-
-
-def _true_positions(mask: Tensor) -> Tensor:
-    """Positions of the true entries in the flattened mask, ascending. On the CPU NumPy's scan is several times as fast as torch's."""
-    if mask.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(mask.numpy()))
-    return mask.flatten().nonzero()[:, 0]
 
 
 def _keys(similarity: Tensor, index: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def test_chunks_and_threads_change_no_bit() -> None:
     whole = top_k(queries, bank, 40, normalize=True)
     threads = torch.get_num_threads()
     try:
-        for query_chunk, bank_chunk, count in [(1, 3001, 1), (100, 1500, 2), (17, 3000, 2), (101, 7, 1)]:
+        for query_chunk, bank_chunk, count in [(1, 3001, 1), (100, 1500, 2), (17, 3000, 3), (101, 7, 1)]:
             torch.set_num_threads(count)
             parts = top_k(queries, bank, 40, normalize=True, query_chunk=query_chunk, bank_chunk=bank_chunk)
             assert torch.equal(parts[0], whole[0])
@@ -168,6 +168,14 @@ def test_lower_precision_that_the_caller_allowed_is_not_used() -> None:
         torch.set_float32_matmul_precision(allowed)
     assert torch.equal(plain[0], guarded[0])
     assert torch.equal(plain[1], guarded[1])
+
+
+def test_inference_mode_is_no_obstacle() -> None:
+    queries, bank = gaussian(100, 16, 0), gaussian(9000, 16, 1)
+    plain = top_k(queries, bank, 20)
+    with torch.inference_mode():
+        inside = top_k(queries, bank, 20)
+    assert torch.equal(plain[1], inside[1])
 
 
 @pytest.mark.parametrize(
