@@ -140,7 +140,7 @@ def main() -> None:
         "sklearn": part_of_sklearn / part_of_ours,
     }
 
-    table = Table(caption="MiB: peak memory beyond bank and queries; faiss keeps a copy of the bank. Seconds of scikit-learn: extrapolated.")
+    table = Table(caption="MiB: peak beyond bank and queries; faiss keeps a copy of the bank. scikit-learn's seconds are extrapolated.")
     for heading in ("search", "seconds (median)", "time / ours", "same neighbours", "MiB"):
         table.add_column(heading, justify="left" if heading == "search" else "right")
     for name in SEARCHES:
