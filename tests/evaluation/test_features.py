@@ -137,3 +137,12 @@ def test_a_network_that_gives_no_vectors_is_refused(network: nn.Module) -> None:
 def test_no_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"no images in toy \(test\)"):
         extract_features(Network(), in_memory(pictures(0)), TRANSFORM)
+
+
+@pytest.mark.cuda
+def test_a_gpu_gives_the_same_features() -> None:
+    images = in_memory(pictures(9))
+    on_cpu = extract_features(Network(), images, TRANSFORM, batch_size=4).features
+    on_gpu = extract_features(Network(), images, TRANSFORM, batch_size=4, device="cuda").features
+    assert on_gpu.device.type == "cpu"
+    torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-3, atol=1e-3)

@@ -230,3 +230,26 @@ def test_group_maxima_are_a_bar_that_k_entries_reach() -> None:
         assert bar is not None
         assert bool(((similarity >= bar).sum(1) >= k).all())
     assert search._first_bar(similarity, 1000) is None
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("seed", range(6))
+def test_a_gpu_gives_the_same_order(seed: int) -> None:
+    queries, bank = whole_numbers(300, 24, 2, seed), whole_numbers(20_000, 24, 2, seed + 100)
+    on_cpu = top_k(queries, bank, 150, exclude_self=False)
+    for chunks in ((None, None), (64, 3000)):
+        on_gpu = top_k(queries, bank, 150, device="cuda", query_chunk=chunks[0], bank_chunk=chunks[1])
+        assert on_gpu[0].device.type == "cpu"
+        assert torch.equal(on_gpu[0], on_cpu[0])
+        assert torch.equal(on_gpu[1], on_cpu[1])
+
+
+@pytest.mark.cuda
+def test_a_gpu_does_not_round_to_tf32() -> None:
+    queries, bank = gaussian(100, 512, 0), gaussian(5000, 512, 1)
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        similarity, _ = top_k(queries, bank, 20, device="cuda")
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    np.testing.assert_allclose(similarity.numpy(), sorted_whole(queries, bank, 20)[0], rtol=0, atol=1e-4)
