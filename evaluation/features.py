@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,18 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
+from evaluation.batches import BATCH_SIZE, cut_batches
 from evaluation.parallel import Processes
 from evaluation.progress import image_bar
 from zoo.data.base import CLASS_LEVEL, Images, Level
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.transforms import EvalTransform
-
-BATCH_SIZE = 256
-# Decoding processes beyond this number compete for the disk more than they help.
-_MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
@@ -116,9 +110,9 @@ def extract_features(
     error: UserError | None = None
     bar = image_bar(f"{images.name} {images.split}", share.stop - share.start, show=progress and processes.is_main)
     try:
-        with _eval_mode(network), bar as done:
+        with eval_mode(network), bar as done:
             start = share.start
-            for batch in _batches(images, transform, share, batch_size, workers, place):
+            for (batch,) in cut_batches(images, [transform], share, batch_size=batch_size, workers=workers, device=place):
                 rows = _forward(network, batch, transform, place, autocast)
                 if features is None:
                     features = torch.empty(len(images), rows.shape[1])
@@ -138,9 +132,7 @@ def extract_features(
     return Features(features, images.levels, images.name, images.split)
 
 
-def _forward(
-    network: nn.Module, batch: Tensor, transform: EvalTransform, device: torch.device, autocast: torch.dtype | None
-) -> Tensor:
+def _forward(network: nn.Module, batch: Tensor, transform: EvalTransform, device: torch.device, autocast: torch.dtype | None) -> Tensor:
     """float32 features (B, D) on the CPU of a batch of uint8 images."""
     with torch.inference_mode(), torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext():
         output = network(transform.normalise(batch.to(device, non_blocking=True)))
@@ -176,7 +168,7 @@ class _Unfinite:
 
 
 @contextmanager
-def _eval_mode(network: nn.Module) -> Iterator[None]:
+def eval_mode(network: nn.Module) -> Iterator[None]:
     """Afterwards every submodule is in the mode that it had, also where they differed."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -190,54 +182,3 @@ def _eval_mode(network: nn.Module) -> Iterator[None]:
 def _device_of(network: nn.Module) -> torch.device:
     parameter = next(network.parameters(), None)
     return torch.device("cpu") if parameter is None else parameter.device
-
-
-def _batches(
-    images: Images, transform: EvalTransform, share: slice, batch_size: int, workers: int | None, device: torch.device
-) -> Iterator[Tensor]:
-    """uint8 (B, crop, crop, 3): the images of ``share``, in order."""
-    starts = range(share.start, share.stop, batch_size)
-    if images.pixels is not None:
-        for start in starts:
-            yield transform.crop_pixels(images.pixels[start : min(start + batch_size, share.stop)])
-        return
-    # With one batch there is nothing that decoding could run beside.
-    count = 0 if len(starts) <= 1 else min(len(starts), _own_cores() if workers is None else workers)
-    loader: DataLoader[NDArray[np.uint8] | UserError] = DataLoader(
-        _Decoded(images, transform),
-        batch_sampler=[list(range(start, min(start + batch_size, share.stop))) for start in starts],
-        num_workers=count,
-        collate_fn=_stack,
-        pin_memory=device.type == "cuda",
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
-
-
-def _own_cores() -> int:
-    """Cores of this machine per process of the group on it (``torchrun`` tells how many there are)."""
-    return max(1, min(_MOST_WORKERS, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
-class _Decoded(Dataset["NDArray[np.uint8] | UserError"]):
-    """Decoded and cropped images. An error is handed over as a value: raised in a worker, its text would be buried in a stack trace."""
-
-    def __init__(self, images: Images, transform: EvalTransform) -> None:
-        self.images, self.transform = images, transform
-
-    def __getitem__(self, index: int) -> NDArray[np.uint8] | UserError:
-        try:
-            return self.transform.crop_pil(self.images.read(index))
-        except UserError as error:
-            return error
-
-
-def _stack(items: list[NDArray[np.uint8] | UserError]) -> Tensor | UserError:
-    arrays = []
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-        arrays.append(item)
-    return torch.from_numpy(np.stack(arrays))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from evaluation.features import BATCH_SIZE, Features, extract_features
+from evaluation.batches import BATCH_SIZE
+from evaluation.features import Features, extract_features
 from evaluation.labelled import LabelledData
 from evaluation.parallel import Processes
 from evaluation.presets import ImageChoices

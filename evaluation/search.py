@@ -96,7 +96,7 @@ def top_k(
 
     mine = processes.share(len(queries), query_chunk)
     keys = torch.empty(len(queries), k, dtype=torch.int64)
-    with torch.no_grad(), torch.autocast(place.type, enabled=False), _full_float32():
+    with torch.no_grad(), torch.autocast(place.type, enabled=False), full_float32():
         search = _Search(queries[mine], mine.start, k, place, normalize, exclude_self, query_chunk)
         keys[mine] = search.through(bank, bank_chunk)
     processes.gather_rows(keys, query_chunk)
@@ -289,7 +289,7 @@ def _index_of(keys: Tensor) -> Tensor:
 
 
 @contextmanager
-def _full_float32() -> Iterator[None]:
+def full_float32() -> Iterator[None]:
     """Matrix products in full float32, whatever the caller allowed (TF32 on a GPU, bfloat16 on a CPU)."""
     if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):  # torch < 2.9
         allowed = torch.get_float32_matmul_precision()

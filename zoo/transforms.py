@@ -81,10 +81,7 @@ class EvalTransform:
 
     def normalise(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) of uint8 (B, H, W, 3), on the device of ``images``."""
-        planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        mean = torch.tensor(self.mean, device=images.device)[:, None, None]
-        std = torch.tensor(self.std, device=images.device)[:, None, None]
-        return planes.sub_(mean).div_(std)
+        return normalise(images, self.mean, self.std)
 
     def describe(self) -> dict[str, Any]:
         """The settings as a result records them."""
@@ -95,6 +92,12 @@ class EvalTransform:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+
+def normalise(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
+    """float32 (B, 3, H, W) of uint8 (B, H, W, 3), on the device of ``images``; ``mean`` and ``std`` are of pixels in [0, 1]."""
+    planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return planes.sub_(torch.tensor(mean, device=images.device)[:, None, None]).div_(torch.tensor(std, device=images.device)[:, None, None])
 
 
 def _resized(height: int, width: int, short: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -51,6 +52,8 @@ class Images:
         Label levels by name, coarse to fine; empty without labels. The level that accuracy refers to is ``"class"``.
     pixels
         uint8 array (N, H, W, 3) where all images are in memory at one size, else None.
+    extras
+        Further per-image arrays (N, ...), such as the true ``boxes`` and ``masks`` of `shapes`.
     skipped
         Names (:meth:`where`) of bad images that were left out (:mod:`zoo.data.scan`).
     """
@@ -59,6 +62,7 @@ class Images:
     split: str
     levels: dict[str, Level]
     pixels: NDArray[np.uint8] | None = None
+    extras: Mapping[str, NDArray[np.generic]] = MappingProxyType({})
     skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
