@@ -1,10 +1,11 @@
 """Views: what a method sees of an image. Crops are boxes first (samplers), pixels second (resamplers); colours come last.
 
-One page on all of it: ``docs/views.md``.
+One page on all of it: ``docs/views.md``. :class:`ContrastiveCrop` is the transform for loops other than this package's.
 """
 
 from pretrain.views.order import epoch_order
 from pretrain.views.settings import ViewSettings, ViewSpec
 from pretrain.views.source import Batch, ViewSource
+from pretrain.views.transforms import ContrastiveCrop
 
-__all__ = ["Batch", "ViewSettings", "ViewSource", "ViewSpec", "epoch_order"]
+__all__ = ["Batch", "ContrastiveCrop", "ViewSettings", "ViewSource", "ViewSpec", "epoch_order"]

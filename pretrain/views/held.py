@@ -13,7 +13,8 @@ from torch import Tensor
 from pretrain.views.parameters import draw_crops, to_device
 from pretrain.views.resample import resample, to_planes
 from pretrain.views.samplers import make_sampler
-from pretrain.views.settings import ViewSettings, ViewSpec
+from pretrain.views.settings import ViewSettings
+from pretrain.views.tables import BOXES, Tables
 
 
 class HeldCrops:
@@ -23,28 +24,28 @@ class HeldCrops:
     ----------
     pixels
         uint8 (N, H, W, 3). On the CPU they are not copied.
+    views
+        The settings of each view.
     """
 
-    def __init__(
-        self, pixels: NDArray[np.uint8], specs: Sequence[ViewSpec], settings: ViewSettings, seed: int, device: torch.device
-    ) -> None:
-        self._specs, self._settings, self._seed, self._device = specs, settings, seed, device
-        self._samplers = [make_sampler(spec.sampler, settings) for spec in specs]
+    def __init__(self, pixels: NDArray[np.uint8], views: Sequence[ViewSettings], seed: int, device: torch.device) -> None:
+        self._views, self._seed, self._device = views, seed, device
+        self._samplers = [make_sampler(view) for view in views]
         self._image_size = np.array(pixels.shape[1:3], dtype=np.int64)
         with warnings.catch_warnings():
             # Arrays mapped from a file are read-only, of which torch warns; nothing here writes to them.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self._pixels = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
 
-    def crops(self, epoch: int, steps: NDArray[np.int64]) -> Iterator[list[Tensor]]:
+    def crops(self, epoch: int, steps: NDArray[np.int64], tables: Tables) -> Iterator[list[Tensor]]:
         """For each row of ``steps`` (samples of one batch), one float32 tensor (b, 3, S, S) in [0, 1] per view."""
         for index in steps:
             planes = to_planes(self._pixels.index_select(0, to_device(index, self._device)))
-            yield [self._view(planes, index, epoch, view) for view in range(len(self._specs))]
+            rows = tables.rows(index)
+            yield [self._view(planes, index, epoch, view, rows) for view in range(len(self._views))]
 
-    def _view(self, planes: Tensor, index: NDArray[np.int64], epoch: int, view: int) -> Tensor:
-        sizes = np.broadcast_to(self._image_size, (len(index), 2))
-        crops = draw_crops(self._samplers[view], self._settings, sizes, index, seed=self._seed, epoch=epoch, view=view)
+    def _view(self, planes: Tensor, index: NDArray[np.int64], epoch: int, view: int, rows: Tables) -> Tensor:
+        sizes, settings = np.broadcast_to(self._image_size, (len(index), 2)), self._views[view]
+        crops = draw_crops(self._samplers[view], settings, sizes, index, seed=self._seed, epoch=epoch, view=view, boxes=rows.get(BOXES))
         boxes, flip, vertical_flip = (to_device(array, self._device) for array in (crops.boxes, crops.flip, crops.vertical_flip))
-        side = self._specs[view].side(self._settings)
-        return resample(planes, boxes, flip, side, self._settings.interpolation, vertical_flip)
+        return resample(planes, boxes, flip, settings.size, settings.interpolation, vertical_flip)

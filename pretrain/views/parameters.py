@@ -80,11 +80,15 @@ def draw_crops(
     seed: int,
     epoch: int,
     view: int,
+    boxes: NDArray[np.float32] | None = None,
 ) -> Crops:
-    """Boxes and flips of view number ``view`` for the samples ``index`` (B,), whose images have ``sizes`` (B, 2: height, width)."""
+    """Crops and flips of view number ``view`` for the samples ``index`` (B,), whose images have ``sizes`` (B, 2: height, width).
+
+    ``boxes`` are the survey's of these samples, float32 (B, 4), where there are any.
+    """
     numbers = uniforms(seed, CROP_PURPOSE, 2 + sampler.draws, index=index, epoch=epoch, view=view)
     return Crops(
-        boxes=sampler(sizes, numbers[:, 2:]),
+        boxes=sampler(sizes, numbers[:, 2:], boxes),
         flip=numbers[:, 0] < settings.flip,
         vertical_flip=numbers[:, 1] < settings.vertical_flip,
     )

@@ -1,37 +1,50 @@
-"""Crop samplers: they turn uniform numbers into boxes and never touch a pixel.
+"""Crop samplers: they turn uniform numbers into crops and never touch a pixel.
 
-A box is (top, left, height, width) in whole pixels of its image.
+A crop is (top, left, height, width) in whole pixels of its image. A survey's box is (h0, w0, h1, w1) in shares of its image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Protocol
 
 import numpy as np
+from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from pretrain.views.settings import ViewSettings
 from zoo.errors import UserError
 
 TRIES = 10
 SHAPE_DRAWS = 2 * TRIES
+# Up to this alpha a Chebyshev series of this degree gives the Beta law's quantiles to twelve digits (a test holds it to that).
+SERIES_ALPHA, SERIES_DEGREE = 2.0, 20
 
 
 class CropSampler(Protocol):
-    """Draws one box per image.
+    """Draws one crop per image.
 
     Attributes
     ----------
     draws
-        How many uniform numbers one box takes.
+        How many uniform numbers one crop takes.
+    follows_boxes
+        Whether it makes use of the survey's boxes.
     """
 
     draws: ClassVar[int]
+    follows_boxes: ClassVar[bool]
 
-    def __call__(self, sizes: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Boxes int64 (B, 4) for images of ``sizes`` (B, 2: height, width), from uniform numbers (B, draws) in [0, 1)."""
+    def __call__(
+        self, sizes: NDArray[np.int64], uniforms: NDArray[np.float64], boxes: NDArray[np.float32] | None = None
+    ) -> NDArray[np.int64]:
+        """Crops int64 (B, 4) for images of ``sizes`` (B, 2: height, width), from uniform numbers (B, draws) in [0, 1).
+
+        ``boxes`` are the images' float32 (B, 4: h0, w0, h1, w1) in shares of height and width; None before the first survey.
+        """
 
 
 def crop_shapes(
@@ -89,23 +102,140 @@ class RandomResizedCrop:
     scale: tuple[float, float]
     ratio: tuple[float, float]
     draws: ClassVar[int] = SHAPE_DRAWS + 2
+    follows_boxes: ClassVar[bool] = False
 
-    def __call__(self, sizes: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+    def __call__(
+        self, sizes: NDArray[np.int64], uniforms: NDArray[np.float64], boxes: NDArray[np.float32] | None = None
+    ) -> NDArray[np.int64]:
         shapes, fitted = crop_shapes(sizes, uniforms, self.scale, self.ratio)
         room = sizes - shapes
         corners = np.where(fitted[:, None], np.floor(uniforms[:, SHAPE_DRAWS : self.draws] * (room + 1)).astype(np.int64), room // 2)
         return np.concatenate([corners, shapes], axis=1)
 
 
+@dataclass(frozen=True)
+class ContrastiveCrop:
+    """Semantic-aware, centre-suppressed cropping (Peng et al., "Crafting better contrastive views for Siamese representation learning",
+    arXiv 2202.03278), with the law of the repository xyupeng/ContrastiveCrop as of June 2022.
+
+    Shapes are those of :class:`RandomResizedCrop`, drawn from the same numbers. The crop's centre is drawn in the image's box, each
+    coordinate by an own Beta(alpha, alpha); the crop itself may leave the box, never the image. Where no try of a shape fits, the
+    crop is the central one, whatever the box. Without boxes this is :class:`RandomResizedCrop`.
+
+    Attributes
+    ----------
+    inclusive
+        The published sampler rounds offsets down, so that the far end of a range is never reached and crops lie half a pixel too far
+        to the top left. True: every offset from the near end to the far one can occur.
+    """
+
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    alpha: float
+    inclusive: bool = False
+    draws: ClassVar[int] = SHAPE_DRAWS + 2
+    follows_boxes: ClassVar[bool] = True
+
+    def __call__(
+        self, sizes: NDArray[np.int64], uniforms: NDArray[np.float64], boxes: NDArray[np.float32] | None = None
+    ) -> NDArray[np.int64]:
+        if boxes is None:
+            return RandomResizedCrop(self.scale, self.ratio)(sizes, uniforms)
+        shapes, fitted = crop_shapes(sizes, uniforms, self.scale, self.ratio)
+        low, high = placement_limits(sizes, shapes, boxes)
+        share = beta_quantiles(uniforms[:, SHAPE_DRAWS : self.draws], self.alpha)
+        span = high - low
+        cells = span + 1 if self.inclusive else span
+        # In float64 a share may round up to 1, which is one cell too far.
+        offsets = np.minimum((share * cells).astype(np.int64), np.maximum(cells - 1, 0))
+        corners = np.where(fitted[:, None], low + offsets, (sizes - shapes) // 2)
+        return np.concatenate([corners, shapes], axis=1)
+
+
+def beta_quantiles(uniforms: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """Values of the Beta(alpha, alpha) law from uniform numbers, to an absolute error of 1e-12: the inverse of its distribution function.
+
+    In the lower half the quantile is a smooth function of ``uniforms ** (1 / alpha)``, hence a short series; the upper half mirrors it.
+    ``scipy.special.betaincinv``, which alphas above ``SERIES_ALPHA`` are left to, took six times as long.
+    """
+    if alpha == 1.0:
+        return uniforms
+    if alpha > SERIES_ALPHA:
+        return np.asarray(betaincinv(alpha, alpha, uniforms))
+    root = (2.0 * np.minimum(uniforms, 1.0 - uniforms)) ** (1.0 / alpha)
+    lower = chebyshev.chebval(2.0 * root - 1.0, _quantile_series(alpha))
+    return np.where(uniforms < 0.5, lower, 1.0 - lower)
+
+
+@lru_cache(maxsize=16)
+def _quantile_series(alpha: float) -> NDArray[np.float64]:
+    """Chebyshev coefficients of the quantile at ``root ** alpha / 2``, for ``2 * root - 1`` in [-1, 1]."""
+    return np.asarray(chebyshev.chebinterpolate(lambda t: betaincinv(alpha, alpha, 0.5 * ((t + 1.0) / 2.0) ** alpha), SERIES_DEGREE))
+
+
+def placement_limits(
+    sizes: NDArray[np.int64], shapes: NDArray[np.int64], boxes: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The range of a crop's top and left with its centre in the box and itself in the image (repository xyupeng/ContrastiveCrop).
+
+    Parameters
+    ----------
+    sizes, shapes
+        int64 (B, 2): height and width of the images and of the crops.
+    boxes
+        float32 (B, 4): h0, w0, h1, w1, in shares of height and width.
+
+    Returns
+    -------
+    low, high
+        int64 (B, 2): the least and the largest top and left.
+    """
+    # Shares are widened before they are multiplied: 0.1 in float32 is not 0.1, and rounding down makes a pixel of the difference.
+    edges = np.trunc(boxes.astype(np.float64).reshape(-1, 2, 2) * sizes[:, None, :]).astype(np.int64) - (shapes // 2)[:, None, :]
+    edges = np.clip(edges, 0, (sizes - shapes)[:, None, :])
+    return edges[:, 0], edges[:, 1]
+
+
+@dataclass(frozen=True)
+class SimCCrop:
+    """:class:`ContrastiveCrop` with one box for all images, so that no survey is needed (the published one is the central half,
+    (0.25, 0.25, 0.75, 0.75)).
+    """
+
+    placed: ContrastiveCrop
+    box: tuple[float, float, float, float]
+    draws: ClassVar[int] = ContrastiveCrop.draws
+    follows_boxes: ClassVar[bool] = False
+
+    def __call__(
+        self, sizes: NDArray[np.int64], uniforms: NDArray[np.float64], boxes: NDArray[np.float32] | None = None
+    ) -> NDArray[np.int64]:
+        return self.placed(sizes, uniforms, np.broadcast_to(np.array(self.box, dtype=np.float32), (len(sizes), 4)))
+
+
 def _random_resized_crop(settings: ViewSettings) -> CropSampler:
     return RandomResizedCrop((settings.scale[0], settings.scale[1]), (settings.ratio[0], settings.ratio[1]))
 
 
-SAMPLERS: dict[str, Callable[[ViewSettings], CropSampler]] = {"random_resized_crop": _random_resized_crop}
+def _contrastive_crop(settings: ViewSettings) -> ContrastiveCrop:
+    scale, ratio = (settings.scale[0], settings.scale[1]), (settings.ratio[0], settings.ratio[1])
+    return ContrastiveCrop(scale, ratio, settings.alpha, settings.inclusive)
 
 
-def make_sampler(name: str, settings: ViewSettings) -> CropSampler:
-    """The sampler called ``name``. Raises UserError that lists the samplers there are."""
-    if name not in SAMPLERS:
-        raise UserError(f"there is no crop sampler '{name}'; there are: {', '.join(SAMPLERS)}")
-    return SAMPLERS[name](settings)
+def _simccrop(settings: ViewSettings) -> CropSampler:
+    top, left, bottom, right = settings.central_box
+    return SimCCrop(_contrastive_crop(settings), (top, left, bottom, right))
+
+
+SAMPLERS: dict[str, Callable[[ViewSettings], CropSampler]] = {
+    "random_resized_crop": _random_resized_crop,
+    "contrastive_crop": _contrastive_crop,
+    "simccrop": _simccrop,
+}
+
+
+def make_sampler(settings: ViewSettings) -> CropSampler:
+    """The sampler of a view with these settings. Raises UserError that lists the samplers there are."""
+    if settings.crop not in SAMPLERS:
+        raise UserError(f"there is no crop sampler '{settings.crop}' (views.crop); there are: {', '.join(SAMPLERS)}")
+    return SAMPLERS[settings.crop](settings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from zoo.errors import UserError
 
@@ -22,20 +24,36 @@ class ViewSpec:
         The method's word for it, e.g. ``"query"``.
     source
         Whose pixels are shown: ``"self"``, the sample's own image.
-    sampler
-        What draws its crop: a name in :data:`pretrain.views.samplers.SAMPLERS`.
+    crop
+        What draws its crop: a name in :data:`pretrain.views.samplers.SAMPLERS`; None for the recipe's (:attr:`ViewSettings.crop`).
     size
-        Side in pixels; None for the recipe's (:attr:`ViewSettings.size`).
+        Side in pixels; None for the recipe's.
+    scale
+        The crop's share of the image's area; None for the recipe's.
     """
 
     name: str
     source: str = "self"
-    sampler: str = "random_resized_crop"
+    crop: str | None = None
     size: int | None = None
+    scale: tuple[float, float] | None = None
 
-    def side(self, settings: ViewSettings) -> int:
-        """Side of the view in pixels."""
-        return settings.size if self.size is None else self.size
+    def resolve(self, settings: ViewSettings) -> ViewSettings:
+        """The augmentation of this view: the recipe's, under what the method fixes, under what the recipe says of this view alone.
+
+        Raises UserError for a value without meaning.
+        """
+        own: dict[str, Any] = {}
+        if self.crop is not None:
+            own["crop"] = self.crop
+        if self.size is not None:
+            own["size"] = self.size
+        if self.scale is not None:
+            own["scale"] = list(self.scale)
+        own.update(_checked_changes(self.name, settings.each.get(self.name, {})))
+        resolved = replace(settings, **own, each={})
+        resolved.check(f"views.each.{self.name}" if self.name in settings.each else "views")
+        return resolved
 
 
 @dataclass
@@ -49,6 +67,17 @@ class ViewSettings:
     ----------
     size
         Side of a view in pixels.
+    crop
+        Where crops lie: ``random_resized_crop`` (anywhere), ``contrastive_crop`` (around the survey's boxes) or ``simccrop`` (around
+        ``central_box``).
+    alpha
+        Of the Beta(alpha, alpha) law by which ``contrastive_crop`` and ``simccrop`` place a crop's centre in its box: 1 is uniform, below 1
+        the box's edges are preferred.
+    central_box
+        The box of ``simccrop``: (h0, w0, h1, w1) in shares of the image.
+    inclusive
+        Whether ``contrastive_crop`` and ``simccrop`` may also place a crop at the far end of its range, which the published sampler's
+        rounding never does.
     scale, ratio
         Ranges of the crop's share of the image's area, and of its width over its height (log-uniform).
     interpolation
@@ -71,9 +100,15 @@ class ViewSettings:
         Range of the Gaussian's standard deviation in pixels of the view.
     backend
         ``device``: float32, batched, on the training device. ``cpu``: Pillow's own operations, one image at a time, in the loader.
+    each
+        What is different in one view, by the view's name: ``{second: {blur: 0.1, solarize: 0.2}}``.
     """
 
     size: int = 224
+    crop: str = "random_resized_crop"
+    alpha: float = 0.6
+    central_box: list[float] = field(default_factory=lambda: [0.25, 0.25, 0.75, 0.75])
+    inclusive: bool = False
     scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
     ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
     interpolation: str = "bilinear"
@@ -91,32 +126,81 @@ class ViewSettings:
     solarize: float = 0.0
     invert: float = 0.0
     backend: str = "device"
+    each: dict[str, Any] = field(default_factory=dict)
 
-    def check(self) -> None:
-        """Raise UserError for the first value that has no meaning."""
+    def check(self, group: str = "views") -> None:
+        """Raise UserError for the first value that has no meaning; ``group`` is what the message calls these settings."""
         if self.size < 1:
-            raise UserError(f"views.size must be at least 1 pixel, not {self.size}")
-        _check_range("scale", self.scale, upper=1.0)
-        _check_range("ratio", self.ratio)
-        _check_range("blur_sigma", self.blur_sigma)
+            raise UserError(f"{group}.size must be at least 1 pixel, not {self.size}")
+        _check_range(f"{group}.scale", self.scale, upper=1.0)
+        _check_range(f"{group}.ratio", self.ratio)
+        _check_range(f"{group}.blur_sigma", self.blur_sigma)
         for name in PROBABILITIES:
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"views.{name} is a probability and must lie in 0 .. 1, not {getattr(self, name)}")
+                raise UserError(f"{group}.{name} is a probability and must lie in 0 .. 1, not {getattr(self, name)}")
         for name in ("brightness", "contrast", "saturation"):
             if not 0.0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"views.{name} is a strength and must be 0 or more, not {getattr(self, name)}")
+                raise UserError(f"{group}.{name} is a strength and must be 0 or more, not {getattr(self, name)}")
         if not 0.0 <= self.hue <= 0.5:
-            raise UserError(f"views.hue must lie in 0 .. 0.5 (turns of the colour circle), not {self.hue}")
-        _check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        _check_choice("backend", self.backend, BACKENDS)
+            raise UserError(f"{group}.hue must lie in 0 .. 0.5 (turns of the colour circle), not {self.hue}")
+        if not 0.0 < self.alpha < float("inf"):
+            raise UserError(f"{group}.alpha is the parameter of a Beta law and must be above 0, not {self.alpha}")
+        check_box(f"{group}.central_box", self.central_box)
+        _check_choice(f"{group}.interpolation", self.interpolation, INTERPOLATIONS)
+        _check_choice(f"{group}.backend", self.backend, BACKENDS)
+
+
+# What one view alone cannot have: all views of an image are made in one place.
+_SHARED = ("backend", "each")
+
+
+def _checked_changes(view: str, changes: Any) -> dict[str, Any]:
+    """What a recipe says of one view, with known keys and values of the defaults' types."""
+    known = {item.name: getattr(ViewSettings(), item.name) for item in fields(ViewSettings) if item.name not in _SHARED}
+    if not isinstance(changes, dict):
+        raise UserError(f"views.each.{view} is a group of keys ({', '.join(known)}), not the single value '{changes}'")
+    for key, value in changes.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            raise UserError(f"views.each.{view} has an unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+        wanted = type(known[key])
+        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool) is not (wanted is bool):
+            raise UserError(f"views.each.{view}.{key} must be of the kind of {known[key]}, not '{value}'")
+    return dict(changes)
+
+
+def check_box(name: str, box: Sequence[float]) -> None:
+    """Raise UserError unless ``box`` is (h0, w0, h1, w1) with 0 <= h0 < h1 <= 1 and 0 <= w0 < w1 <= 1."""
+    if len(box) != 4 or not (0.0 <= box[0] < box[2] <= 1.0 and 0.0 <= box[1] < box[3] <= 1.0):
+        raise UserError(
+            f"{name} must be [top, left, bottom, right] in shares of the image, such as [0.25, 0.25, 0.75, 0.75], not {list(box)}"
+        )
 
 
 def _check_range(name: str, values: Sequence[float], upper: float = float("inf")) -> None:
     if len(values) != 2 or not 0.0 < values[0] <= values[1] <= upper or values[1] == float("inf"):
         limit = "positive numbers" if upper == float("inf") else f"numbers in (0, {upper:g}]"
-        raise UserError(f"views.{name} must be two increasing {limit}, not {list(values)}")
+        raise UserError(f"{name} must be two increasing {limit}, not {list(values)}")
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UserError(f"views.{name} must be {' or '.join(choices)}, not '{value}'")
+        raise UserError(f"{name} must be {' or '.join(choices)}, not '{value}'")
+
+
+# The local crops of CsMl's and HCSC's multi-crop at 224 px (the authors' repositories haohang96/moco_group_ShuffleBN, branch mc, and
+# gyfastas/HCSC): side in pixels, and share of the image's area.
+LOCAL_CROPS = ((192, (0.172, 0.86)), (160, (0.143, 0.715)), (128, (0.114, 0.571)), (96, (0.086, 0.429)))
+LOCAL_CROPS_OF = 224
+
+
+def local_views(size: int) -> tuple[ViewSpec, ...]:
+    """The local views of multi-crop, beside global ones of ``size`` pixels: ``local0`` (the largest) to ``local3``.
+
+    At 224 pixels those of :data:`LOCAL_CROPS`; at other sizes the same shares of area, and sides in the same proportion. They are random
+    resized crops whatever the global views are, since a box says nothing that so small a crop could follow.
+    """
+    return tuple(
+        ViewSpec(f"local{number}", crop="random_resized_crop", size=max(1, round(side * size / LOCAL_CROPS_OF)), scale=scale)
+        for number, (side, scale) in enumerate(LOCAL_CROPS)
+    )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from pretrain.views.loaded import LoadedCrops
 from pretrain.views.order import epoch_order
 from pretrain.views.parameters import draw_photometric, to_device
 from pretrain.views.photometric import apply_photometric_, normalise_
+from pretrain.views.samplers import make_sampler
 from pretrain.views.settings import ViewSettings, ViewSpec
+from pretrain.views.tables import Tables
 from pretrain.views.threads import few_threads
 from zoo.data.base import Images
 from zoo.errors import UserError
@@ -43,7 +45,7 @@ class Batch:
 
 
 class _Crops(Protocol):
-    def crops(self, epoch: int, steps: NDArray[np.int64]) -> Iterator[list[Tensor]]: ...
+    def crops(self, epoch: int, steps: NDArray[np.int64], tables: Tables) -> Iterator[list[Tensor]]: ...
 
 
 class ViewSource:
@@ -75,6 +77,13 @@ class ViewSource:
     workers
         Loader processes of this rank; not used for images that are held on the device.
 
+    Attributes
+    ----------
+    steps_per_epoch
+        Batches of an epoch.
+    follows_boxes
+        Whether a view's crops follow the survey's boxes.
+
     Raises
     ------
     UserError
@@ -99,6 +108,9 @@ class ViewSource:
         workers: int = 0,
     ) -> None:
         settings.check()
+        unknown = settings.each.keys() - {spec.name for spec in specs}
+        if unknown:
+            raise UserError(f"views.each names '{min(unknown)}', but the views are {', '.join(spec.name for spec in specs)}")
         for spec in specs:
             if spec.source != "self":
                 raise ValueError(f"view '{spec.name}' has the unknown source '{spec.source}'; there is: self")
@@ -106,21 +118,22 @@ class ViewSource:
             raise UserError(f"a batch of {batch} cannot be shared equally by {world_size} processes; make it a multiple of {world_size}")
         self._count, self._batch, self._seed = len(images), batch, seed
         self._share = slice(rank * batch // world_size, (rank + 1) * batch // world_size)
-        self._specs, self._settings, self._device = tuple(specs), settings, torch.device(device)
+        self._views, self._device = tuple(spec.resolve(settings) for spec in specs), torch.device(device)
+        self.follows_boxes = any(make_sampler(view).follows_boxes for view in self._views)
         self._mean, self._std = (torch.tensor(values, dtype=torch.float32, device=self._device) for values in (mean, std))
         self._crops: _Crops
         if images.pixels is not None and settings.backend == "device":
-            self._crops = HeldCrops(images.pixels, self._specs, settings, seed, self._device)
+            self._crops = HeldCrops(images.pixels, self._views, seed, self._device)
         else:
-            self._crops = LoadedCrops(images, self._specs, settings, seed, self._device, workers)
-        largest_side = max(spec.side(settings) for spec in self._specs)
+            self._crops = LoadedCrops(images, self._views, seed, self._device, workers)
+        largest_side = max(view.size for view in self._views)
         self._largest_view = batch // world_size * 3 * largest_side**2
         self.steps_per_epoch = len(epoch_order(self._count, batch, seed, epoch=0))
 
-    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of ``epoch`` from step ``first_step`` on."""
+    def batches(self, epoch: int, first_step: int = 0, tables: Mapping[str, NDArray[Any]] | None = None) -> Iterator[Batch]:
+        """The batches of ``epoch`` from step ``first_step`` on; ``tables`` is what the surveys have made (:mod:`pretrain.views.tables`)."""
         steps = epoch_order(self._count, self._batch, self._seed, epoch)[first_step:, self._share]
-        crops = self._crops.crops(epoch, steps)
+        crops = self._crops.crops(epoch, steps, Tables.of(tables))
         for step, index in enumerate(steps, start=first_step):
             # Not around the yield: what is done with the batch is to have all threads.
             with few_threads(self._largest_view) if self._device.type == "cpu" else nullcontext():
@@ -128,7 +141,8 @@ class ViewSource:
             yield Batch(to_device(index, self._device), views, step)
 
     def _finish(self, view: Tensor, index: NDArray[np.int64], epoch: int, number: int) -> Tensor:
-        if self._settings.backend == "device":
-            colours = draw_photometric(self._settings, index, seed=self._seed, epoch=epoch, view=number)
-            apply_photometric_(view, colours, self._settings.blur_sigma[1])
+        settings = self._views[number]
+        if settings.backend == "device":
+            colours = draw_photometric(settings, index, seed=self._seed, epoch=epoch, view=number)
+            apply_photometric_(view, colours, settings.blur_sigma[1])
         return normalise_(view, self._mean, self._std)

@@ -28,9 +28,7 @@ def assert_same(one, other):
 
 def crops(index, settings=ALL, **address):
     sizes = np.full((len(index), 2), 32)
-    return draw_crops(
-        make_sampler("random_resized_crop", settings), settings, sizes, index, **{"seed": 0, "epoch": 0, "view": 0, **address}
-    )
+    return draw_crops(make_sampler(settings), settings, sizes, index, **{"seed": 0, "epoch": 0, "view": 0, **address})
 
 
 def test_a_sample_does_not_depend_on_its_batch():

@@ -46,6 +46,14 @@ def test_equals_torchvision(height, width, size, interpolation):
     torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_equals_torchvision_at_the_size_of_photographs(interpolation):
+    images = random_images(6, 375, 500)
+    boxes, flip = random_boxes(6, 375, 500)
+    views = resample(to_planes(images), boxes, flip, 224, interpolation)
+    torch.testing.assert_close(views, torchvision_views(images, boxes, flip, 224, interpolation), atol=3e-5, rtol=0)
+
+
 def test_whole_image_at_its_own_size_is_the_image():
     images = random_images(3, 16, 16)
     boxes, flip = torch.tensor([[0, 0, 16, 16]] * 3), torch.tensor([False, True, False])

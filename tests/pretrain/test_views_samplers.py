@@ -105,6 +105,8 @@ def test_has_torchvisions_distribution():
 
 def test_sampler_by_name():
     settings = ViewSettings(scale=[0.3, 0.5], ratio=[0.5, 2.0])
-    assert make_sampler("random_resized_crop", settings) == RandomResizedCrop((0.3, 0.5), (0.5, 2.0))
-    with pytest.raises(UserError, match="no crop sampler 'resized'; there are: random_resized_crop"):
-        make_sampler("resized", settings)
+    assert make_sampler(settings) == RandomResizedCrop((0.3, 0.5), (0.5, 2.0))
+    with pytest.raises(
+        UserError, match=r"no crop sampler 'resized' \(views.crop\); there are: random_resized_crop, contrastive_crop, simccrop"
+    ):
+        make_sampler(ViewSettings(crop="resized"))

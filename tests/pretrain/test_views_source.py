@@ -97,7 +97,7 @@ def test_a_view_is_what_its_parameters_say(held):
     step, row, number, epoch = 2, 5, 1, 4
     batch = list(make_source(held, PLAIN).batches(epoch))[step]
     index = int(batch.index[row])
-    sampler = make_sampler("random_resized_crop", PLAIN)
+    sampler = make_sampler(PLAIN)
     crops = draw_crops(sampler, PLAIN, np.array([[20, 24]]), np.array([index]), seed=1, epoch=epoch, view=number)
     image = torch.from_numpy(held.pixels[index]).permute(2, 0, 1).float() / 255
     view = functional.resized_crop(image, *crops.boxes[0].tolist(), [16, 16], antialias=True)
@@ -216,7 +216,7 @@ def test_values_without_meaning_are_refused(held):
     with pytest.raises(UserError, match=r"views\.flip"):
         make_source(held, ViewSettings(flip=2.0))
     with pytest.raises(UserError, match="no crop sampler 'other'"):
-        make_source(held, specs=(ViewSpec("query", sampler="other"),))
+        make_source(held, specs=(ViewSpec("query", crop="other"),))
     with pytest.raises(ValueError, match="view 'other' has the unknown source 'nowhere'"):
         make_source(held, specs=(ViewSpec("query"), ViewSpec("other", source="nowhere")))
 
