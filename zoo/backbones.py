@@ -4,7 +4,8 @@ A backbone is a timm network without classifier. Its forward takes normalised fl
 (B, D), with D = ``num_features``. For a vision transformer that is the class token if the network has one, else the mean of the patch
 tokens; the few whose trained pooling is another part of the network keep it (BEiT and EVA-02 normalise the mean, SigLIP attends).
 
-Importing this module registers ``resnet18_small``, ``resnet34_small`` and ``resnet50_small`` with timm's registry.
+Importing this module registers ``resnet18_small``, ``resnet34_small``, ``resnet50_small`` and, for work on a CPU, ``resnet10_small`` with
+timm's registry.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from zoo.reasons import first_line
 
 # ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
 TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-SMALL_STEM_NAMES = ("resnet18_small", "resnet34_small", "resnet50_small")
+SMALL_STEM_NAMES = ("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small")
 _STEM_REDUCTION = 4  # the ImageNet stem halves the image twice (stride 2, pool); the small one never does
 _NAMED_KEYS = 4  # how many keys an error spells out
 
@@ -68,6 +69,12 @@ def _small(name: str, block: type[nn.Module], layers: tuple[int, ...], pretraine
 
 
 @register_model
+def resnet10_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """One basic block a stage, half of ResNet-18's widths, the small-image stem: an eighth of ResNet-18's cost. No published network."""
+    return _small("resnet10_small", BasicBlock, (1, 1, 1, 1), pretrained, channels=(32, 64, 128, 256), **kwargs)
+
+
+@register_model
 def resnet18_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNet-18 with the small-image stem."""
     return _small("resnet18_small", BasicBlock, (2, 2, 2, 2), pretrained, **kwargs)
@@ -103,7 +110,7 @@ def check_arch(arch: str) -> None:
     raise UserError(f"there is no architecture '{arch}'{hint}")
 
 
-def create_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
+def create_backbone(arch: str, *, image_size: int | None = None, zero_init_residual: bool = False) -> nn.Module:
     """A backbone with fresh random weights, drawn from torch's global generator.
 
     Parameters
@@ -113,6 +120,8 @@ def create_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
     image_size
         Side of the images in pixels. A network that is built for one size (most vision transformers) is built for this one; any other
         is checked to take it. None: the network's own size.
+    zero_init_residual
+        Start the last batch norm of each residual block at zero (Goyal et al., arXiv 1706.02677, section 5.1).
 
     Returns
     -------
@@ -121,11 +130,13 @@ def create_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
     Raises
     ------
     UserError
-        The architecture is unknown, does not fit the image size, or gives something else than one vector for an image.
+        The architecture is unknown, does not fit the image size, gives something else than one vector for an image, or is no ResNet that
+        could start as ``zero_init_residual`` says.
     """
     check_arch(arch)
+    initialisation = _initialisation(arch, zero_init_residual)
     try:
-        backbone = timm.create_model(arch, num_classes=0, **_initialisation(arch), **size_arguments(arch, image_size))
+        backbone = timm.create_model(arch, num_classes=0, **initialisation, **size_arguments(arch, image_size))
     except Exception as error:  # an architecture refuses a size in its own way: assertion, ValueError, ZeroDivisionError ...
         if image_size is None:
             raise
@@ -139,9 +150,15 @@ def create_empty_backbone(arch: str, *, image_size: int | None = None) -> nn.Mod
         return create_backbone(arch, image_size=image_size)
 
 
-def _initialisation(arch: str) -> dict[str, Any]:
-    """timm sets the last batch norm of each residual block to zero; torchvision, and so the published contrastive methods, to one."""
-    return {"zero_init_last": False} if arch in TORCHVISION_NAMES + SMALL_STEM_NAMES else {}
+def _initialisation(arch: str, zero_residual: bool) -> dict[str, Any]:
+    """timm sets the last batch norm of each residual block to zero; torchvision, and so most published contrastive methods, to one."""
+    if arch in TORCHVISION_NAMES + SMALL_STEM_NAMES:
+        return {"zero_init_last": zero_residual}
+    if zero_residual:
+        raise UserError(
+            f"zero_init_residual=true is for {', '.join(TORCHVISION_NAMES + SMALL_STEM_NAMES)}; '{arch}' keeps timm's own start"
+        )
+    return {}
 
 
 def size_arguments(arch: str, image_size: int | None) -> dict[str, Any]:
