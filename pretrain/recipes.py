@@ -113,7 +113,9 @@ def _check_keys(raw: DictConfig, schema: DictConfig, where: str, path: tuple[str
                 raise UserError(
                     f"recipe '{where}': '{full}' is a group of keys ({', '.join(map(str, inner))}), not the single value '{value}'"
                 )
-            _check_keys(value, inner, where, (*path, str(key)))
+            # A group without settings of its own (views.each) is checked where its keys mean something.
+            if OmegaConf.get_type(inner) is not dict:
+                _check_keys(value, inner, where, (*path, str(key)))
 
 
 def _suggestion(full: str, path: tuple[str, ...], schema: DictConfig) -> str:

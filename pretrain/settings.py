@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
-from pretrain.views.settings import ViewSettings
+from pretrain.views.settings import ViewSettings, check_box
+from zoo.errors import UserError
 
 
 class DeviceName(StrEnum):
@@ -59,6 +60,44 @@ class KnnCheckSettings:
 
 
 @dataclass
+class BoxSettings:
+    """The survey for ContrastiveCrop's boxes (Peng et al., arXiv 2202.03278, section 3.2); used where ``views.crop`` follows boxes.
+
+    Attributes
+    ----------
+    warmup_epochs
+        Epochs of plain random crops before boxes are followed. None: by the rule of :mod:`pretrain.sizes`.
+    every_epochs
+        A survey at the start of every epoch, from ``warmup_epochs`` on, that this divides (never before the first step). None: by the rule.
+    threshold
+        A pixel belongs to the object if its heat, scaled to 0 .. 1 on each image, exceeds this.
+    quantile
+        Instead of ``threshold``: a pixel belongs to the object if its heat exceeds this quantile of its own image's heat. For networks,
+        such as vision transformers, whose maps exceed any fixed threshold nearly everywhere.
+    initial
+        The box of all images until the first survey: (h0, w0, h1, w1) in shares of the image.
+    """
+
+    warmup_epochs: int | None = None
+    every_epochs: int | None = None
+    threshold: float = 0.1
+    quantile: float | None = None
+    initial: list[float] = field(default_factory=lambda: [0.0, 0.0, 1.0, 1.0])
+
+    def check(self) -> None:
+        """Raise UserError for the first value that has no meaning."""
+        for name, least in (("warmup_epochs", 0), ("every_epochs", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"boxes.{name} must be {least} or more, not {value}")
+        for name in ("threshold", "quantile"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < 1.0:
+                raise UserError(f"boxes.{name} must be at least 0 and below 1, not {value}")
+        check_box("boxes.initial", self.initial)
+
+
+@dataclass
 class Recipe:
     """A pre-training.
 
@@ -70,14 +109,18 @@ class Recipe:
         Pre-train on at most so many images, evenly spread over the split; None: all. For trial runs.
     backbone
         Architecture: a timm name or one of ours.
+    zero_init_residual
+        Start the last batch norm of each residual block at zero (Goyal et al., arXiv 1706.02677, section 5.1); ResNets only.
     init
         A model to start from (any ``--model`` word of the same architecture); its backbone is loaded, heads are new.
     method
         ``name`` and what that method can be told.
     views
         The augmentation; ``views.size`` is the side of the images that the network trains on.
+    boxes
+        The survey for ContrastiveCrop's boxes.
     batch
-        Global batch, images per optimizer step over all processes.
+        Global batch, images per optimizer step over all processes. None: by the rule of :mod:`pretrain.sizes`.
     micro_batch
         Images per process and forward pass; None: the process's whole share of the batch. Smaller values accumulate gradients.
     bn_splits
@@ -107,10 +150,12 @@ class Recipe:
     data: str = "shapes"
     max_images: int | None = None
     backbone: str = "resnet50"
+    zero_init_residual: bool = False
     init: str | None = None
     method: Any = None
     views: ViewSettings = field(default_factory=ViewSettings)
-    batch: int = 256
+    boxes: BoxSettings = field(default_factory=BoxSettings)
+    batch: int | None = None
     micro_batch: int | None = None
     bn_splits: int = 1
     sync_bn: bool = False

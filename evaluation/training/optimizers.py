@@ -92,13 +92,33 @@ class ScheduleSettings:
     unit: ScheduleUnit = ScheduleUnit.step
 
 
+# Marks an optimizer's group whose rate does not follow the schedule; kept in its state dict.
+_CONSTANT = "constant_lr"
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that are trained alike.
+
+    Attributes
+    ----------
+    parameters
+        Those that need no gradient are left out of the training.
+    constant_lr
+        Whether their rate stays at the peak, whatever the schedule does (SimSiam's predictor: Chen and He, arXiv 2011.10566, section 4.2).
+    """
+
+    parameters: list[nn.Parameter]
+    constant_lr: bool = False
+
+
 def _split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     trained = [p for p in parameters if p.requires_grad]
     matrices, vectors = [p for p in trained if p.ndim > 1], [p for p in trained if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def make_optimizer(groups: list[list[nn.Parameter]], settings: OptimizerSettings, peak_lr: float) -> torch.optim.Optimizer:
+def make_optimizer(groups: list[ParameterGroup], settings: OptimizerSettings, peak_lr: float) -> torch.optim.Optimizer:
     """An optimizer over parameter groups; parameters that need no gradient are left out.
 
     Parameters
@@ -109,11 +129,12 @@ def make_optimizer(groups: list[list[nn.Parameter]], settings: OptimizerSettings
         Learning rate at the schedule's peak (:meth:`OptimizerSettings.peak_lr`).
     """
     split: list[dict[str, Any]] = []
-    for parameters in groups:
+    for group in groups:
         if settings.decay_all:
-            split.append({"params": [p for p in parameters if p.requires_grad], "weight_decay": settings.weight_decay})
+            parts = [{"params": [p for p in group.parameters if p.requires_grad], "weight_decay": settings.weight_decay}]
         else:
-            split.extend(_split_by_decay(parameters, settings.weight_decay))
+            parts = _split_by_decay(group.parameters, settings.weight_decay)
+        split.extend({**part, _CONSTANT: group.constant_lr} for part in parts if part["params"])
     if settings.name is OptimizerName.sgd:
         return torch.optim.SGD(split, lr=peak_lr, momentum=settings.momentum, nesterov=settings.nesterov)
     if settings.name is OptimizerName.adamw:
@@ -158,4 +179,4 @@ class Schedule:
         """Set the optimizer's rates for global step ``step``."""
         factor = self.factor(step)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+            group["lr"] = peak if group.get(_CONSTANT) else peak * factor

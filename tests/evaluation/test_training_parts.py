@@ -17,6 +17,7 @@ from evaluation.training.log import Log, read_log
 from evaluation.training.optimizers import (
     OptimizerName,
     OptimizerSettings,
+    ParameterGroup,
     Schedule,
     ScheduleName,
     ScheduleSettings,
@@ -63,7 +64,9 @@ def test_step_schedule_counts_epochs_from_zero() -> None:
 @pytest.mark.parametrize("name", list(OptimizerName))
 def test_optimizers_update_and_biases_need_not_decay(name: OptimizerName) -> None:
     layer = nn.Linear(3, 2)
-    optimizer = make_optimizer([list(layer.parameters())], OptimizerSettings(name=name, lr=0.1, weight_decay=0.5, decay_all=False), 0.1)
+    optimizer = make_optimizer(
+        [ParameterGroup(list(layer.parameters()))], OptimizerSettings(name=name, lr=0.1, weight_decay=0.5, decay_all=False), 0.1
+    )
     decays = {group["weight_decay"]: [p.ndim for p in group["params"]] for group in optimizer.param_groups}
     assert decays == {0.5: [2], 0.0: [1]}
     before = layer.weight.clone()
@@ -74,7 +77,7 @@ def test_optimizers_update_and_biases_need_not_decay(name: OptimizerName) -> Non
 
 def test_sgd_step_by_hand() -> None:
     weight = nn.Parameter(torch.tensor([2.0]))
-    optimizer = make_optimizer([[weight]], OptimizerSettings(lr=0.1, momentum=0.9, weight_decay=0.5), 0.1)
+    optimizer = make_optimizer([ParameterGroup([weight])], OptimizerSettings(lr=0.1, momentum=0.9, weight_decay=0.5), 0.1)
     for _ in range(2):
         optimizer.zero_grad()
         (3 * weight).sum().backward()
