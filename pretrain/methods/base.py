@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evaluation.training.optimizers import ParameterGroup
+from pretrain.methods.parts import Encoder
+from pretrain.survey.survey import TableMaker
 from pretrain.views.settings import ViewSpec
+from zoo.data.base import Images
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,14 @@ class RunFacts:
         Global batch.
     seed
         The run's seed.
+    steps
+        Optimizer steps of the whole run.
     """
 
     images: int
     batch: int
     seed: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -49,15 +58,16 @@ class Method(nn.Module):
     Settings
         Dataclass of what a recipe may set under ``method:`` (besides ``name``).
     encoders
-        Encoder name -> prefix of its backbone in the state dict; ``"query"`` is the trained one.
+        Encoder name -> prefix of its backbone in the state dict; ``"query"`` is the trained one. Each is an
+        :class:`pretrain.methods.parts.Encoder`.
     """
 
     Settings: ClassVar[type[Any]]
     encoders: ClassVar[dict[str, str]]
 
     @classmethod
-    def views(cls, settings: Any) -> tuple[ViewSpec, ...]:
-        """The views that ``forward`` gets, in their order."""
+    def views(cls, settings: Any, size: int) -> tuple[ViewSpec, ...]:
+        """The views that ``forward`` gets, in their order, for a run at ``size`` pixels."""
         raise NotImplementedError
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: Any, facts: RunFacts) -> None:
@@ -65,14 +75,27 @@ class Method(nn.Module):
 
     def backbone(self) -> nn.Module:
         """The trained backbone: normalised images (B, 3, H, W) -> features (B, D)."""
-        raise NotImplementedError
+        return self.named_encoder("query").backbone
 
-    def parameter_groups(self) -> list[list[nn.Parameter]]:
+    def named_encoder(self, name: str) -> Encoder:
+        """One of :attr:`encoders`, backbone and head."""
+        encoder = self.get_submodule(self.encoders[name].removesuffix(".backbone."))
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def parameter_groups(self) -> list[ParameterGroup]:
         """The trained parameters, in groups."""
-        return [[p for p in self.parameters() if p.requires_grad]]
+        return [ParameterGroup(list(self.parameters()))]
 
-    def start_step(self) -> None:
-        """Before the first forward of a step (momentum updates)."""
+    def makers(self, images: Images) -> list[TableMaker]:
+        """Makers of the tables of ``images``, the training set, that the method follows; none by default. Asked before the first step."""
+        return []
+
+    def receive(self, tables: Mapping[str, NDArray[np.generic]]) -> None:
+        """Tables of the newest surveys, by name: after each survey, and when a run is resumed."""
+
+    def start_step(self, step: int) -> None:
+        """Before the first forward of the global step ``step``, counted from 0 (momentum updates)."""
 
     def forward(self, views: Sequence[Tensor], index: Tensor, place: Place) -> dict[str, Tensor]:
         """Named losses, scalars, of this process's part of the batch; their sum is minimised.

@@ -14,6 +14,7 @@ from evaluation.parallel import Processes
 from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, Queue, freeze, gather, info_nce, projection, update_average
+from pretrain.sizes import queue_length
 from pretrain.views.settings import ViewSpec
 from zoo.errors import UserError
 from zoo.randomness import generator
@@ -28,7 +29,7 @@ class MoCoSettings:
     mlp
         MoCo v2's head, Linear - ReLU - Linear with the backbone's width in the middle; off: MoCo v1's single Linear.
     queue
-        Number of negatives; the global batch must divide it.
+        Number of negatives; the global batch must divide it. None: by the rule of :mod:`pretrain.sizes`.
     momentum
         Of the key encoder's moving average.
     temperature
@@ -37,7 +38,7 @@ class MoCoSettings:
 
     dim: int = 128
     mlp: bool = True
-    queue: int = 65536
+    queue: int | None = None
     momentum: float = 0.999
     temperature: float = 0.2
 
@@ -54,28 +55,24 @@ class MoCo(Method):
     encoders: ClassVar[dict[str, str]] = {"query": "encoder_q.backbone.", "key": "encoder_k.backbone."}
 
     @classmethod
-    def views(cls, settings: MoCoSettings) -> tuple[ViewSpec, ...]:
+    def views(cls, settings: MoCoSettings, size: int) -> tuple[ViewSpec, ...]:
         return ViewSpec("query"), ViewSpec("key")
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: MoCoSettings, facts: RunFacts) -> None:
         super().__init__(make_backbone, settings, facts)
-        if settings.queue % facts.batch:
-            fitting = max(settings.queue // facts.batch, 1) * facts.batch
-            raise UserError(
-                f"method.queue={settings.queue} is not a multiple of batch={facts.batch}; use for example method.queue={fitting}"
-            )
+        length = queue_length(facts.images, facts.batch) if settings.queue is None else settings.queue
+        if length < 1 or length % facts.batch:
+            fitting = max(length // facts.batch, 1) * facts.batch
+            raise UserError(f"method.queue={length} is not a multiple of batch={facts.batch}; use for example method.queue={fitting}")
         backbone = make_backbone()
         width = int(backbone.num_features)  # type: ignore[arg-type]
         self.encoder_q = Encoder(backbone, projection(width, width if settings.mlp else None, settings.dim))
         self.encoder_k = freeze(copy.deepcopy(self.encoder_q))
-        self.queue = Queue(settings.queue, settings.dim)
+        self.queue = Queue(length, settings.dim)
         self.momentum, self.temperature, self.seed = settings.momentum, settings.temperature, facts.seed
         self._new_keys: list[Tensor] = []
 
-    def backbone(self) -> nn.Module:
-        return self.encoder_q.backbone
-
-    def start_step(self) -> None:
+    def start_step(self, step: int) -> None:
         update_average(self.encoder_k.parameters(), self.encoder_q.parameters(), self.momentum)
         self._new_keys.clear()
 

@@ -1,4 +1,4 @@
-"""Parts that contrastive methods share: heads, the moving average, the queue, InfoNCE, gathering over processes."""
+"""Parts that the methods share: heads, the moving average, the queue, similarities and InfoNCE, gathering over processes."""
 
 from __future__ import annotations
 
@@ -62,15 +62,16 @@ def projection(width: int, hidden: int | None, out: int, *, norm: bool = False) 
 class Encoder(nn.Module):
     """A backbone and its head.
 
-    Forward: images (B, 3, H, W) -> L2-normalised float32 embeddings (B, out).
+    Forward: images (B, 3, H, W) -> float32 embeddings of norm 1 (B, out); with ``normalised`` off, what the head gives.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, *, normalised: bool = True) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.normalised = backbone, head, normalised
 
     def forward(self, images: Tensor) -> Tensor:
-        return F.normalize(self.head(self.backbone(images)).float(), dim=1)
+        embeddings: Tensor = self.head(self.backbone(images))
+        return F.normalize(embeddings.float(), dim=1) if self.normalised else embeddings
 
 
 def freeze(module: nn.Module) -> nn.Module:
@@ -138,3 +139,9 @@ def info_nce(query: Tensor, key: Tensor, negatives: Tensor, temperature: float) 
     with full_precision(query):
         logits = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives.T], dim=1) / temperature
         return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long, device=query.device))
+
+
+def mean_cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Mean over the rows of two (B, D) of the cosine of the angle between them, a float32 scalar."""
+    with full_precision(first):
+        return F.cosine_similarity(first.float(), second.float()).mean()

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, full_precision, gather_with_gradient, projection
 from pretrain.views.settings import ViewSpec
+from zoo.errors import UserError
 
 
 @dataclass
@@ -27,12 +29,16 @@ class SimCLRSettings:
         Batch norm in the head.
     temperature
         Divides the similarities.
+    base_temperature
+        The loss is multiplied by temperature / base_temperature. ContrastiveCrop's code has 0.07, which makes the loss, and so the
+        gradient, 7.14 times as large at temperature 0.5. None: the loss as it is.
     """
 
     dim: int = 128
     hidden: int | None = None
     head_norm: bool = False
     temperature: float = 0.5
+    base_temperature: float | None = None
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -57,27 +63,36 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
 class SimCLR(Method):
     """SimCLR (Chen et al., arXiv 2002.05709).
 
-    Both views pass the encoder as one batch, so that batch norm mixes them. With several processes the loss is that of the joint batch,
-    and so is its gradient.
+    Both views pass the encoder as one batch, so that batch norm mixes them; under ``bn_splits`` a group holds both views of its part of the
+    images, as on a device of its own. With several processes the loss is that of the joint batch, and so is its gradient.
     """
 
     Settings: ClassVar[type[Any]] = SimCLRSettings
     encoders: ClassVar[dict[str, str]] = {"query": "encoder.backbone."}
 
     @classmethod
-    def views(cls, settings: SimCLRSettings) -> tuple[ViewSpec, ...]:
+    def views(cls, settings: SimCLRSettings, size: int) -> tuple[ViewSpec, ...]:
         return ViewSpec("first"), ViewSpec("second")
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: SimCLRSettings, facts: RunFacts) -> None:
         super().__init__(make_backbone, settings, facts)
+        if settings.base_temperature is not None and settings.base_temperature <= 0.0:
+            raise UserError(f"method.base_temperature divides the loss and must be above 0, not {settings.base_temperature}")
         backbone = make_backbone()
         width = int(backbone.num_features)  # type: ignore[arg-type]
         self.encoder = Encoder(backbone, projection(width, settings.hidden or width, settings.dim, norm=settings.head_norm))
         self.temperature = settings.temperature
-
-    def backbone(self) -> nn.Module:
-        return self.encoder.backbone
+        self.scale = 1.0 if settings.base_temperature is None else settings.temperature / settings.base_temperature
 
     def forward(self, views: Sequence[Tensor], index: Tensor, place: Place) -> dict[str, Tensor]:
-        first, second = self.encoder(torch.cat([views[0], views[1]])).chunk(2)
-        return {"contrastive": nt_xent(gather_with_gradient(first), gather_with_gradient(second), self.temperature)}
+        first, second = self.embed(views[0], views[1])
+        loss = nt_xent(gather_with_gradient(first), gather_with_gradient(second), self.temperature)
+        return {"contrastive": self.scale * loss}
+
+    def embed(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (b, dim) of the two views (b, 3, S, S)."""
+        splits = splits_of(self.encoder)
+        # Batch norm's groups are consecutive: the first views of a part, then its second ones, then the next part.
+        parts = [view for pair in zip(first.chunk(splits), second.chunk(splits), strict=True) for view in pair]
+        embeddings = self.encoder(torch.cat(parts)).chunk(2 * splits)
+        return torch.cat(embeddings[0::2]), torch.cat(embeddings[1::2])
