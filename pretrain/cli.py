@@ -12,6 +12,10 @@ from zoo.errors import UserError
 
 # A run that was stopped before its end leaves with this status, so that a job script can queue itself again.
 EXIT_STOPPED = 3
+# In the place of a recipe's name: draw a run's boxes, or its prototypes; and how many of them where --count says nothing.
+BOXES_WORD = "boxes"
+PROTOTYPES_WORD = "prototypes"
+BOXES_SHOWN, PROTOTYPES_SHOWN = 60, 4
 
 HELP = """Pre-train a backbone without labels.
 
@@ -22,6 +26,8 @@ Examples:
 - `pretrain --list`: one recipe a line
 - `pretrain --show moco_cifar10`: every key of a recipe, with its value
 - `pretrain --resume runs/moco`: go on where a stopped or killed run was
+- `pretrain boxes runs/ccrop --out boxes.png`: a contact sheet of ContrastiveCrop's boxes over training images
+- `pretrain prototypes runs/hcsc --out tree.png`: HCSC's prototypes, from a few of the coarsest down to their nearest images
 - `torchrun --nproc_per_node 8 -m pretrain moco_imagenet --out runs/moco data=imagenet:ROOT`: on 8 GPUs
 
 A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
@@ -32,13 +38,19 @@ app = make_app(HELP)
 
 @app.command(help=HELP)
 def pretrain(
-    recipe: str | None = typer.Argument(None, help="A recipe's name, or a YAML file."),
+    recipe: str | None = typer.Argument(None, help="A recipe's name, or a YAML file; or `boxes` or `prototypes` and a run folder."),
     overrides: list[str] | None = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="Values to set, such as epochs=3 or method.queue=4096."
     ),
-    out: Path | None = typer.Option(None, "--out", help="The run folder to write."),
+    out: Path | None = typer.Option(None, "--out", help="The run folder to write; with `boxes` or `prototypes`, the picture."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
     resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Go on with a run folder."),
+    count: int | None = typer.Option(
+        None,
+        "--count",
+        min=1,
+        help=f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN}).",
+    ),
     show: bool = typer.Option(False, "--show", help="Print the resolved recipe and leave."),
     list_recipes: bool = typer.Option(False, "--list", help="List the recipes and leave."),
     version: bool = version_option("pretrain"),
@@ -48,6 +60,10 @@ def pretrain(
         _list()
     elif resume is not None:
         _resume(resume, words, out, overwrite)
+    elif words[:1] == [BOXES_WORD]:
+        _boxes(words[1:], out, count or BOXES_SHOWN)
+    elif words[:1] == [PROTOTYPES_WORD]:
+        _prototypes(words[1:], out, count or PROTOTYPES_SHOWN)
     elif not words or "=" in words[0]:
         raise UserError("name a recipe (`pretrain --list` shows them), or a run to go on with by --resume RUN")
     elif show:
@@ -65,6 +81,35 @@ def _list() -> None:
     width = max(map(len, names))
     for name in names:
         typer.echo(f"{name:<{width}}  {summary(name)}")
+
+
+def _boxes(words: list[str], out: Path | None, count: int) -> None:
+    run_folder, picture = _run_and_picture(BOXES_WORD, words, out)
+    from pretrain.survey.pictures import boxes_of_run, draw_boxes
+
+    sheet = boxes_of_run(run_folder, count)
+    draw_boxes(picture, sheet)
+    typer.echo(f"{sheet.title}\n{picture}")
+
+
+def _prototypes(words: list[str], out: Path | None, count: int) -> None:
+    run_folder, picture = _run_and_picture(PROTOTYPES_WORD, words, out)
+    from pretrain.survey.prototype_pictures import draw_prototypes, prototypes_of_run
+
+    tree = prototypes_of_run(run_folder, count)
+    draw_prototypes(picture, tree)
+    typer.echo(f"{tree.title}\n{picture}")
+
+
+def _run_and_picture(word: str, words: list[str], out: Path | None) -> tuple[Path, Path]:
+    """The run folder that is named after ``word``, and where its picture shall be written."""
+    if len(words) != 1:
+        raise UserError(f"name one run folder: pretrain {word} RUN --out {word}.png")
+    run_folder = Path(words[0])
+    picture = out or Path(f"{run_folder.resolve().name}-{word}.png")
+    if picture.is_dir():
+        raise UserError(f"{picture} is a folder; name the picture to write, such as {picture / f'{word}.png'}")
+    return run_folder, picture
 
 
 def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -> None:

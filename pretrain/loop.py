@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
@@ -29,11 +30,15 @@ from pretrain.knn_check import KnnCheck
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
 from pretrain.recipes import as_yaml, typed
-from pretrain.run_folder import BAD_IMAGES_FILE, make_run_folder
+from pretrain.run_folder import BAD_IMAGES_FILE, make_run_folder, training_images
 from pretrain.settings import Recipe
+from pretrain.sizes import with_sizes
+from pretrain.survey import BoxMaker, Survey, TableMaker
+from pretrain.survey.boxes import check_map, check_table, initial_boxes
 from pretrain.views import ViewSource
-from zoo.backbones import create_backbone, load_state
-from zoo.data import BadImage, Data, Images, find_bad_images, open_data, without_bad_images
+from pretrain.views.tables import BOXES
+from zoo.backbones import checked, create_backbone, load_state
+from zoo.data import Data, Images, find_bad_images, open_data, without_bad_images
 from zoo.errors import UserError
 from zoo.models import open_model
 from zoo.randomness import generator
@@ -80,7 +85,7 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
             if resume:
                 remove_partial_checkpoints(run)
             else:
-                make_run_folder(run, as_yaml(config), overwrite=overwrite)
+                make_run_folder(run, as_yaml(training.config), overwrite=overwrite)
         accelerator.wait_for_everyone()
         return training.run(checkpoint)
 
@@ -107,25 +112,32 @@ class _Training:
     """One call of :func:`train`: everything is built and checked here, and run by :meth:`run`."""
 
     def __init__(self, recipe: Recipe, config: DictConfig, data: Data, accelerator: Accelerator, folder: Path, *, resume: bool) -> None:
-        self.recipe, self.config, self.data, self.accelerator, self.folder = recipe, config, data, accelerator, folder
+        self.recipe, self.data, self.accelerator, self.folder = recipe, data, accelerator, folder
         self.device = accelerator.device
-        self.per_process, self.parts = _shares(recipe, accelerator)
         self.max_seconds = parse_duration(recipe.max_time) if recipe.max_time else None
-        peak_lr = recipe.optimizer.peak_lr(recipe.batch)
         recipe.views.check()
+        recipe.boxes.check()
         if data.role("pretrain").pixels is None:
             # Decoding a large data set takes minutes: what the backbone refuses is better known before.
             self._make_backbone()
         self.images = self._images(resume)
+        # From here on every number of the recipe is known.
+        self.config = with_sizes(config, len(self.images))
+        self.recipe = recipe = typed(self.config)
+        assert recipe.batch is not None
+        self.batch = recipe.batch
+        self.per_process, self.parts = _shares(self.batch, recipe.micro_batch, accelerator)
+        peak_lr = recipe.optimizer.peak_lr(self.batch)
         method_type = METHODS[config.method.name]
+        views = method_type.views(recipe.method, recipe.views.size)
         self.source = ViewSource(
             self.images,
-            method_type.views(recipe.method),
+            views,
             recipe.views,
             mean=data.mean,
             std=data.std,
             seed=recipe.seed,
-            batch=recipe.batch,
+            batch=self.batch,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             device=self.device,
@@ -134,7 +146,8 @@ class _Training:
         self.steps_per_epoch = self.source.steps_per_epoch
         self.steps = self.steps_per_epoch * recipe.epochs
         with _seeded(recipe.seed):
-            self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), recipe.batch, recipe.seed))
+            self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), self.batch, recipe.seed, self.steps))
+        self._check_sizes({view.resolve(recipe.views).size for view in views})
         self._prepare_batchnorm()
         optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, peak_lr)
         self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
@@ -146,20 +159,19 @@ class _Training:
         # Of the steps since the last transfer from the device: rows of the log, and losses that are still on the device.
         self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self.knn = KnnCheck.make(recipe, data) if recipe.knn.every_epochs else None
+        self.survey = self._make_survey()
+        self.tables: dict[str, NDArray[Any]] = {}
+        self._survey_seconds = 0.0
 
     # ------------------------------------------------------------------ building
 
     def _images(self, resume: bool) -> Images:
         """The training images without the bad ones. The first process looks for these once; a resumed run reads what was found then."""
+        if resume:
+            return training_images(self.folder, self.recipe, self.data)
         images = self.data.role("pretrain")
         if self.recipe.max_images is not None:
             images = images.thinned(self.recipe.max_images)
-        listed = self.folder / BAD_IMAGES_FILE
-        if resume:
-            names = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else set()
-            return without_bad_images(
-                images, [BadImage(i, images.where(i), "") for i in range(len(images)) if names and images.where(i) in names]
-            )
         found: list[Any] = [None]
         if self.accelerator.is_main_process:
             with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -171,7 +183,7 @@ class _Training:
 
     def _make_backbone(self) -> nn.Module:
         recipe = self.recipe
-        backbone = create_backbone(recipe.backbone, image_size=recipe.views.size)
+        backbone = create_backbone(recipe.backbone, image_size=recipe.views.size, zero_init_residual=recipe.zero_init_residual)
         if recipe.init:
             start = open_model(recipe.init, image_size=recipe.views.size)
             if start.arch != recipe.backbone:
@@ -180,6 +192,18 @@ class _Training:
                 )
             load_state(backbone, start.module.state_dict(), source=f"init={recipe.init}")
         return backbone
+
+    def _check_sizes(self, sizes: set[int]) -> None:
+        """Views may differ in size; not every backbone takes that."""
+        size = self.recipe.views.size
+        for other in sorted(sizes - {size}):
+            try:
+                checked(self.method.backbone(), self.recipe.backbone, other)
+            except UserError as error:
+                raise UserError(
+                    f"{error}; views of several sizes ({', '.join(map(str, sorted(sizes)))} px) need a backbone that takes any, such as "
+                    f"resnet50: choose one, or leave all views at views.size={size} (method.local_views=false)"
+                ) from error
 
     def _prepare_batchnorm(self) -> None:
         recipe, processes = self.recipe, self.accelerator.num_processes
@@ -197,6 +221,25 @@ class _Training:
                 )
             split_batchnorm(self.method, recipe.bn_splits)
 
+    def _make_survey(self) -> Survey:
+        recipe, data = self.recipe, self.data
+        makers: list[TableMaker] = self.method_in_use.makers(self.images)
+        if self.source.follows_boxes:
+            check_map(self.method_in_use.backbone(), recipe.views.size)
+            truth: Any = self.images.extras.get(BOXES)
+            makers.append(BoxMaker(recipe.boxes, recipe.views.size, truth))
+        return Survey(
+            self.images,
+            makers,
+            size=recipe.views.size,
+            native=data.image_size,
+            mean=data.mean,
+            std=data.std,
+            device=self.device,
+            autocast=torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else None,
+            workers=recipe.workers,
+        )
+
     # ------------------------------------------------------------------ running
 
     def run(self, checkpoint: dict[str, Any] | None) -> Outcome:
@@ -204,7 +247,7 @@ class _Training:
         step = self._restore(checkpoint) if checkpoint else 0
         main = self.accelerator.is_main_process
         self._write_bad_images()
-        progress = TrainingProgress(self.steps, done=step, images_per_step=self.recipe.batch, shown=main)
+        progress = TrainingProgress(self.steps, done=step, images_per_step=self.batch, shown=main)
         self._say_start(progress, step)
         self.accelerator.init_trackers(
             "tensorboard",
@@ -224,12 +267,19 @@ class _Training:
 
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
         self._saved = step if step else -1
-        self._mark = time.perf_counter()
+        self._mark = started = time.perf_counter()
         while step < self.steps:
-            epoch = step // self.steps_per_epoch
+            epoch, first_step = divmod(step, self.steps_per_epoch)
+            numbers: dict[str, float] = {}
+            # A run that was stopped inside an epoch has this epoch's tables in its checkpoint.
+            if first_step == 0 and self.survey.due(epoch):
+                # With its first tables a method may have other losses than before, which are other columns of the log.
+                self._flush()
+                numbers = self._look_around(epoch)
             self.model.train()
-            for batch in self.source.batches(epoch, first_step=step % self.steps_per_epoch):
-                self._pending.append((self._row(step), self._step(step, batch.views, batch.index)))
+            for batch in self.source.batches(epoch, first_step, self._tables_of(epoch)):
+                self._pending.append((self._row(step) | numbers, self._step(step, batch.views, batch.index)))
+                numbers = {}
                 step += 1
                 epoch_ends = step % self.steps_per_epoch == 0
                 if self._knn_due(step, epoch_ends):
@@ -242,14 +292,38 @@ class _Training:
                     self._save(step)
                 if stopping:
                     return Outcome(step, self.steps, stop.reason)
+        if self._survey_seconds:
+            share = self._survey_seconds / (time.perf_counter() - started)
+            self.progress.say(f"surveys took {self._survey_seconds:.1f} s, {100 * share:.2g} % of the time")
         return Outcome(step, self.steps, None)
+
+    def _look_around(self, epoch: int) -> dict[str, float]:
+        """Make the tables that are due at ``epoch``; returns what the log says of them."""
+        findings = self.survey(epoch, self.method_in_use.named_encoder)
+        self.tables.update(findings.tables)
+        self.method_in_use.receive(self.tables)
+        seconds = findings.numbers["survey_seconds"]
+        self._survey_seconds += seconds
+        # The survey's time is not the next step's.
+        self._mark += seconds
+        self.progress.say(f"survey at epoch {epoch + 1}: {'; '.join(findings.texts)} ({seconds:.1f} s)")
+        return findings.numbers
+
+    def _tables_of(self, epoch: int) -> dict[str, NDArray[Any]]:
+        """What views of ``epoch`` follow: boxes from the end of their warm-up on, counted from the run's first epoch."""
+        warmup = self.recipe.boxes.warmup_epochs
+        assert warmup is not None
+        if not self.source.follows_boxes or epoch < warmup:
+            return {}
+        # All else is the method's.
+        return {BOXES: self.tables.get(BOXES, initial_boxes(self.recipe.boxes, len(self.images)))}
 
     def _step(self, step: int, views: list[Tensor], index: Tensor) -> dict[str, Tensor]:
         """One optimizer step; returns this process's losses, on the device."""
         # What draws from torch's own generators (stochastic depth, dropout) gets a key too, so that none of their states need saving.
         torch.manual_seed(int(generator(self.recipe.seed, "torch", step, self.accelerator.process_index).integers(2**63)))
         self.schedule.set(step)
-        self.method_in_use.start_step()
+        self.method_in_use.start_step(step)
         totals: dict[str, Tensor] = {}
         for part in range(self.parts):
             rows = slice(part * len(index) // self.parts, (part + 1) * len(index) // self.parts)
@@ -359,6 +433,7 @@ class _Training:
             "model": self.method_in_use.state_dict(),
             "encoders": dict(self.method_in_use.encoders),
             "optimizer": self.optimizer.state_dict(),
+            "tables": {name: torch.from_numpy(table) for name, table in self.tables.items()},
         }
 
     def _restore(self, checkpoint: dict[str, Any]) -> int:
@@ -369,6 +444,10 @@ class _Training:
             )
         self.method_in_use.load_state_dict(checkpoint["model"])
         self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.tables = {name: table.numpy() for name, table in checkpoint["tables"].items()}
+        if BOXES in self.tables:
+            check_table(self.tables[BOXES], len(self.images))
+        self.method_in_use.receive(self.tables)
         return int(checkpoint["step"])
 
     def _write_bad_images(self) -> None:
@@ -384,7 +463,7 @@ class _Training:
         peak = max(self.schedule.peaks)
         progress.say(
             f"{self.config.method.name} with {recipe.backbone} at {recipe.views.size} px on {len(self.images)} images of '{recipe.data}': "
-            f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {recipe.batch}{accumulation}, peak learning rate {peak:.4g}"
+            f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {self.batch}{accumulation}, peak learning rate {peak:.4g}"
         )
         queue = getattr(recipe.method, "queue", 0)
         if queue > len(self.images):
@@ -397,16 +476,16 @@ class _Training:
             progress.say(f"going on from step {step} of {self.steps}")
 
 
-def _shares(recipe: Recipe, accelerator: Accelerator) -> tuple[int, int]:
+def _shares(batch: int, micro_batch: int | None, accelerator: Accelerator) -> tuple[int, int]:
     """Images per process and step, and in how many forward passes. Raises UserError where the numbers do not divide."""
     processes = accelerator.num_processes
-    if recipe.batch % processes:
-        fitting = recipe.batch // processes * processes
-        raise UserError(f"batch={recipe.batch} cannot be shared equally by {processes} processes; use for example batch={fitting}")
-    share = recipe.batch // processes
-    part = recipe.micro_batch or share
+    if batch % processes:
+        fitting = batch // processes * processes
+        raise UserError(f"batch={batch} cannot be shared equally by {processes} processes; use for example batch={fitting}")
+    share = batch // processes
+    part = micro_batch or share
     if part < 1 or share % part:
-        raise UserError(f"micro_batch={part} does not divide the {share} images of a process (batch={recipe.batch} over {processes})")
+        raise UserError(f"micro_batch={part} does not divide the {share} images of a process (batch={batch} over {processes})")
     return share, share // part
 
 

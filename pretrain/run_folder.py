@@ -8,12 +8,16 @@ import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from zoo.data import BadImage, Data, Images, without_bad_images
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.provenance import software_versions, toolkit_commit
 from zoo.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
+
+if TYPE_CHECKING:  # whether a folder may be written is asked before torch is loaded
+    from pretrain.settings import Recipe
 
 BAD_IMAGES_FILE = "bad_images.txt"
 
@@ -40,6 +44,18 @@ def make_run_folder(out: Path, recipe_yaml: str, *, overwrite: bool) -> None:
         raise UserError(f"the run folder {out} cannot be made ({error.strerror}); choose another --out") from error
     replace_text(out / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
     replace_text(out / RECIPE_FILE, recipe_yaml)
+
+
+def training_images(run: Path, recipe: Recipe, data: Data) -> Images:
+    """The images that a run was trained on: not more than ``max_images`` of them, without those that it listed as bad."""
+    images = data.role("pretrain")
+    if recipe.max_images is not None:
+        images = images.thinned(recipe.max_images)
+    listed = run / BAD_IMAGES_FILE
+    bad = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else set()
+    # Asking each image for its name takes a while, and mostly there are no bad ones.
+    found = [BadImage(row, images.where(row), "") for row in range(len(images)) if images.where(row) in bad] if bad else []
+    return without_bad_images(images, found)
 
 
 def environment() -> dict[str, Any]:

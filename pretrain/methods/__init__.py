@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pretrain.methods.base import Method, RunFacts
+from pretrain.methods.byol import BYOL
+from pretrain.methods.hcsc import HCSC
 from pretrain.methods.moco import MoCo
 from pretrain.methods.simclr import SimCLR
+from pretrain.methods.simsiam import SimSiam
 
-METHODS: dict[str, type[Method]] = {"moco": MoCo, "simclr": SimCLR}
+METHODS: dict[str, type[Method]] = {"byol": BYOL, "hcsc": HCSC, "moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
 
-__all__ = ["METHODS", "Method", "MoCo", "RunFacts", "SimCLR"]
+__all__ = ["BYOL", "HCSC", "METHODS", "Method", "MoCo", "RunFacts", "SimCLR", "SimSiam"]

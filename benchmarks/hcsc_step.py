@@ -1,0 +1,106 @@
+"""What do HCSC's selections cost? Its step beside MoCo v2's: same network, batch and queue, views that are ready.
+
+    python benchmarks/hcsc_step.py [--quick] [--backbone resnet18] [--size 32] [--batch 256] [--queue 16384] [--levels 3000,2000,1000]
+
+Both steps take turns on the same tensors, with prototypes as after a survey of random features; the overhead is the median over the pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+
+from evaluation.clustering import Hierarchy
+from pretrain.methods import MoCo, RunFacts
+from pretrain.methods.base import Place
+from pretrain.methods.hcsc import HCSC, HCSCSettings
+from pretrain.methods.moco import MoCoSettings
+from pretrain.survey.prototypes import PREFIX
+from zoo.backbones import create_backbone
+
+IMAGES, DIM, TEMPERATURE = 20_000, 128, 0.2
+
+
+def random_hierarchy(levels: list[int]) -> Hierarchy:
+    draw = torch.Generator().manual_seed(0)
+    centroids = [F.normalize(torch.randn(count, DIM, generator=draw), dim=1) for count in levels]
+    parents = [torch.randint(above, (count,), generator=draw) for count, above in pairwise(levels)]
+    assignments = [torch.randint(levels[0], (IMAGES,), generator=draw)]
+    for parent in parents:
+        assignments.append(parent[assignments[-1]])
+    similarities = [lower @ upper.T for lower, upper in pairwise(centroids)]
+    densities = [torch.full((count,), TEMPERATURE) for count in levels]
+    return Hierarchy(tuple(centroids), tuple(densities), tuple(assignments), tuple(parents), tuple(similarities))
+
+
+class Step:
+    """A training step on views that are ready."""
+
+    def __init__(self, method: MoCo, views: list[torch.Tensor], bf16: bool) -> None:
+        self.method, self.views, self.bf16 = method, views, bf16
+        self.optimizer = torch.optim.SGD(method.parameter_groups()[0].parameters, lr=0.03, momentum=0.9, weight_decay=1e-4)
+        self.index = torch.arange(len(views[0]), device=views[0].device)
+
+    def seconds(self, steps: int) -> float:
+        device = self.index.device
+        started = time.perf_counter()
+        for step in range(steps):
+            self.method.start_step(step)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                losses = self.method(self.views, self.index, Place(step))
+            torch.stack(list(losses.values())).sum().backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.method.finish_step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - started) / steps
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small case: does it run at all?")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--queue", type=int, default=16384)
+    parser.add_argument("--levels", default="3000,2000,1000")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--bf16", action="store_true", help="networks under autocast to bfloat16, as on a GPU")
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    if options.quick:
+        options.batch, options.queue, options.levels, options.pairs, options.steps = 16, 64, "12,6,3", 1, 1
+    levels = [int(count) for count in options.levels.split(",")]
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    views = [torch.randn(options.batch, 3, options.size, options.size, device=device) for _ in range(2)]
+    facts = RunFacts(images=IMAGES, batch=options.batch, seed=0, steps=1000)
+    steps = {}
+    for name, kind, settings in (
+        ("moco", MoCo, MoCoSettings(dim=DIM, queue=options.queue, temperature=TEMPERATURE)),
+        ("hcsc", HCSC, HCSCSettings(dim=DIM, queue=options.queue, temperature=TEMPERATURE, levels=levels, warmup_epochs=0)),
+    ):
+        torch.manual_seed(0)
+        method = kind(lambda: create_backbone(options.backbone, image_size=options.size), settings, facts).to(device).train()
+        steps[name] = Step(method, views, options.bf16)
+    tables = {PREFIX + name: tensor.numpy() for name, tensor in random_hierarchy(levels).state_dict().items()}
+    steps["hcsc"].method.receive(tables)
+    for step in steps.values():
+        step.seconds(1)
+    timed = [(steps["moco"].seconds(options.steps), steps["hcsc"].seconds(options.steps)) for _ in range(options.pairs)]
+    overheads = [100 * (hcsc / moco - 1) for moco, hcsc in timed]
+    milliseconds = [1000 * statistics.median(times) for times in zip(*timed, strict=True)]
+    print(f"device {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{options.backbone} at {options.size} px, batch {options.batch}, queue {options.queue}, levels {options.levels}")
+    print(f"MoCo v2 {milliseconds[0]:.0f} ms a step, HCSC {milliseconds[1]:.0f} ms")
+    print(f"overhead {statistics.median(overheads):.1f} % ({min(overheads):.1f} .. {max(overheads):.1f}, {options.pairs} pairs)")
+
+
+if __name__ == "__main__":
+    main()

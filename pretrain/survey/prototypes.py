@@ -1,0 +1,139 @@
+"""Prototypes: the training set clustered on several levels by what the key encoder makes of it (HCSC, arXiv 2202.00455)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+from torch import Tensor
+
+from evaluation.batches import BATCH_SIZE
+from evaluation.clustering import Hierarchy, hierarchical_kmeans
+from evaluation.parallel import Processes
+from pretrain.survey.looks import Look, Seen
+
+# The tensors of the hierarchy are tables with this before their names.
+PREFIX = "prototypes."
+# AMI and purity are of at most so many images, evenly spread: the adjustment's cost grows with clusters x classes x images per cluster.
+MEASURED_IMAGES = 50_000
+
+
+def hierarchy_of(tables: Mapping[str, NDArray[np.generic]]) -> Hierarchy | None:
+    """The hierarchy among ``tables``, on the CPU; None where there is none. Raises UserError where tensors are missing."""
+    state = {name.removeprefix(PREFIX): torch.from_numpy(table) for name, table in tables.items() if name.startswith(PREFIX)}
+    return Hierarchy.from_state_dict(state) if state else None
+
+
+class PrototypeMaker:
+    """Makes the hierarchy of prototypes: the key encoder's embeddings of centre crops, clustered.
+
+    Each process keeps the embeddings of its share of the images, and clusters them with the others.
+
+    Parameters
+    ----------
+    levels
+        Clusters per level, from fine to coarse.
+    warmup_epochs
+        There are prototypes from this epoch on, made anew at the start of each.
+    temperature, seed
+        As for :func:`evaluation.clustering.hierarchical_kmeans`.
+    empty
+        float32 (0, D), on the device where embeddings of width D will be: what a process without images has.
+    labels
+        int64 (N,) by label level: only measured against.
+    dropped
+        The share of negatives that each level of a hierarchy rejects; None: not logged.
+    """
+
+    look = Look("key", "centre")
+
+    def __init__(
+        self,
+        levels: Sequence[int],
+        warmup_epochs: int,
+        *,
+        temperature: float,
+        seed: int,
+        empty: Tensor,
+        labels: Mapping[str, NDArray[np.int64]],
+        dropped: Callable[[Hierarchy], Sequence[float]] | None = None,
+    ) -> None:
+        self._levels, self._warmup, self._temperature, self._seed = tuple(levels), warmup_epochs, temperature, seed
+        self._labels, self._dropped = labels, dropped
+        self._empty, self._seen = empty, [empty]
+        self._count = 0
+
+    def due(self, epoch: int) -> bool:
+        """Whether prototypes are made at the start of ``epoch`` (counted from 0)."""
+        return epoch >= self._warmup
+
+    def start(self, count: int) -> None:
+        self._count, self._seen = count, [self._empty]
+
+    def see(self, seen: Seen) -> None:
+        self._seen.append(seen.embedding)
+
+    def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
+        embeddings = torch.cat(self._seen)
+        self._seen = [self._empty]
+        found = hierarchical_kmeans(embeddings, self._levels, self._temperature, seed=self._seed, processes=processes)
+        finest = torch.zeros(self._count, dtype=torch.int64)
+        finest[processes.share(self._count, BATCH_SIZE)] = found.assignments[0].cpu()
+        processes.gather_rows(finest, BATCH_SIZE)
+        hierarchy = found.with_images(finest.to(embeddings.device))
+        tables = {f"{PREFIX}{name}": tensor.cpu().numpy() for name, tensor in hierarchy.state_dict().items()}
+        # The main process alone writes the log.
+        numbers = self._numbers(hierarchy) if processes.is_main else {}
+        return tables, numbers, self._text(numbers)
+
+    def _numbers(self, hierarchy: Hierarchy) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        dropped = self._dropped(hierarchy) if self._dropped else None
+        for level, assignment in enumerate(hierarchy.assignments):
+            said = prototype_statistics(assignment.cpu().numpy(), hierarchy.levels[level], self._labels)
+            if dropped is not None:
+                said["dropped"] = dropped[level]
+            numbers.update({f"prototypes/{level}/{name}": number for name, number in said.items()})
+        return numbers
+
+    def _text(self, numbers: Mapping[str, float]) -> str:
+        text = f"{', '.join(map(str, self._levels))} prototypes"
+        if numbers:
+            smallest, largest = (int(numbers[f"prototypes/0/images_{end}"]) for end in ("min", "max"))
+            text += f", the finest of {smallest} to {largest} images"
+            for name in self._labels:
+                values = (f"{numbers[f'prototypes/{level}/ami_{name}']:.3f}" for level in range(len(self._levels)))
+                text += f"; AMI with '{name}' {', '.join(values)}"
+        return text
+
+
+def prototype_statistics(
+    assignment: NDArray[np.int64], clusters: int, labels: Mapping[str, NDArray[np.int64]] | None = None
+) -> dict[str, float]:
+    """What the log says of one level.
+
+    Parameters
+    ----------
+    assignment
+        int64 (N,): each image's cluster, of ``clusters``.
+    labels
+        int64 (N,) by label level.
+
+    Returns
+    -------
+    ``images_min``, ``images_median``, ``images_max``: images per cluster, empty ones too; for each label level L ``ami_L``, the adjusted
+    mutual information, and ``purity_L``, the share of images whose label is their cluster's most frequent one, of at most
+    ``MEASURED_IMAGES`` images.
+    """
+    sizes = np.bincount(assignment, minlength=clusters)
+    numbers = {"images_min": float(sizes.min()), "images_median": float(np.median(sizes)), "images_max": float(sizes.max())}
+    chosen = np.linspace(0, len(assignment) - 1, min(len(assignment), MEASURED_IMAGES)).round().astype(np.int64)
+    for name, truth in (labels or {}).items():
+        table = contingency_matrix(truth[chosen], assignment[chosen], sparse=True)
+        numbers[f"ami_{name}"] = float(adjusted_mutual_info_score(truth[chosen], assignment[chosen]))
+        numbers[f"purity_{name}"] = float(table.max(axis=0).sum() / len(chosen))
+    return numbers
