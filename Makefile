@@ -33,7 +33,11 @@ lint: $(STAMP)
 benchmark: $(STAMP)
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/views.py
+	$(BIN)/python benchmarks/crops.py
+	$(BIN)/python benchmarks/boxes.py
 	$(BIN)/python benchmarks/knn.py
+	$(BIN)/python benchmarks/kmeans.py
+	$(BIN)/python benchmarks/hcsc_step.py
 
 clean:
 	rm -rf demo-out

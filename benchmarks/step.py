@@ -33,17 +33,17 @@ class BareStep:
     def __init__(self, backbone: str, batch: int, device: str) -> None:
         torch.manual_seed(0)
         self.method = MoCo(
-            lambda: create_backbone(backbone, image_size=32), MoCoSettings(queue=4096), RunFacts(images=batch, batch=batch, seed=0)
+            lambda: create_backbone(backbone, image_size=32), MoCoSettings(queue=4096), RunFacts(images=batch, batch=batch, seed=0, steps=1)
         )
         self.method.to(device).train()
-        self.optimizer = torch.optim.SGD(self.method.parameter_groups()[0], lr=0.03, momentum=0.9, weight_decay=1e-4)
+        self.optimizer = torch.optim.SGD(self.method.parameter_groups()[0].parameters, lr=0.03, momentum=0.9, weight_decay=1e-4)
         self.views = [torch.randn(batch, 3, 32, 32, device=device) for _ in range(2)]
         self.index: Tensor = torch.arange(batch, device=device)
 
     def seconds(self, steps: int) -> float:
         started = time.perf_counter()
         for step in range(steps):
-            self.method.start_step()
+            self.method.start_step(step)
             self.method(self.views, self.index, Place(step))["contrastive"].backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
