@@ -72,6 +72,19 @@ class Processes:
                 distributed.broadcast(travelling, source)
                 piece.copy_(travelling)
 
+    def from_process(self, values: Tensor, source: int) -> Tensor:
+        """The tensor of process ``source``, in each process, on the device of ``values``; the others' gives shape and type alone."""
+        if self.count == 1:
+            return values
+        # NCCL moves device memory only.
+        device = torch.device("cuda") if distributed.get_backend() == "nccl" else values.device
+        if self.rank == source:
+            travelling = values.to(device).contiguous()
+        else:
+            travelling = torch.empty(values.shape, dtype=values.dtype, device=device)
+        distributed.broadcast(travelling, source)
+        return travelling.to(values.device)
+
     def gather_objects(self, value: T) -> list[T]:
         """Every process's ``value`` (anything that pickles), in order of rank, in every process."""
         if self.count == 1:

@@ -98,13 +98,91 @@ def top_k(
     keys = torch.empty(len(queries), k, dtype=torch.int64)
     with torch.no_grad(), torch.autocast(place.type, enabled=False), full_float32():
         search = _Search(queries[mine], mine.start, k, place, normalize, exclude_self, query_chunk)
-        keys[mine] = search.through(bank, bank_chunk)
+        keys[mine] = search.through((start, bank[start : start + bank_chunk]) for start in range(0, len(bank), bank_chunk))
     processes.gather_rows(keys, query_chunk)
+    return _split(keys, query_chunk)
 
-    similarity = torch.empty(len(queries), k)
-    index = torch.empty(len(queries), k, dtype=torch.int64)
-    for start in range(0, len(queries), query_chunk):
-        rows = slice(start, start + query_chunk)
+
+def neighbours_of_all(
+    share: Tensor,
+    k: int,
+    *,
+    total: int,
+    chunk: int,
+    normalize: bool = False,
+    device: torch.device | str | None = None,
+    bank_chunk: int | None = None,
+    processes: Processes = ALONE,
+) -> tuple[Tensor, Tensor]:
+    """The k other rows with the largest inner product with each row of a matrix of which every process holds a share, exactly.
+
+    No process ever holds more of the matrix than its share and a tile: each tile is put together from the shares in which it lies, and
+    passes by all processes. On the CPU the result has the same bits for any number of processes, and is that of
+    ``top_k(matrix, matrix, k, exclude_self=True, query_chunk=chunk)``.
+
+    Parameters
+    ----------
+    share
+        Tensor (n, D), finite: the rows ``processes.share(total, chunk)`` of the matrix, on any device.
+    k
+        Neighbours per row, 1 .. total - 1. A row is no neighbour of itself; other rows with the same values are.
+    total
+        Rows of the whole matrix.
+    chunk
+        What shares are multiples of; on the CPU also the queries in a tile.
+    normalize, device, bank_chunk
+        As for :func:`top_k`.
+    processes
+        Who holds the shares. Each must call, and gets the whole result.
+
+    Returns
+    -------
+    similarity, index
+        float32 and int64 (total, k) on the CPU, as of :func:`top_k`.
+
+    Raises
+    ------
+    ValueError
+        For a share of another length, or a k out of range.
+    """
+    mine = processes.share(total, chunk)
+    if share.ndim != 2 or len(share) != mine.stop - mine.start:
+        raise ValueError(f"the share must have rows {mine.start} .. {mine.stop} of {total}, not the shape {tuple(share.shape)}")
+    if not 1 <= k < total:
+        raise ValueError(f"k must lie in 1 .. {total - 1}, not {k}")
+    place = torch.device(share.device if device is None else device)
+    query_chunk, width = (chunk, _CPU_CHUNKS[1]) if place.type == "cpu" else _GPU_CHUNKS
+    keys = torch.empty(total, k, dtype=torch.int64)
+    with torch.no_grad(), torch.autocast(place.type, enabled=False), full_float32():
+        search = _Search(share, mine.start, k, place, normalize, exclude_self=True, chunk=query_chunk)
+        keys[mine] = search.through(_passing(share, total, chunk, bank_chunk or width, processes))
+    processes.gather_rows(keys, chunk)
+    return _split(keys, query_chunk)
+
+
+def _passing(share: Tensor, total: int, chunk: int, width: int, processes: Processes) -> Iterator[tuple[int, Tensor]]:
+    """Tiles of ``width`` rows, with the position of their first, of the matrix whose shares the processes hold."""
+    own = processes.share(total, chunk)
+    for start in range(0, total, width):
+        stop = min(start + width, total)
+        if processes.count == 1:
+            yield start, share[start:stop]
+            continue
+        pieces = []
+        for source in range(processes.count):
+            theirs = processes.share(total, chunk, source)
+            first, last = max(start, theirs.start), min(stop, theirs.stop)
+            if first < last:
+                piece = share[first - own.start : last - own.start] if source == processes.rank else share.new_empty(last - first, share.shape[1])
+                pieces.append(processes.from_process(piece, source))
+        yield start, torch.cat(pieces)
+
+
+def _split(keys: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """Similarities and indices, float32 and int64 (Q, k), of keys."""
+    similarity, index = torch.empty(keys.shape), torch.empty(keys.shape, dtype=torch.int64)
+    for start in range(0, len(keys), chunk):
+        rows = slice(start, start + chunk)
         similarity[rows], index[rows] = _similarity_of(keys[rows]), _index_of(keys[rows])
     return similarity, index
 
@@ -136,13 +214,13 @@ class _Search:
         self.blocks = [_blocks(rows.stop - rows.start, size, k) for rows in self.chunks]
         self.buffer = torch.empty(0, device=device)
 
-    def through(self, bank: Tensor, chunk: int) -> Tensor:
-        """Keys (Q, k), in order, of the best of the whole bank."""
+    def through(self, tiles: Iterable[tuple[int, Tensor]]) -> Tensor:
+        """Keys (Q, k), in order, of the best of a bank that passes by in tiles, each with the position of its first row."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else 1
         with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
             in_turn: Callable[..., Iterable[None]] = map if pool is None else pool.map
-            for start in range(0, len(bank), chunk):
-                self._see(bank[start : start + chunk], start, in_turn)
+            for start, tile in tiles:
+                self._see(tile, start, in_turn)
             best = [block.best() for blocks in self.blocks for block in blocks]
         return torch.cat(best) if best else torch.empty(0, self.k, dtype=torch.int64)
 

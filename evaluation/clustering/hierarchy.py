@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, kmeans
-from evaluation.clustering.together import from_main, total
+from evaluation.clustering.together import total
 from evaluation.parallel import ALONE, Processes
 from evaluation.search import full_float32
 from zoo.errors import UserError
@@ -161,12 +161,12 @@ def hierarchical_kmeans(
         )
         density = _densities(found.squared_distance, found.assignment, found.counts, temperature, sharers)
         # Processes on unlike hardware may have rounded otherwise: what the main one found counts.
-        centroids.append(from_main(functional.normalize(found.centroids, dim=1), processes))
-        densities.append(from_main(density, processes))
+        centroids.append(processes.from_process(functional.normalize(found.centroids, dim=1), 0))
+        densities.append(processes.from_process(density, 0))
         if level == 0:
             finest = found.assignment
         else:
-            parents.append(from_main(found.assignment, processes))
+            parents.append(processes.from_process(found.assignment, 0))
     with torch.no_grad(), torch.autocast(finest.device.type, enabled=False), full_float32():
         similarities = tuple(below @ above.T for below, above in pairwise(centroids))
     return Hierarchy(tuple(centroids), tuple(densities), _ancestors(finest, tuple(parents)), tuple(parents), similarities)

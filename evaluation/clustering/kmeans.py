@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation.clustering.together import from_main, total
+from evaluation.clustering.together import total
 from evaluation.parallel import ALONE, Processes
 from evaluation.search import full_float32
 from zoo.errors import UserError
@@ -178,7 +178,7 @@ def kmeans(
                 share.points, clusters, seed, iterations, restarts, spherical, max_points_per_centroid, first
             )
             trained_on = min(share.total, max_points_per_centroid * clusters)
-        return _result(share, from_main(centroids, processes), reseeded, trained_on, scores)
+        return _result(share, processes.from_process(centroids, 0), reseeded, trained_on, scores)
 
 
 def _check_settings(clusters: int, iterations: int, restarts: int, engine: str, max_points: int, tile: int | None) -> None:

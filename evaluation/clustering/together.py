@@ -1,4 +1,4 @@
-"""Small tensors that travel between processes: sums over all of them, and what the main process says."""
+"""Sums of small tensors over processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,6 @@ def total(values: Tensor, processes: Processes) -> Tensor:
         return values
     travelling = _movable(values)
     distributed.all_reduce(travelling)
-    return travelling.to(values.device)
-
-
-def from_main(values: Tensor, processes: Processes) -> Tensor:
-    """The main process's ``values``, in each process: results that must have the same bits everywhere."""
-    if processes.count == 1:
-        return values
-    travelling = _movable(values)
-    distributed.broadcast(travelling, 0)
     return travelling.to(values.device)
 
 

@@ -38,6 +38,11 @@ class RunFacts:
     seed: int
     steps: int
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; what is left of its last, incomplete batch is dropped."""
+        return self.images // self.batch
+
 
 @dataclass(frozen=True)
 class Place:
@@ -82,6 +87,9 @@ class Method(nn.Module):
         encoder = self.get_submodule(self.encoders[name].removesuffix(".backbone."))
         assert isinstance(encoder, Encoder)
         return encoder
+
+    def check_views(self, size: int) -> None:
+        """Raise UserError for what cannot be done with views of ``size`` pixels; called before the first step."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The trained parameters, in groups."""

@@ -82,19 +82,28 @@ class MoCo(Method):
         self._new_keys.append(key)
         return {"contrastive": info_nce(query, key, self.queue.keys, self.temperature)}
 
-    @torch.no_grad()
     def encode_keys(self, images: Tensor, place: Place) -> Tensor:
         """Embeddings (b, dim) of this rank's key images (b, 3, H, W), encoded in batch-norm groups that are not the queries'."""
+        return self.in_other_groups(lambda shown: [self.encoder_k(shown)], images, place)[0]
+
+    @torch.no_grad()
+    def in_other_groups(
+        self, encode: Callable[[Tensor], Sequence[Tensor]], images: Tensor, place: Place, view: int = 0
+    ) -> list[Tensor]:
+        """What ``encode`` makes of this rank's key images (b, 3, H, W), tensors (b, ...), seen in batch-norm groups that are not the queries'.
+
+        ``view`` tells the images' order apart from that of other keys of the step.
+        """
         processes = Processes.current()
         if processes.count * splits_of(self.encoder_k) == 1:
-            key: Tensor = self.encoder_k(images)
-            return key
+            return list(encode(images))
         everyone = gather(images)
         # Every process draws the same permutation: nothing needs to be sent.
-        order = torch.from_numpy(generator(self.seed, "shuffle keys", place.step, place.part).permutation(len(everyone)))
+        order = torch.from_numpy(generator(self.seed, "shuffle keys", place.step, place.part, view).permutation(len(everyone)))
         order = order.to(images.device)
-        mine = self.encoder_k(everyone[order.chunk(processes.count)[processes.rank]])
-        return gather(mine)[order.argsort()].chunk(processes.count)[processes.rank]
+        back = order.argsort()
+        seen = encode(everyone[order.chunk(processes.count)[processes.rank]])
+        return [gather(rows)[back].chunk(processes.count)[processes.rank] for rows in seen]
 
     def finish_step(self) -> None:
         # Each rank's keys of all micro-batches, then the ranks one after the other: the order of the joint batch.

@@ -278,21 +278,30 @@ def hcsc_losses(
         Whether there are prototype losses at all.
     """
 
-    def joined(losses: list[Tensor]) -> Tensor:
-        total = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
-        return total / len(losses) if loss_levels is LossLevels.mean else total
+    def joined(view: int, masks: Masks) -> Tensor:
+        return join_levels(instance_losses(queries[view], key, negatives, masks, temperature, rejected), loss_levels)
 
-    def over_prototypes(view: int) -> Tensor:
-        kept = masks.prototypes[view] if masks.prototypes else ()
-        return torch.stack(prototype_losses(queries[view], index, prototypes, kept, rejected, groups)).mean()
-
-    losses = {"contrastive": joined(instance_losses(queries[0], key, negatives, masks, temperature, rejected))}
-    local_masks = masks if selection_on_local else Masks()
-    local = [joined(instance_losses(query, key, negatives, local_masks, temperature, rejected)) for query in queries[1:]]
+    losses = {"contrastive": joined(0, masks)}
+    local = [joined(view, masks if selection_on_local else Masks()) for view in range(1, len(queries))]
     if local:
         losses["local_contrastive"] = torch.stack(local).sum()
     if prototype_term:
-        losses["prototype"] = over_prototypes(0)
-        if local:
-            losses["local_prototype"] = torch.stack([over_prototypes(view) for view in range(1, len(queries))]).sum()
+        losses |= prototype_terms(queries, index, prototypes, masks, rejected, groups)
     return losses
+
+
+def join_levels(losses: Sequence[Tensor], how: LossLevels) -> Tensor:
+    """The instance losses of the levels as one."""
+    total = torch.stack(list(losses)).sum(0) if len(losses) > 1 else losses[0]
+    return total / len(losses) if how is LossLevels.mean else total
+
+
+def prototype_terms(
+    queries: Sequence[Tensor], index: Tensor, prototypes: Prototypes, masks: Masks, rejected: Rejected, groups: int
+) -> dict[str, Tensor]:
+    """``prototype`` and, with local views, ``local_prototype``, as :func:`hcsc_losses` has them and with its parameters."""
+    means = []
+    for view, query in enumerate(queries):
+        kept = masks.prototypes[view] if masks.prototypes else ()
+        means.append(torch.stack(prototype_losses(query, index, prototypes, kept, rejected, groups)).mean())
+    return {"prototype": means[0]} | ({"local_prototype": torch.stack(means[1:]).sum()} if means[1:] else {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ from pretrain.views.parameters import draw_crops, to_device
 from pretrain.views.resample import resample, to_planes
 from pretrain.views.samplers import make_sampler
 from pretrain.views.settings import ViewSettings
-from pretrain.views.tables import BOXES, Tables
+from pretrain.views.shown import Step
+from pretrain.views.tables import BOXES
 
 
 class HeldCrops:
@@ -26,10 +27,14 @@ class HeldCrops:
         uint8 (N, H, W, 3). On the CPU they are not copied.
     views
         The settings of each view.
+    sources
+        Whose pixels each view shows.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], views: Sequence[ViewSettings], seed: int, device: torch.device) -> None:
-        self._views, self._seed, self._device = views, seed, device
+    def __init__(
+        self, pixels: NDArray[np.uint8], views: Sequence[ViewSettings], sources: Sequence[str], seed: int, device: torch.device
+    ) -> None:
+        self._views, self._sources, self._seed, self._device = views, sources, seed, device
         self._samplers = [make_sampler(view) for view in views]
         self._image_size = np.array(pixels.shape[1:3], dtype=np.int64)
         with warnings.catch_warnings():
@@ -37,15 +42,20 @@ class HeldCrops:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             self._pixels = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
 
-    def crops(self, epoch: int, steps: NDArray[np.int64], tables: Tables) -> Iterator[list[Tensor]]:
-        """For each row of ``steps`` (samples of one batch), one float32 tensor (b, 3, S, S) in [0, 1] per view."""
-        for index in steps:
-            planes = to_planes(self._pixels.index_select(0, to_device(index, self._device)))
-            rows = tables.rows(index)
-            yield [self._view(planes, index, epoch, view, rows) for view in range(len(self._views))]
+    def crops(self, steps: Iterable[Step]) -> Iterator[list[Tensor]]:
+        """For each step, one float32 tensor (b, 3, S, S) in [0, 1] per view."""
+        for step in steps:
+            planes = {
+                source: to_planes(self._pixels.index_select(0, to_device(shown.images, self._device)))
+                for source, shown in step.shown.items()
+            }
+            yield [self._view(planes[source], step, view) for view, source in enumerate(self._sources)]
 
-    def _view(self, planes: Tensor, index: NDArray[np.int64], epoch: int, view: int, rows: Tables) -> Tensor:
-        sizes, settings = np.broadcast_to(self._image_size, (len(index), 2)), self._views[view]
-        crops = draw_crops(self._samplers[view], settings, sizes, index, seed=self._seed, epoch=epoch, view=view, boxes=rows.get(BOXES))
-        boxes, flip, vertical_flip = (to_device(array, self._device) for array in (crops.boxes, crops.flip, crops.vertical_flip))
-        return resample(planes, boxes, flip, settings.size, settings.interpolation, vertical_flip)
+    def _view(self, planes: Tensor, step: Step, view: int) -> Tensor:
+        sizes, settings = np.broadcast_to(self._image_size, (len(step.index), 2)), self._views[view]
+        boxes = step.shown[self._sources[view]].rows.get(BOXES)
+        crops = draw_crops(
+            self._samplers[view], settings, sizes, step.index, seed=self._seed, epoch=step.epoch, view=view, boxes=boxes
+        )
+        places, flip, vertical_flip = (to_device(array, self._device) for array in (crops.boxes, crops.flip, crops.vertical_flip))
+        return resample(planes, places, flip, settings.size, settings.interpolation, vertical_flip)

@@ -1,12 +1,12 @@
-"""Crops of images that must be decoded: a loader's worker decodes each image once and cuts all its views.
+"""Crops of images that must be decoded: a loader's worker decodes each image of a batch once and cuts all views that show it.
 
 A worker prepares whole batches, so its random parameters are drawn for many samples at once; what it makes of a sample depends on the
-sample's address alone (:mod:`pretrain.views.parameters`), hence not on how many workers there are.
+sample's address alone (:mod:`pretrain.views.parameters`), hence not on how many workers there are, nor on which images are decoded together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,14 +20,13 @@ from pretrain.views.pillow import apply_photometric, cut
 from pretrain.views.resample import to_planes
 from pretrain.views.samplers import make_sampler
 from pretrain.views.settings import ViewSettings
-from pretrain.views.tables import BOXES, Tables
+from pretrain.views.shown import Step
+from pretrain.views.tables import BOXES
 from zoo.data.base import Images
 from zoo.errors import UserError
 
 # How many decoded images a worker holds at a time.
 DECODED_AT_ONCE = 32
-
-Step = tuple[int, NDArray[np.int64], Tables]
 
 
 @dataclass(frozen=True)
@@ -38,47 +37,48 @@ class _Failure:
 
 
 class _Steps(Sampler[Step]):
-    """The batches that the workers are to prepare: (epoch, samples, their rows of the tables)."""
+    """The batches that the workers are to prepare."""
 
     def __init__(self) -> None:
-        self.epoch = 0
-        self.steps: NDArray[np.int64] = np.empty((0, 0), dtype=np.int64)
-        self.tables = Tables()
+        self.steps: Iterable[Step] = ()
 
     def __iter__(self) -> Iterator[Step]:
-        return ((self.epoch, index, self.tables.rows(index)) for index in self.steps)
+        return iter(self.steps)
 
 
 class _Batches(Dataset[list[Tensor] | _Failure]):
     """One item is one batch: a uint8 tensor (b, S, S, 3) per view."""
 
-    def __init__(self, images: Images, views: Sequence[ViewSettings], seed: int) -> None:
-        self._images, self._views, self._seed = images, views, seed
+    def __init__(self, images: Images, views: Sequence[ViewSettings], sources: Sequence[str], seed: int) -> None:
+        self._images, self._views, self._sources, self._seed = images, views, sources, seed
         self._samplers = [make_sampler(view) for view in views]
 
     def __getitem__(self, step: Step) -> list[Tensor] | _Failure:
-        epoch, index, tables = step
-        views = [np.empty((len(index), view.size, view.size, 3), dtype=np.uint8) for view in self._views]
+        views = [np.empty((len(step.index), view.size, view.size, 3), dtype=np.uint8) for view in self._views]
+        # An image may be a sample and the neighbour of others.
+        distinct = np.unique(np.concatenate([shown.images for shown in step.shown.values()]))
         try:
-            for start in range(0, len(index), DECODED_AT_ONCE):
-                part = slice(start, start + DECODED_AT_ONCE)
-                rows = tables.rows(np.arange(len(index))[part])
-                self._fill([view[part] for view in views], index[part], epoch, rows)
+            for start in range(0, len(distinct), DECODED_AT_ONCE):
+                self._fill(views, distinct[start : start + DECODED_AT_ONCE], step)
         except UserError as error:
             return _Failure(str(error))
         return [torch.from_numpy(view) for view in views]
 
-    def _fill(self, views: list[NDArray[np.uint8]], index: NDArray[np.int64], epoch: int, rows: Tables) -> None:
-        decoded = [self._images.read(int(i)) for i in index]
+    def _fill(self, views: list[NDArray[np.uint8]], images: NDArray[np.int64], step: Step) -> None:
+        """Make the views that show any of ``images`` (ascending)."""
+        decoded = [self._images.read(int(i)) for i in images]
         sizes = np.array([(image.height, image.width) for image in decoded], dtype=np.int64)
-        for number, view in enumerate(views):
-            address = {"seed": self._seed, "epoch": epoch, "view": number}
-            settings = self._views[number]
-            crops = draw_crops(self._samplers[number], settings, sizes, index, **address, boxes=rows.get(BOXES))
+        for number, (view, source) in enumerate(zip(views, self._sources, strict=True)):
+            shown = step.shown[source]
+            rows = np.flatnonzero(np.isin(shown.images, images))
+            places = np.searchsorted(images, shown.images[rows])
+            address = {"seed": self._seed, "epoch": step.epoch, "view": number}
+            settings, index, boxes = self._views[number], step.index[rows], shown.rows.rows(rows).get(BOXES)
+            crops = draw_crops(self._samplers[number], settings, sizes[places], index, **address, boxes=boxes)
             colours = draw_photometric(settings, index, **address) if settings.backend == "cpu" else None
-            for row, image in enumerate(decoded):
-                result = cut(image, crops, row, settings.size, settings.interpolation)
-                view[row] = np.asarray(result if colours is None else apply_photometric(result, colours, row))
+            for drawn, (row, place) in enumerate(zip(rows, places, strict=True)):
+                result = cut(decoded[place], crops, drawn, settings.size, settings.interpolation)
+                view[row] = np.asarray(result if colours is None else apply_photometric(result, colours, drawn))
 
 
 class LoadedCrops:
@@ -87,10 +87,12 @@ class LoadedCrops:
     With the settings' backend ``cpu`` the views come with their photometric augmentation.
     """
 
-    def __init__(self, images: Images, views: Sequence[ViewSettings], seed: int, device: torch.device, workers: int) -> None:
+    def __init__(
+        self, images: Images, views: Sequence[ViewSettings], sources: Sequence[str], seed: int, device: torch.device, workers: int
+    ) -> None:
         self._steps, self._device = _Steps(), device
         self._loader = DataLoader(
-            _Batches(images, views, seed),
+            _Batches(images, views, sources, seed),
             batch_size=None,
             sampler=self._steps,
             num_workers=workers,
@@ -100,9 +102,9 @@ class LoadedCrops:
             generator=torch.Generator(),
         )
 
-    def crops(self, epoch: int, steps: NDArray[np.int64], tables: Tables) -> Iterator[list[Tensor]]:
-        """For each row of ``steps`` (samples of one batch), one float32 tensor (b, 3, S, S) in [0, 1] per view."""
-        self._steps.epoch, self._steps.steps, self._steps.tables = epoch, steps, tables
+    def crops(self, steps: Iterable[Step]) -> Iterator[list[Tensor]]:
+        """For each step, one float32 tensor (b, 3, S, S) in [0, 1] per view."""
+        self._steps.steps = steps
         for views in self._loader:
             if isinstance(views, _Failure):
                 raise UserError(views.message)

@@ -23,7 +23,8 @@ class ViewSpec:
     name
         The method's word for it, e.g. ``"query"``.
     source
-        Whose pixels are shown: ``"self"``, the sample's own image.
+        Whose pixels are shown: ``"self"``, the sample's own image; ``"neighbour"``, one of its neighbours in the survey's table, drawn
+        anew in each epoch, the same one for all such views of the sample. Its crop follows its own box.
     crop
         What draws its crop: a name in :data:`pretrain.views.samplers.SAMPLERS`; None for the recipe's (:attr:`ViewSettings.crop`).
     size

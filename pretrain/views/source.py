@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from pretrain.views.parameters import draw_photometric, to_device
 from pretrain.views.photometric import apply_photometric_, normalise_
 from pretrain.views.samplers import make_sampler
 from pretrain.views.settings import ViewSettings, ViewSpec
+from pretrain.views.shown import NEIGHBOUR, SOURCES, Step
 from pretrain.views.tables import Tables
 from pretrain.views.threads import few_threads
 from zoo.data.base import Images
@@ -45,7 +46,7 @@ class Batch:
 
 
 class _Crops(Protocol):
-    def crops(self, epoch: int, steps: NDArray[np.int64], tables: Tables) -> Iterator[list[Tensor]]: ...
+    def crops(self, steps: Iterable[Step]) -> Iterator[list[Tensor]]: ...
 
 
 class ViewSource:
@@ -83,6 +84,8 @@ class ViewSource:
         Batches of an epoch.
     follows_boxes
         Whether a view's crops follow the survey's boxes.
+    shows_neighbours
+        Whether a view shows neighbours of its sample, by the survey's table.
 
     Raises
     ------
@@ -112,29 +115,33 @@ class ViewSource:
         if unknown:
             raise UserError(f"views.each names '{min(unknown)}', but the views are {', '.join(spec.name for spec in specs)}")
         for spec in specs:
-            if spec.source != "self":
-                raise ValueError(f"view '{spec.name}' has the unknown source '{spec.source}'; there is: self")
+            if spec.source not in SOURCES:
+                raise ValueError(f"view '{spec.name}' has the unknown source '{spec.source}'; there are: {', '.join(SOURCES)}")
         if batch % world_size:
             raise UserError(f"a batch of {batch} cannot be shared equally by {world_size} processes; make it a multiple of {world_size}")
         self._count, self._batch, self._seed = len(images), batch, seed
         self._share = slice(rank * batch // world_size, (rank + 1) * batch // world_size)
         self._views, self._device = tuple(spec.resolve(settings) for spec in specs), torch.device(device)
+        sources = [spec.source for spec in specs]
+        self._sources = tuple(dict.fromkeys(sources))
+        self.shows_neighbours = NEIGHBOUR in sources
         self.follows_boxes = any(make_sampler(view).follows_boxes for view in self._views)
         self._mean, self._std = (torch.tensor(values, dtype=torch.float32, device=self._device) for values in (mean, std))
         self._crops: _Crops
         if images.pixels is not None and settings.backend == "device":
-            self._crops = HeldCrops(images.pixels, self._views, seed, self._device)
+            self._crops = HeldCrops(images.pixels, self._views, sources, seed, self._device)
         else:
-            self._crops = LoadedCrops(images, self._views, seed, self._device, workers)
+            self._crops = LoadedCrops(images, self._views, sources, seed, self._device, workers)
         largest_side = max(view.size for view in self._views)
         self._largest_view = batch // world_size * 3 * largest_side**2
         self.steps_per_epoch = len(epoch_order(self._count, batch, seed, epoch=0))
 
     def batches(self, epoch: int, first_step: int = 0, tables: Mapping[str, NDArray[Any]] | None = None) -> Iterator[Batch]:
         """The batches of ``epoch`` from step ``first_step`` on; ``tables`` is what the surveys have made (:mod:`pretrain.views.tables`)."""
-        steps = epoch_order(self._count, self._batch, self._seed, epoch)[first_step:, self._share]
-        crops = self._crops.crops(epoch, steps, Tables.of(tables))
-        for step, index in enumerate(steps, start=first_step):
+        order = epoch_order(self._count, self._batch, self._seed, epoch)[first_step:, self._share]
+        known = Tables.of(tables)
+        crops = self._crops.crops(Step.of(epoch, index, known, self._sources, self._seed) for index in order)
+        for step, index in enumerate(order, start=first_step):
             # Not around the yield: what is done with the batch is to have all threads.
             with few_threads(self._largest_view) if self._device.type == "cpu" else nullcontext():
                 views = [self._finish(view, index, epoch, number) for number, view in enumerate(next(crops))]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 # float32 (N, 4): where the object is, (h0, w0, h1, w1) in shares of height and width.
 BOXES = "boxes"
+# int64 (N, k): the images that are most like each image, the nearest first.
+NEIGHBOURS = "neighbours"
 
 
 class Tables(dict[str, NDArray[Any]]):

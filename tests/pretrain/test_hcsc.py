@@ -294,7 +294,7 @@ def test_a_forward_pass_is_the_losses_of_its_embeddings_and_masks(hierarchy: Hie
     losses = method(images(6), index, place)
     queries = [method.encoder_q(view) for index, view in enumerate(images(6)) if index != 1]
     prototypes = Prototypes.of(hierarchy, T, last=bool(settings))
-    masks = draw_masks(prototypes, method.queue.keys, index, method._draws(place, torch.device("cpu")), instances=True, views=5)
+    masks = draw_masks(prototypes, method.queue.keys, index, method.selection.draws(place, torch.device("cpu")), instances=True, views=5)
     expected = hcsc_losses(
         queries,
         method.encoder_k(images(2)[1]),
@@ -320,7 +320,7 @@ def test_masks_differ_between_steps_parts_and_views(hierarchy: Hierarchy) -> Non
     prototypes = Prototypes.of(hierarchy, T, last=False)
 
     def draw(place: Place) -> Masks:
-        return draw_masks(prototypes, method.queue.keys, index, method._draws(place, torch.device("cpu")), instances=True, views=2)
+        return draw_masks(prototypes, method.queue.keys, index, method.selection.draws(place, torch.device("cpu")), instances=True, views=2)
 
     first = draw(Place(3))
     assert all(torch.equal(one, other) for one, other in zip(first.negatives, draw(Place(3)).negatives, strict=True))
