@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,19 +23,19 @@ _MOST_WORKERS = 16
 
 
 class Cut(Protocol):
-    """How an image becomes uint8 input of one size, such as :class:`zoo.transforms.EvalTransform`."""
+    """What is taken of a decoded image, of one shape for all: mostly uint8 input, as by :class:`zoo.transforms.EvalTransform`."""
 
-    def crop_pil(self, image: Image.Image) -> NDArray[np.uint8]:
-        """uint8 (S, S, 3) of an RGB image."""
+    def crop_pil(self, image: Image.Image) -> NDArray[Any]:
+        """Such as uint8 (S, S, 3), of an RGB image."""
 
     def crop_pixels(self, pixels: NDArray[np.uint8]) -> Tensor:
-        """uint8 (B, S, S, 3) of a batch of RGB images (B, H, W, 3)."""
+        """Such as uint8 (B, S, S, 3), of a batch of RGB images (B, H, W, 3)."""
 
 
 def cut_batches(
     images: Images, cuts: Sequence[Cut], share: slice, *, batch_size: int, workers: int | None, device: torch.device
 ) -> Iterator[list[Tensor]]:
-    """The images of ``share``, in order, batch by batch: one uint8 tensor (B, S, S, 3) on the CPU for each of ``cuts``.
+    """The images of ``share``, in order, batch by batch: one tensor (B, ...) on the CPU, mostly uint8 (B, S, S, 3), for each of ``cuts``.
 
     Each image is decoded once for all cuts.
 
@@ -59,7 +59,7 @@ def cut_batches(
         return
     # With one batch there is nothing that decoding could run beside.
     count = 0 if len(starts) <= 1 else min(len(starts), _own_cores() if workers is None else workers)
-    loader: DataLoader[list[NDArray[np.uint8]] | UserError] = DataLoader(
+    loader: DataLoader[list[NDArray[Any]] | UserError] = DataLoader(
         _Decoded(images, cuts),
         batch_sampler=[list(range(start, min(start + batch_size, share.stop))) for start in starts],
         num_workers=count,
@@ -79,13 +79,13 @@ def _own_cores() -> int:
     return max(1, min(_MOST_WORKERS, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-class _Decoded(Dataset["list[NDArray[np.uint8]] | UserError"]):
+class _Decoded(Dataset["list[NDArray[Any]] | UserError"]):
     """Decoded and cut images. An error is handed over as a value: raised in a worker, its text would be buried in a stack trace."""
 
     def __init__(self, images: Images, cuts: Sequence[Cut]) -> None:
         self.images, self.cuts = images, cuts
 
-    def __getitem__(self, index: int) -> list[NDArray[np.uint8]] | UserError:
+    def __getitem__(self, index: int) -> list[NDArray[Any]] | UserError:
         try:
             image = self.images.read(index)
         except UserError as error:
@@ -93,7 +93,7 @@ class _Decoded(Dataset["list[NDArray[np.uint8]] | UserError"]):
         return [cut.crop_pil(image) for cut in self.cuts]
 
 
-def _stack(items: list[list[NDArray[np.uint8]] | UserError]) -> list[Tensor] | UserError:
+def _stack(items: list[list[NDArray[Any]] | UserError]) -> list[Tensor] | UserError:
     decoded = []
     for item in items:
         if isinstance(item, UserError):

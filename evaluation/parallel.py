@@ -78,10 +78,8 @@ class Processes:
             return values
         # NCCL moves device memory only.
         device = torch.device("cuda") if distributed.get_backend() == "nccl" else values.device
-        if self.rank == source:
-            travelling = values.to(device).contiguous()
-        else:
-            travelling = torch.empty(values.shape, dtype=values.dtype, device=device)
+        mine = self.rank == source
+        travelling = values.to(device).contiguous() if mine else torch.empty(values.shape, dtype=values.dtype, device=device)
         distributed.broadcast(travelling, source)
         return travelling.to(values.device)
 

@@ -173,7 +173,8 @@ def _passing(share: Tensor, total: int, chunk: int, width: int, processes: Proce
             theirs = processes.share(total, chunk, source)
             first, last = max(start, theirs.start), min(stop, theirs.stop)
             if first < last:
-                piece = share[first - own.start : last - own.start] if source == processes.rank else share.new_empty(last - first, share.shape[1])
+                mine = source == processes.rank
+                piece = share[first - own.start : last - own.start] if mine else share.new_empty(last - first, share.shape[1])
                 pieces.append(processes.from_process(piece, source))
         yield start, torch.cat(pieces)
 

@@ -31,12 +31,12 @@ from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
 from pretrain.recipes import as_yaml, typed
 from pretrain.run_folder import BAD_IMAGES_FILE, make_run_folder, training_images
-from pretrain.settings import Recipe
+from pretrain.settings import BoxLook, Recipe
 from pretrain.sizes import with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
 from pretrain.survey.boxes import check_map, check_table, initial_boxes
 from pretrain.views import ViewSource
-from pretrain.views.tables import BOXES
+from pretrain.views.tables import BOXES, NEIGHBOURS
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, find_bad_images, open_data, without_bad_images
 from zoo.errors import UserError
@@ -147,6 +147,7 @@ class _Training:
         self.steps = self.steps_per_epoch * recipe.epochs
         with _seeded(recipe.seed):
             self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), self.batch, recipe.seed, self.steps))
+        self.method.check_views(recipe.views.size)
         self._check_sizes({view.resolve(recipe.views).size for view in views})
         self._prepare_batchnorm()
         optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, peak_lr)
@@ -227,7 +228,11 @@ class _Training:
         if self.source.follows_boxes:
             check_map(self.method_in_use.backbone(), recipe.views.size)
             truth: Any = self.images.extras.get(BOXES)
-            makers.append(BoxMaker(recipe.boxes, recipe.views.size, truth))
+            if recipe.boxes.look is BoxLook.shared and "key" not in self.method_in_use.encoders:
+                raise UserError(
+                    f"boxes.look=shared is the key encoder's look, and {self.config.method.name} has no key encoder; use boxes.look=whole"
+                )
+            makers.append(BoxMaker(recipe.boxes, recipe.views.size, truth, native=data.image_size))
         return Survey(
             self.images,
             makers,
@@ -310,13 +315,16 @@ class _Training:
         return findings.numbers
 
     def _tables_of(self, epoch: int) -> dict[str, NDArray[Any]]:
-        """What views of ``epoch`` follow: boxes from the end of their warm-up on, counted from the run's first epoch."""
+        """What views of ``epoch`` follow: neighbours, and boxes from the end of their warm-up on, counted from the run's first epoch."""
         warmup = self.recipe.boxes.warmup_epochs
         assert warmup is not None
-        if not self.source.follows_boxes or epoch < warmup:
-            return {}
+        followed: dict[str, NDArray[Any]] = {}
+        if self.source.shows_neighbours:
+            followed[NEIGHBOURS] = self.tables[NEIGHBOURS]
+        if self.source.follows_boxes and epoch >= warmup:
+            followed[BOXES] = self.tables.get(BOXES, initial_boxes(self.recipe.boxes, len(self.images)))
         # All else is the method's.
-        return {BOXES: self.tables.get(BOXES, initial_boxes(self.recipe.boxes, len(self.images)))}
+        return followed
 
     def _step(self, step: int, views: list[Tensor], index: Tensor) -> dict[str, Tensor]:
         """One optimizer step; returns this process's losses, on the device."""

@@ -8,7 +8,7 @@ from dataclasses import field as dataclass_field
 from dataclasses import fields, is_dataclass, make_dataclass
 from typing import Any, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, EnumNode, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -17,6 +17,8 @@ from pretrain.recipe_files import find_recipe, over, read_recipe_file
 from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
 from zoo.errors import UserError
 from zoo.reasons import first_line
+
+OFF = "off"
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -90,6 +92,7 @@ def _check(raw: DictConfig, where: str) -> DictConfig:
     named = make_dataclass("NamedMethod", [("name", str, dataclass_field(default=name))], bases=(METHODS[name].Settings,))
     schema = OmegaConf.structured(Recipe)
     schema.method = OmegaConf.structured(named)
+    raw = raw.copy()
     _check_keys(raw, schema, where, ())
     try:
         merged = OmegaConf.merge(schema, raw)
@@ -108,6 +111,10 @@ def _check_keys(raw: DictConfig, schema: DictConfig, where: str, path: tuple[str
             raise UserError(f"recipe '{where}' has an unknown key '{full}'{_suggestion(full, path, schema)}")
         value = None if OmegaConf.is_missing(raw, str(key)) else raw[key]
         inner = schema[key]
+        node = schema._get_node(key)
+        if value is False and isinstance(node, EnumNode) and OFF in node.enum_type.__members__:
+            # In YAML 1.1, which OmegaConf reads, the word off is a way to write false.
+            raw[key] = OFF
         if isinstance(inner, DictConfig):
             if not isinstance(value, DictConfig):
                 raise UserError(

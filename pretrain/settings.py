@@ -17,6 +17,13 @@ class DeviceName(StrEnum):
     cuda = "cuda"
 
 
+class BoxLook(StrEnum):
+    """How the survey for boxes looks at an image: the trained encoder at the whole of it, or the key encoder at its centre crop."""
+
+    whole = "whole"
+    shared = "shared"
+
+
 class PrecisionName(StrEnum):
     fp32 = "fp32"
     bf16 = "bf16"
@@ -76,6 +83,9 @@ class BoxSettings:
         such as vision transformers, whose maps exceed any fixed threshold nearly everywhere.
     initial
         The box of all images until the first survey: (h0, w0, h1, w1) in shares of the image.
+    look
+        ``whole``: as published. ``shared``: the look of HCSC's prototypes and CsMl's neighbours, so that one forward pass serves all
+        tables; no box then reaches beyond the centre crop.
     """
 
     warmup_epochs: int | None = None
@@ -83,6 +93,7 @@ class BoxSettings:
     threshold: float = 0.1
     quantile: float | None = None
     initial: list[float] = field(default_factory=lambda: [0.0, 0.0, 1.0, 1.0])
+    look: BoxLook = BoxLook.whole
 
     def check(self) -> None:
         """Raise UserError for the first value that has no meaning."""

@@ -10,7 +10,11 @@ Published recipes give their own numbers, whatever the rule says.
 ``boxes.every_epochs``      published for 500 and for 100 epochs
 ``method.levels``           3 u, 2 u and u clusters, where u is 1000 (HCSC's for ImageNet) times the square root of the number of images in
                             ImageNets, at least 2: 3000, 2000, 1000 there, 594, 396, 198 for 50,000 images
-``method.warmup_epochs``    of HCSC: a tenth of the epochs, at least one, as published for 200 and for 800 epochs
+``method.warmup_epochs``    of HCSC's prototypes: a tenth of the epochs, at least one, as published for 200 and for 800 epochs
+``method.refresh_epochs``   of CsMl's neighbours: a fortieth of the epochs, at least one: 5 of 200, as its released code
+``method.cross_epochs``     of CsMl, with the own key only: 5.5 % of the epochs, at least one: 11 of 200, as its released code
+``method.window``,          of CsMl's patches, on a map of m x m cells: 8/14 m, and half of what is left beside a window, rounded down, at
+``method.stride``           least 1: 8 and 3 of 14 cells (224 pixels), as the authors' code; 5 and 1 of 8 cells (32 pixels, small stem)
 ==========================  ====================================================================================================
 
 The batches are those of the published recipes: 512 for the 50,000 to 105,000 images of CIFAR, STL-10 and Tiny-ImageNet, 256 for ImageNet. A
@@ -24,6 +28,7 @@ are no negatives of any prototype loss.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -37,6 +42,9 @@ IMAGENET_IMAGES = 1_281_167
 IMAGENET_LEVELS_UNIT = 1000
 LEVELS = (3, 2, 1)
 WARMUP_SHARE = 10
+REFRESHES = 40
+OWN_KEY_SHARE = 11 / 200
+WINDOW_SHARE = 8 / 14
 
 
 def batch_size(images: int, view: int) -> int:
@@ -67,6 +75,26 @@ def prototype_warmup(epochs: int) -> int:
     return max(1, round(epochs / WARMUP_SHARE))
 
 
+def neighbour_refresh(epochs: int) -> int:
+    """Epochs between two searches for neighbours."""
+    return max(1, round(epochs / REFRESHES))
+
+
+def own_key_epochs(epochs: int) -> int:
+    """Epochs in which a query is drawn to the key of its own image alone."""
+    return max(1, round(epochs * OWN_KEY_SHARE))
+
+
+def match_window(side: int) -> int:
+    """Side of the patches of a feature map of ``side`` x ``side`` cells, in cells."""
+    return max(1, round(side * WINDOW_SHARE))
+
+
+def match_stride(side: int, window: int) -> int:
+    """Cells between two candidates for a patch of ``window`` x ``window`` cells."""
+    return max(1, (side - window) // 2)
+
+
 def with_sizes(config: DictConfig, images: int) -> DictConfig:
     """``config`` with every number that it leaves to the rule, for a data set of so many images."""
     config = config.copy()
@@ -74,10 +102,15 @@ def with_sizes(config: DictConfig, images: int) -> DictConfig:
         config.batch = batch_size(images, config.views.size)
     if "queue" in config.method and config.method.queue is None:
         config.method.queue = queue_length(images, config.batch)
-    if "levels" in config.method and config.method.levels is None:
-        config.method.levels = prototype_levels(images)
-    if "warmup_epochs" in config.method and config.method.warmup_epochs is None:
-        config.method.warmup_epochs = prototype_warmup(config.epochs)
+    by_rule: dict[str, Any] = {
+        "levels": prototype_levels(images),
+        "warmup_epochs": prototype_warmup(config.epochs),
+        "refresh_epochs": neighbour_refresh(config.epochs),
+        "cross_epochs": own_key_epochs(config.epochs),
+    }
+    for key, value in by_rule.items():
+        if key in config.method and config.method[key] is None:
+            config.method[key] = value
     for key in ("warmup_epochs", "every_epochs"):
         if OmegaConf.select(config, f"boxes.{key}") is None:
             config.boxes[key] = survey_interval(config.epochs)

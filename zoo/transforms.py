@@ -60,10 +60,9 @@ class EvalTransform:
     def crop_pil(self, image: Image.Image) -> NDArray[np.uint8]:
         """uint8 (crop, crop, 3): an RGB image, resized and cropped."""
         width, height = image.size
-        size = _resized(height, width, self.resize)
+        size, (top, left) = self.place(height, width)
         if size != (height, width):
             image = image.resize((size[1], size[0]), _PIL_FILTERS[self.interpolation])
-        top, left = _centre(size, self.crop)
         # A copy: what PIL hands out is read-only, and torch wants to own its memory.
         return np.array(image.crop((left, top, left + self.crop, top + self.crop)))
 
@@ -71,13 +70,17 @@ class EvalTransform:
         """uint8 (B, crop, crop, 3): a batch of RGB images (B, H, W, 3), resized and cropped on the CPU."""
         images = torch.from_numpy(np.require(pixels, requirements="W"))
         height, width = pixels.shape[1:3]
-        size = _resized(height, width, self.resize)
+        size, (top, left) = self.place(height, width)
         if size != (height, width):
             # In uint8, whose fixed-point arithmetic is nearly Pillow's; float32 differs in every fifth value.
             planes = functional.interpolate(images.permute(0, 3, 1, 2), size=size, mode=self.interpolation, antialias=True)
             images = planes.permute(0, 2, 3, 1)
-        top, left = _centre(size, self.crop)
         return images[:, top : top + self.crop, left : left + self.crop]
+
+    def place(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width of an image after resizing, and the top and left of the crop in it, in pixels."""
+        size = _resized(height, width, self.resize)
+        return size, _centre(size, self.crop)
 
     def normalise(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) of uint8 (B, H, W, 3), on the device of ``images``."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pretrain.methods.base import Method, RunFacts
 from pretrain.methods.byol import BYOL
+from pretrain.methods.csml import CsMl
 from pretrain.methods.hcsc import HCSC
 from pretrain.methods.moco import MoCo
 from pretrain.methods.simclr import SimCLR
 from pretrain.methods.simsiam import SimSiam
 
-METHODS: dict[str, type[Method]] = {"byol": BYOL, "hcsc": HCSC, "moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
+METHODS: dict[str, type[Method]] = {"byol": BYOL, "csml": CsMl, "hcsc": HCSC, "moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
 
-__all__ = ["BYOL", "HCSC", "METHODS", "Method", "MoCo", "RunFacts", "SimCLR", "SimSiam"]
+__all__ = ["BYOL", "HCSC", "METHODS", "CsMl", "Method", "MoCo", "RunFacts", "SimCLR", "SimSiam"]

@@ -87,10 +87,8 @@ class MoCo(Method):
         return self.in_other_groups(lambda shown: [self.encoder_k(shown)], images, place)[0]
 
     @torch.no_grad()
-    def in_other_groups(
-        self, encode: Callable[[Tensor], Sequence[Tensor]], images: Tensor, place: Place, view: int = 0
-    ) -> list[Tensor]:
-        """What ``encode`` makes of this rank's key images (b, 3, H, W), tensors (b, ...), seen in batch-norm groups that are not the queries'.
+    def in_other_groups(self, encode: Callable[[Tensor], Sequence[Tensor]], images: Tensor, place: Place, view: int = 0) -> list[Tensor]:
+        """What ``encode`` makes of this rank's key images (b, 3, H, W), tensors (b, ...), in batch-norm groups that are not the queries'.
 
         ``view`` tells the images' order apart from that of other keys of the step.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -70,11 +70,18 @@ class Encoder(nn.Module):
         self.backbone, self.head, self.normalised = backbone, head, normalised
 
     def forward(self, images: Tensor) -> Tensor:
-        embeddings: Tensor = self.head(self.backbone(images))
+        return self.embed(self.backbone(images))
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Embeddings (B, out) of the backbone's features (B, D)."""
+        embeddings: Tensor = self.head(features)
         return F.normalize(embeddings.float(), dim=1) if self.normalised else embeddings
 
 
-def freeze(module: nn.Module) -> nn.Module:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def freeze(module: Module) -> Module:
     """Take ``module``'s parameters out of the training."""
     for parameter in module.parameters():
         parameter.requires_grad = False

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from evaluation.batches import BATCH_SIZE, cut_batches
 from evaluation.features import eval_mode
 from evaluation.parallel import Processes
-from pretrain.settings import BoxSettings
-from pretrain.survey.looks import Look, Seen, WholeImage, see_maps
+from pretrain.settings import BoxLook, BoxSettings
+from pretrain.survey.looks import Look, Seen, WholeImage, cut_of, see_maps
 from pretrain.views.tables import BOXES
 from zoo.data.base import Images
 from zoo.errors import UserError
-from zoo.transforms import normalise
+from zoo.transforms import EvalTransform, normalise
 
 FULL_BOX = (0.0, 0.0, 1.0, 1.0)
 # A map whose values differ by less says nothing of where the object is.
@@ -104,7 +104,7 @@ def areas(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 class BoxMaker:
-    """Makes the table of boxes: the trained encoder's maps of the whole images, in eval mode.
+    """Makes the table of boxes: the trained encoder's maps of the whole images, or those that other tables are made of, in eval mode.
 
     Parameters
     ----------
@@ -114,13 +114,17 @@ class BoxMaker:
         Side in pixels at which the network sees the images.
     truth
         float32 (N, 4): the true boxes of the training images, where they are known; only measured against.
+    native
+        Side of the images where all have one, else None.
     """
 
-    look = Look("query", "whole")
-
-    def __init__(self, settings: BoxSettings, side: int, truth: NDArray[np.float32] | None = None) -> None:
+    def __init__(self, settings: BoxSettings, side: int, truth: NDArray[np.float32] | None = None, *, native: int | None = None) -> None:
         self._settings, self._side, self._truth = settings, side, truth
-        self._found = torch.empty(0, 5)
+        self._found = torch.empty(0, 6)
+        shared = settings.look is BoxLook.shared
+        self.look = Look("key", "centre") if shared else Look("query", "whole")
+        cut = cut_of(self.look.input, side, native)
+        self._centre = cut if isinstance(cut, EvalTransform) else None
 
     def due(self, epoch: int) -> bool:
         """Whether boxes are made at the start of ``epoch`` (counted from 0)."""
@@ -131,18 +135,23 @@ class BoxMaker:
         return epoch >= max(1, warmup) and epoch % every == 0
 
     def start(self, count: int) -> None:
-        self._found = torch.zeros(count, 5)
+        self._found = torch.zeros(count, 6)
 
     def see(self, seen: Seen) -> None:
         boxes, located = extract_boxes(
             heat_maps(seen.maps), self._side, threshold=self._settings.threshold, quantile=self._settings.quantile
         )
-        self._found[seen.rows] = torch.cat([boxes, located[:, None].to(boxes.dtype)], dim=1).cpu()
+        found = torch.cat([boxes, located[:, None].to(boxes.dtype), covers_all(boxes, self._side)[:, None].to(boxes.dtype)], dim=1).cpu()
+        if self._centre is not None:
+            # Where nothing was located, the box stays the whole image.
+            found[:, :4] = torch.where(found[:, 4:5] > 0, of_whole_images(found[:, :4], seen.sizes, self._centre), found[:, :4])
+        self._found[seen.rows] = found
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
         processes.gather_rows(self._found, BATCH_SIZE)
-        boxes, located = self._found[:, :4].numpy().copy(), self._found[:, 4].numpy() > 0
-        numbers = box_statistics(boxes, located, self._side, self._truth)
+        boxes = self._found[:, :4].numpy().copy()
+        located, full = (self._found[:, 4:] > 0).numpy().T
+        numbers = box_statistics(boxes, located, full, self._truth)
         text = f"boxes cover {100 * numbers['boxes/area']:.1f} % of an image on average, {100 * numbers['boxes/full']:.1f} % are full"
         if not located.all():
             text += f", {int((~located).sum())} images have no usable map and get the full box"
@@ -151,14 +160,25 @@ class BoxMaker:
         return {BOXES: boxes}, numbers, text
 
 
+def covers_all(boxes: Tensor, side: int) -> Tensor:
+    """bool (N,): whether boxes (N, 4) cover all ``side`` x ``side`` pixels that the network saw."""
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) >= ((side - 1) / side) ** 2 - 1e-6
+
+
+def of_whole_images(boxes: Tensor, sizes: Tensor, centre: EvalTransform) -> Tensor:
+    """float32 (B, 4): boxes (B, 4) in shares of centre crops, in shares of the whole images of ``sizes`` (B, 2: height, width)."""
+    placed = [centre.place(*size) for size in sizes.tolist()]
+    resized, corner = (torch.tensor(values, dtype=torch.float64).repeat(1, 2) for values in zip(*placed, strict=True))
+    return ((corner + centre.crop * boxes.double()) / resized).float()
+
+
 def box_statistics(
-    boxes: NDArray[np.float32], located: NDArray[np.bool_], side: int, truth: NDArray[np.float32] | None = None
+    boxes: NDArray[np.float32], located: NDArray[np.bool_], full: NDArray[np.bool_], truth: NDArray[np.float32] | None = None
 ) -> dict[str, float]:
     """What the log says of boxes (N, 4): mean share of the image, share of full boxes, share without a usable map, IoU with the truth."""
-    covered = areas(boxes)
     numbers = {
-        "boxes/area": float(covered.mean()),
-        "boxes/full": float((covered >= ((side - 1) / side) ** 2 - 1e-6).mean()),
+        "boxes/area": float(areas(boxes).mean()),
+        "boxes/full": float(full.mean()),
         "boxes/unlocated": float((~located).mean()),
     }
     if truth is not None:

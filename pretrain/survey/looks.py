@@ -55,12 +55,15 @@ class Seen:
         (b, D): the backbone's pooled features.
     embedding
         (b, d): the head's output, L2-normalised.
+    sizes
+        int64 (b, 2), on the host: height and width of the images, before anything was cut.
     """
 
     rows: slice
     maps: Tensor
     features: Tensor
     embedding: Tensor
+    sizes: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,16 @@ class WholeImage:
         return planes.permute(0, 2, 3, 1)
 
 
+class ImageSize:
+    """A cut (:class:`evaluation.batches.Cut`) that keeps nothing of an image but its height and width."""
+
+    def crop_pil(self, image: Image.Image) -> NDArray[np.int64]:
+        return np.array([image.height, image.width])
+
+    def crop_pixels(self, pixels: NDArray[np.uint8]) -> Tensor:
+        return torch.tensor(pixels.shape[1:3]).repeat(len(pixels), 1)
+
+
 def cut_of(name: Input, size: int, native: int | None) -> WholeImage | EvalTransform:
     """The cut behind an input: views of ``size`` pixels, images of ``native`` (None: of various sizes)."""
     if name == "whole":
@@ -90,12 +103,17 @@ def cut_of(name: Input, size: int, native: int | None) -> WholeImage | EvalTrans
     return EvalTransform(resize, size, "bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def look(encoder: Encoder, images: Tensor, rows: slice = slice(None)) -> Seen:
-    """What ``encoder``, in the mode that it is in, makes of normalised images (b, 3, S, S); no gradient. Raises as :func:`see_maps`."""
+def look(encoder: Encoder, images: Tensor, rows: slice = slice(None), sizes: Tensor | None = None) -> Seen:
+    """What ``encoder``, in the mode that it is in, makes of normalised images (b, 3, S, S); no gradient. Raises as :func:`see_maps`.
+
+    ``sizes`` are those of the images that these were cut from; None: they are whole.
+    """
+    if sizes is None:
+        sizes = torch.tensor(images.shape[2:]).repeat(len(images), 1)
     with torch.no_grad():
         maps, features = see_maps(encoder.backbone, images)
         embedding = encoder.head(features)
-    return Seen(rows, maps.float(), features.float(), F.normalize(embedding.float(), dim=1))
+    return Seen(rows, maps.float(), features.float(), F.normalize(embedding.float(), dim=1), sizes)
 
 
 @torch.no_grad()

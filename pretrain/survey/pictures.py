@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from pretrain.recipes import resume_recipe, typed
 from pretrain.run_folder import training_images
-from pretrain.survey.boxes import box_statistics, check_table, locate
+from pretrain.survey.boxes import box_statistics, check_table, covers_all, locate
 from pretrain.views.tables import BOXES
 from zoo.data import Images, open_data
 from zoo.errors import UserError
@@ -69,7 +70,7 @@ def boxes_of_run(run: Path, count: int) -> BoxSheet:
         )
         what = "the run makes no boxes; these are by its last weights"
     truth: Any = chosen.extras.get(BOXES)
-    numbers = box_statistics(boxes, np.ones(len(boxes), dtype=bool), recipe.views.size, truth)
+    numbers = box_statistics(boxes, np.ones(len(boxes), dtype=bool), covers_all(torch.from_numpy(boxes), recipe.views.size).numpy(), truth)
     area, full = 100 * numbers["boxes/area"], 100 * numbers["boxes/full"]
     title = f"{run.name} after epoch {epoch}: {what}; mean area {area:.0f} %, full {full:.0f} %"
     if truth is not None:

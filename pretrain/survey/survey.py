@@ -18,7 +18,7 @@ from evaluation.features import eval_mode
 from evaluation.parallel import Processes
 from evaluation.progress import image_bar
 from evaluation.training.devices import synchronise_buffers
-from pretrain.survey.looks import Look, Seen, cut_of, look
+from pretrain.survey.looks import ImageSize, Look, Seen, cut_of, look
 from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.transforms import normalise
@@ -149,10 +149,11 @@ class Survey:
             stack.enter_context(torch.autocast(self.device.type, dtype=self.autocast) if self.autocast else nullcontext())
             try:
                 row = share.start
-                cuts = [cut_of(name, self.size, self.native) for name in inputs]
+                cuts = [*(cut_of(name, self.size, self.native) for name in inputs), ImageSize()]
                 for batch in cut_batches(self.images, cuts, share, batch_size=BATCH_SIZE, workers=self.workers, device=self.device):
-                    rows = slice(row, row + len(batch[0]))
-                    self._see(dict(zip(inputs, batch, strict=True)), rows, looks, encoders, due)
+                    *shown, sizes = batch
+                    rows = slice(row, row + len(sizes))
+                    self._see(dict(zip(inputs, shown, strict=True)), rows, sizes, looks, encoders, due)
                     row = rows.stop
                     done(rows.stop - rows.start)
             except UserError as caught:
@@ -160,12 +161,20 @@ class Survey:
         processes.raise_first(error)
         return self._findings(due, processes, started)
 
-    def _see(self, inputs: dict[str, Tensor], rows: slice, looks: list[Look], encoders: dict[str, Encoder], due: list[TableMaker]) -> None:
+    def _see(
+        self,
+        inputs: dict[str, Tensor],
+        rows: slice,
+        sizes: Tensor,
+        looks: list[Look],
+        encoders: dict[str, Encoder],
+        due: list[TableMaker],
+    ) -> None:
         """Show a batch to every maker, each look once."""
         seen = {}
         for one in looks:
             images = normalise(inputs[one.input].to(self.device, non_blocking=True), self.mean, self.std)
-            seen[one] = look(encoders[one.encoder], images, rows)
+            seen[one] = look(encoders[one.encoder], images, rows, sizes)
         for maker in due:
             maker.see(seen[maker.look])
 

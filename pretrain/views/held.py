@@ -54,8 +54,6 @@ class HeldCrops:
     def _view(self, planes: Tensor, step: Step, view: int) -> Tensor:
         sizes, settings = np.broadcast_to(self._image_size, (len(step.index), 2)), self._views[view]
         boxes = step.shown[self._sources[view]].rows.get(BOXES)
-        crops = draw_crops(
-            self._samplers[view], settings, sizes, step.index, seed=self._seed, epoch=step.epoch, view=view, boxes=boxes
-        )
+        crops = draw_crops(self._samplers[view], settings, sizes, step.index, seed=self._seed, epoch=step.epoch, view=view, boxes=boxes)
         places, flip, vertical_flip = (to_device(array, self._device) for array in (crops.boxes, crops.flip, crops.vertical_flip))
         return resample(planes, places, flip, settings.size, settings.interpolation, vertical_flip)

@@ -1,7 +1,7 @@
 """Crops of images that must be decoded: a loader's worker decodes each image of a batch once and cuts all views that show it.
 
 A worker prepares whole batches, so its random parameters are drawn for many samples at once; what it makes of a sample depends on the
-sample's address alone (:mod:`pretrain.views.parameters`), hence not on how many workers there are, nor on which images are decoded together.
+sample's address alone (:mod:`pretrain.views.parameters`), hence not on how many workers there are or which images are decoded together.
 """
 
 from __future__ import annotations

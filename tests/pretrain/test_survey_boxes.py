@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from pretrain.survey import boxes as module
 from pretrain.survey import extract_boxes, heat_maps
-from pretrain.survey.boxes import areas, box_statistics, check_map, locate, overlap
+from pretrain.survey.boxes import areas, box_statistics, check_map, covers_all, locate, overlap
 from pretrain.survey.looks import see_maps
 from zoo.backbones import create_backbone
 from zoo.data import open_data
@@ -100,7 +100,9 @@ def test_overlap_and_statistics_by_hand() -> None:
     second = np.array([[0.25, 0.25, 0.75, 0.75], [0.5, 0.5, 1.0, 1.0], [0.0, 0.0, 0.96875, 0.96875]], dtype=np.float32)
     assert overlap(first, second).tolist() == pytest.approx([0.0625 / 0.4375, 0.0, 1.0])
     assert areas(first)[0] == 0.25
-    numbers = box_statistics(first, np.array([True, False, True]), 32, second)
+    full = covers_all(torch.from_numpy(first), 32).numpy()
+    assert full.tolist() == [False, False, True]
+    numbers = box_statistics(first, np.array([True, False, True]), full, second)
     assert numbers["boxes/area"] == pytest.approx((0.25 + 0.25 + 0.96875**2) / 3)
     assert numbers["boxes/full"] == pytest.approx(1 / 3)
     assert numbers["boxes/unlocated"] == pytest.approx(1 / 3)
