@@ -13,7 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 from evaluation.features import extract_features
 from evaluation.knn import evaluate_knn
 from evaluation.parallel import ALONE, Processes, choose_device
-from evaluation.search import top_k
+from evaluation.search import neighbours_of_all, top_k
 from zoo.errors import UserError
 
 # (images, batch size): more batches than processes, as many, fewer; fewer images than processes.
@@ -63,6 +63,11 @@ def everything(processes: Processes) -> dict[str, Tensor]:
     for chunk in (1, 20, 1000):
         found[f"similarity {chunk}"], found[f"index {chunk}"] = top_k(queries, bank, 30, query_chunk=chunk, processes=processes)
     found["self excluded"] = top_k(bank[:50], bank, 5, exclude_self=True, query_chunk=7, processes=processes)[1]
+    for chunk, width in ((7, 50), (64, 1000), (1000, 90)):
+        share = bank[processes.share(300, chunk)]
+        found[f"cosines {chunk}"], found[f"neighbours {chunk}"] = neighbours_of_all(
+            share, 5, total=300, chunk=chunk, bank_chunk=width, normalize=True, processes=processes
+        )
     labels, truth = np.arange(300) % 6, np.arange(101) % 6
     scores = evaluate_knn(bank, labels, queries, truth, processes=processes).scores
     found["kNN"] = torch.stack([torch.from_numpy(score.predictions) for score in scores.values()])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from evaluation import search
-from evaluation.search import top_k
+from evaluation.search import neighbours_of_all, top_k
 
 
 def sorted_whole(queries: Tensor, bank: Tensor, k: int, exclude_self: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +203,7 @@ def test_no_queries_have_no_neighbours() -> None:
 
 MEASURE = """
 import resource, torch
-from evaluation.search import top_k
+from evaluation.search import neighbours_of_all, top_k
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
 queries, bank = torch.randn(3000, 64, generator=generator), torch.randn(30000, 64, generator=generator)
@@ -230,6 +230,44 @@ def test_group_maxima_are_a_bar_that_k_entries_reach() -> None:
         assert bar is not None
         assert bool(((similarity >= bar).sum(1) >= k).all())
     assert search._first_bar(similarity, 1000) is None
+
+@pytest.mark.parametrize("seed", range(10))
+def test_neighbours_of_all_are_those_of_the_sorted_matrix(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count, width, chunk = int(rng.integers(3, 600)), int(rng.integers(1, 9)), int(rng.integers(1, 40))
+    rows = whole_numbers(count, width, int(rng.integers(1, 4)), seed)
+    k = int(rng.integers(1, min(count, 30)))
+    similarity, index = neighbours_of_all(rows, k, total=count, chunk=chunk, bank_chunk=int(rng.integers(1, 300)))
+    wanted_similarity, wanted_index = sorted_whole(rows, rows, k, exclude_self=True)
+    np.testing.assert_array_equal(similarity.numpy(), wanted_similarity)
+    np.testing.assert_array_equal(index.numpy(), wanted_index)
+
+
+def test_a_copy_is_a_neighbour_and_the_row_itself_is_not() -> None:
+    """A row is left out by its number: dropping the first hit would leave out a copy of it, or keep the row."""
+    rows = gaussian(300, 16, 0)
+    rows[200] = rows[7]
+    _, index = neighbours_of_all(rows, 5, total=300, chunk=64, normalize=True)
+    assert (index != torch.arange(300)[:, None]).all()
+    assert (index[7, 0], index[200, 0]) == (200, 7)
+    _, index = neighbours_of_all(torch.ones(40, 3), 39, total=40, chunk=16)
+    assert all(row == [other for other in range(40) if other != number] for number, row in enumerate(index.tolist()))
+
+
+def test_neighbours_of_all_have_the_bits_of_top_k() -> None:
+    rows = gaussian(700, 33, 0)
+    found = neighbours_of_all(rows, 5, total=700, chunk=256, bank_chunk=300, normalize=True)
+    expected = top_k(rows, rows, 5, exclude_self=True, query_chunk=256, bank_chunk=300, normalize=True)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "k", "total", "message"),
+    [(10, 10, 10, r"k must lie in 1 .. 9, not 10"), (10, 0, 10, r"not 0"), (9, 3, 10, r"rows 0 .. 10 of 10, not the shape \(9, 4\)")],
+)
+def test_a_share_of_another_length_or_a_k_out_of_range_is_refused(rows: int, k: int, total: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        neighbours_of_all(torch.zeros(rows, 4), k, total=total, chunk=4)
 
 
 @pytest.mark.cuda
