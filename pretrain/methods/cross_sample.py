@@ -27,9 +27,10 @@ def mix_box(side: int, *, seed: int, step: int, part: int, group: int) -> tuple[
     A share is drawn from Beta(2, 2); the box has that of the area which is left, a centre anywhere, and is clipped at the edges.
     """
     draws = generator(seed, MIX_PURPOSE, step, part, group)
-    length = int(side * math.sqrt(1.0 - draws.beta(MIX_ALPHA, MIX_ALPHA)))
-    top, left = draws.integers(side, size=2) - length // 2
-    ends = np.clip([top, left, top + length, left + length], 0, side)
+    # Half the side is a whole number of pixels, as in the code of CutMix's authors.
+    half = int(side * math.sqrt(1.0 - draws.beta(MIX_ALPHA, MIX_ALPHA))) // 2
+    row, column = draws.integers(side, size=2)
+    ends = np.clip([row - half, column - half, row + half, column + half], 0, side)
     return int(ends[0]), int(ends[1]), int(ends[2]), int(ends[3])
 
 

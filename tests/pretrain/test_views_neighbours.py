@@ -82,9 +82,7 @@ def seen_images(view):
 
 
 def drawn_by_hand(index, epoch):
-    return np.array(
-        [TABLES[NEIGHBOURS][i][int(generator(1, "neighbour", i, epoch).random() * K)] for i in index], dtype=np.int64
-    )
+    return np.array([TABLES[NEIGHBOURS][i][int(generator(1, "neighbour", i, epoch).random() * K)] for i in index], dtype=np.int64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
