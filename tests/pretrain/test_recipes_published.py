@@ -82,6 +82,16 @@ CROPS = {"rcrop": "random_resized_crop", "ccrop": "contrastive_crop", "simccrop"
 # Those that stand for nothing published say so.
 OWN = (
     "byol_shapes",
+    "csml_ccrop_cifar10",
+    "csml_ccrop_shapes",
+    "csml_cifar10",
+    "csml_cifar100",
+    "csml_prototypes_cifar10",
+    "csml_prototypes_shapes",
+    "csml_shapes",
+    "csml_stl10",
+    "csml_tiny_imagenet",
+    "csml_tiny_imagenet_hier100",
     "hcsc_ccrop_cifar10",
     "hcsc_ccrop_shapes",
     "hcsc_cifar10",
@@ -103,6 +113,12 @@ HCSC = {
     f"hcsc_{kind}imagenet_{epochs}ep": (epochs, warmup, kind == "multicrop_")
     for kind in ("", "multicrop_")
     for epochs, warmup in ((200, 20), (400, 20), (800, 80))
+}
+# CsMl's release, and what is put together beyond it: epochs, first epochs with the own key alone, refresh, local views.
+CSML = {
+    "csml_imagenet_200ep": (200, 11, 5, False),
+    "csml_multicrop_imagenet_200ep": (200, 11, 5, True),
+    "csml_multicrop_imagenet_800ep": (800, 44, 20, True),
 }
 
 
@@ -143,7 +159,7 @@ def test_published_configuration(row: Row) -> None:
 def test_the_table_has_all_published_configurations() -> None:
     assert len({row.recipe for row in TABLE}) == 30
     rest = set(recipe_names()) - {row.recipe for row in TABLE}
-    assert rest == {*OWN, *HCSC, "moco_imagenet"}  # MoCo's own 200 epochs
+    assert rest == {*OWN, *HCSC, *CSML, "moco_imagenet"}  # MoCo's own 200 epochs
 
 
 @pytest.mark.parametrize("name", HCSC)
@@ -176,6 +192,35 @@ def test_hcscs_configurations(name: str) -> None:
     assert [(view.size, view.scale) for view in views[2:]] == (
         [(192, (0.172, 0.86)), (160, (0.143, 0.715)), (128, (0.114, 0.571)), (96, (0.086, 0.429))] if local else []
     )
+
+
+@pytest.mark.parametrize("name", CSML)
+def test_csmls_configurations(name: str) -> None:
+    recipe, (epochs, own, refresh, multicrop) = loaded(name, "imagenet"), CSML[name]
+    assert (recipe.data, recipe.backbone, recipe.views.size, recipe.views.scale) == ("imagenet", "resnet50", 224, [0.2, 1.0])
+    assert (recipe.batch, recipe.epochs, recipe.optimizer.name, recipe.optimizer.momentum) == (256, epochs, "sgd", 0.9)
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay, recipe.optimizer.decay_all) == (0.03, 1e-4, True)
+    schedule = recipe.schedule
+    assert (schedule.name, schedule.unit, schedule.warmup_epochs, schedule.final_lr) == ("cosine", "epoch", 0, 0)
+    rest = {key: value for key, value in vars(recipe.method).items() if key not in vars(loaded("hcsc_cifar10", "cifar10").method)}
+    assert {key: value for key, value in vars(recipe.method).items() if key in METHOD_SETTINGS["moco"]} == METHOD_SETTINGS["moco"]
+    assert rest == {
+        "neighbours": True,
+        "k": 5,
+        "refresh_epochs": refresh,
+        "cross_weight": 0.5,
+        "cross_epochs": own,
+        "mix": True,
+        "early_mix": True,
+        "level4": "patch" if multicrop else "off",
+        "level4_weight": 1.0,
+        "window": None,
+        "stride": None,
+    }
+    assert (recipe.method.local_views, recipe.method.prototypes, recipe.method.instance_selection) == (multicrop, False, False)
+    views = METHODS["csml"].views(recipe.method, 224)
+    assert [view.source for view in views] == ["self", "self", "neighbour", "neighbour", *(["self"] * 4 if multicrop else [])]
+    assert [view.size for view in views[4:]] == ([192, 160, 128, 96] if multicrop else [])
 
 
 def surveys(recipe: Recipe) -> list[int]:
@@ -275,8 +320,8 @@ def test_head_names_command_hardware_time_and_published_accuracy(name: str) -> N
         assert "not found" in published or "%" in published or "linear top-1" in published
 
 
-# Those of HCSC: test_recipes_hcsc.py.
-@pytest.mark.parametrize("name", [name for name in OWN if name.endswith("shapes") and not name.startswith("hcsc")])
+# Those of HCSC and CsMl: test_recipes_hcsc.py, test_recipes_csml.py.
+@pytest.mark.parametrize("name", [name for name in OWN if name.endswith("shapes") and not name.startswith(("hcsc", "csml"))])
 def test_the_laptops_recipes_train(tmp_path: Path, name: str) -> None:
     changed = ["data=shapes:train=32,test=16", "batch=16", "epochs=2", "schedule.warmup_epochs=0", "device=cpu", "threads=1", "trackers=[]"]
     config = load_recipe(name, [*changed, "knn.every_epochs=0", *(["method.queue=32"] if name == "moco_shapes" else [])])
