@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from method_step import Step
 
 from evaluation.clustering import Hierarchy
 from pretrain.methods import MoCo, RunFacts
-from pretrain.methods.base import Place
 from pretrain.methods.hcsc import HCSC, HCSCSettings
 from pretrain.methods.moco import MoCoSettings
 from pretrain.survey.prototypes import PREFIX
@@ -36,30 +35,6 @@ def random_hierarchy(levels: list[int]) -> Hierarchy:
     similarities = [lower @ upper.T for lower, upper in pairwise(centroids)]
     densities = [torch.full((count,), TEMPERATURE) for count in levels]
     return Hierarchy(tuple(centroids), tuple(densities), tuple(assignments), tuple(parents), tuple(similarities))
-
-
-class Step:
-    """A training step on views that are ready."""
-
-    def __init__(self, method: MoCo, views: list[torch.Tensor], bf16: bool) -> None:
-        self.method, self.views, self.bf16 = method, views, bf16
-        self.optimizer = torch.optim.SGD(method.parameter_groups()[0].parameters, lr=0.03, momentum=0.9, weight_decay=1e-4)
-        self.index = torch.arange(len(views[0]), device=views[0].device)
-
-    def seconds(self, steps: int) -> float:
-        device = self.index.device
-        started = time.perf_counter()
-        for step in range(steps):
-            self.method.start_step(step)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
-                losses = self.method(self.views, self.index, Place(step))
-            torch.stack(list(losses.values())).sum().backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.method.finish_step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - started) / steps
 
 
 def main() -> None:
