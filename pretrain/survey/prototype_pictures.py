@@ -101,8 +101,8 @@ def prototypes_of_run(run: Path, count: int) -> PrototypeTree:
     hierarchy = hierarchy_of({name: table.numpy() for name, table in checkpoint.get("tables", {}).items()})
     if hierarchy is None:
         raise UserError(
-            f"the run {run} has no prototypes after epoch {checkpoint['epoch']}: hcsc makes them, and csml with method.prototypes=true, from the end of "
-            f"method.warmup_epochs on; this run's method is {checkpoint['method']}"
+            f"the run {run} has no prototypes after epoch {checkpoint['epoch']}: hcsc makes them, and csml with method.prototypes=true, "
+            f"from the end of method.warmup_epochs on; this run's method is {checkpoint['method']}"
         )
     data = open_data(recipe.data, on_bad="skip")
     images = training_images(run, recipe, data)
