@@ -31,10 +31,10 @@ from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
 from pretrain.recipes import as_yaml, typed
 from pretrain.run_folder import BAD_IMAGES_FILE, make_run_folder, training_images
-from pretrain.settings import BoxLook, Recipe
+from pretrain.settings import Recipe
 from pretrain.sizes import with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
-from pretrain.survey.boxes import check_map, check_table, initial_boxes
+from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
 from pretrain.views import ViewSource
 from pretrain.views.tables import BOXES, NEIGHBOURS
 from zoo.backbones import checked, create_backbone, load_state
@@ -228,10 +228,7 @@ class _Training:
         if self.source.follows_boxes:
             check_map(self.method_in_use.backbone(), recipe.views.size)
             truth: Any = self.images.extras.get(BOXES)
-            if recipe.boxes.look is BoxLook.shared and "key" not in self.method_in_use.encoders:
-                raise UserError(
-                    f"boxes.look=shared is the key encoder's look, and {self.config.method.name} has no key encoder; use boxes.look=whole"
-                )
+            check_look(recipe.boxes, self.method_in_use.encoders, self.config.method.name)
             makers.append(BoxMaker(recipe.boxes, recipe.views.size, truth, native=data.image_size))
         return Survey(
             self.images,

@@ -80,7 +80,7 @@ class CsMlSettings(SelectionSettings, MoCoSettings):
 T = TypeVar("T")
 
 
-def known(value: T | None) -> T:
+def _known(value: T | None) -> T:
     """``value``, which is not None where the method has a second level."""
     assert value is not None
     return value
@@ -204,7 +204,7 @@ class CsMl(MoCo):
             drawn = [local_contrast.loss([(query, key, weight) for key, weight in own]) for query in local]
             losses["local_contrastive"] = torch.stack(drawn).sum() / 2.0
         if self._map is not None:
-            self._new_level_keys.append(known(keys[0].level))
+            self._new_level_keys.append(_known(keys[0].level))
             losses["level4"] = settings.level4_weight * self._level_loss(queries, keys, terms)
         if prototypes is not None and settings.prototypes:
             embeddings = [queries["anchor"].embedding, *local]
@@ -269,7 +269,7 @@ class CsMl(MoCo):
 
         def embedded(name: str, key: int) -> Tensor:
             # The patch of a query is the one that is like the key's; the whole map is the same for all keys.
-            patch, maps = keys[key].patch, known(queries[name].maps)
+            patch, maps = keys[key].patch, _known(queries[name].maps)
             address = (name, 0 if patch is None else key)
             if address not in seen:
                 if patch is not None:
@@ -279,7 +279,7 @@ class CsMl(MoCo):
             return seen[address]
 
         losses = [
-            contrast.loss([(embedded(term.query, key), known(keys[key].level), weight) for key, weight in term.targets]) for term in terms
+            contrast.loss([(embedded(term.query, key), _known(keys[key].level), weight) for key, weight in term.targets]) for term in terms
         ]
         return torch.stack(losses).mean()
 

@@ -15,6 +15,7 @@ from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, Queue, freeze, gather, info_nce, projection, update_average
 from pretrain.sizes import queue_length
+from pretrain.views.parameters import to_device
 from pretrain.views.settings import ViewSpec
 from zoo.errors import UserError
 from zoo.randomness import generator
@@ -97,8 +98,7 @@ class MoCo(Method):
             return list(encode(images))
         everyone = gather(images)
         # Every process draws the same permutation: nothing needs to be sent.
-        order = torch.from_numpy(generator(self.seed, "shuffle keys", place.step, place.part, view).permutation(len(everyone)))
-        order = order.to(images.device)
+        order = to_device(generator(self.seed, "shuffle keys", place.step, place.part, view).permutation(len(everyone)), images.device)
         back = order.argsort()
         seen = encode(everyone[order.chunk(processes.count)[processes.rank]])
         return [gather(rows)[back].chunk(processes.count)[processes.rank] for rows in seen]

@@ -6,6 +6,8 @@ increased by one, as published; a map that is active everywhere gives (0, 0, (S 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -250,6 +252,12 @@ def check_map(backbone: nn.Module, side: int) -> None:
             f"the backbone's last feature map at {side} px is {height}x{width}, which cannot locate an object; boxes need a finer one: "
             "take a backbone with the small-image stem (resnet18_small), a larger views.size, or views.crop=random_resized_crop"
         )
+
+
+def check_look(settings: BoxSettings, encoders: Collection[str], method: str) -> None:
+    """Raise UserError where boxes are to be of the key encoder's look, and the method has no such encoder."""
+    if settings.look is BoxLook.shared and "key" not in encoders:
+        raise UserError(f"boxes.look=shared is the key encoder's look, and {method} has no key encoder; use boxes.look=whole")
 
 
 def check_table(boxes: NDArray[np.generic], count: int) -> None:

@@ -283,6 +283,13 @@ def test_a_gpu_gives_the_same_order(seed: int) -> None:
 
 
 @pytest.mark.cuda
+def test_a_gpu_finds_the_neighbours_of_all_that_the_cpu_finds() -> None:
+    rows = whole_numbers(3000, 24, 2, 0)
+    found = [neighbours_of_all(rows, 5, total=3000, chunk=256, device=device) for device in ("cpu", "cuda")]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.cuda
 def test_a_gpu_does_not_round_to_tf32() -> None:
     queries, bank = gaussian(100, 512, 0), gaussian(5000, 512, 1)
     torch.backends.cuda.matmul.allow_tf32 = True

@@ -420,6 +420,24 @@ def test_a_step_neither_waits_for_the_device_nor_loops_over_images(mode: LevelMo
     assert counts[0] == counts[1]
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("mode", list(LevelMode))
+def test_a_step_on_a_gpu_never_makes_the_host_wait(mode: LevelMode) -> None:
+    """By torch's own detector, with keys shuffled over two groups."""
+    method = make(resnet, level4=mode).cuda()
+    split_batchnorm(method, 2)
+    views, index = [view.cuda() for view in images(4)], torch.arange(BATCH, device="cuda")
+    try:
+        # In the first step libraries are loaded.
+        for detector in ("default", "error"):
+            torch.cuda.set_sync_debug_mode(detector)
+            method.start_step(0)
+            torch.stack(list(method(views, index, Place(STEPS_PER_EPOCH)).values())).sum().backward()
+            method.finish_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("mode", list(LevelMode))
 def test_channels_last_and_autocast_change_little(mode: LevelMode) -> None:
     method, views = make(resnet, level4=mode), images(4)

@@ -65,6 +65,18 @@ def test_a_mistyped_key_or_value_is_one_sentence(override: str, sentence: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["off", "'off'", "global", "patch"])
+def test_the_word_off_is_no_false(tmp_path: Path, text: str) -> None:
+    """YAML 1.1 reads it as one; a choice of that name is meant."""
+    (tmp_path / "own.yaml").write_text(f"base: csml_shapes\nmethod: {{name: csml, level4: {text}}}\n")
+    for config in (load_recipe(str(tmp_path / "own.yaml")), load_recipe("csml_shapes", [f"method.level4={text}"])):
+        assert typed(config).method.level4 == text.strip("'")
+        (tmp_path / "again.yaml").write_text(as_yaml(config))
+        assert load_recipe(str(tmp_path / "again.yaml")) == config
+    with pytest.raises(UserError, match=r"expected one of \[off, global, patch\]"):
+        load_recipe("csml_shapes", ["method.level4=on"])
+
+
 def test_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UserError, match="did you mean 'moco_shapes'"):
         load_recipe("moco_shape")
