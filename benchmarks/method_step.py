@@ -31,9 +31,13 @@ class Step:
         self.index = torch.arange(len(views[0]), device=views[0].device)
 
     def seconds(self, steps: int) -> float:
-        """Seconds of one step, the mean over ``steps``."""
+        """Seconds of one step by the wall clock, the mean over ``steps``."""
+        return self.timed(steps)[0]
+
+    def timed(self, steps: int) -> tuple[float, float]:
+        """Seconds of one step by the wall clock, and of this process's processors, the mean over ``steps``."""
         device = self.index.device
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         for step in range(self.first, self.first + steps):
             self.method.start_step(step)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
@@ -44,4 +48,4 @@ class Step:
             self.method.finish_step()
         if device.type == "cuda":
             torch.cuda.synchronize()
-        return (time.perf_counter() - started) / steps
+        return (time.perf_counter() - started) / steps, (time.process_time() - used) / steps
