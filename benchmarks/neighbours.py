@@ -114,7 +114,7 @@ def compare(size: Size, pairs: int, threads: int) -> None:
     rows = make(size)
     asked = "all ask" if size.queries is None else f"{size.queries:,} of them ask"
     print(f"{size.rows:,} x {size.width}, {asked}, k = {K}, {threads} threads, float32")
-    few = min(size.queries or size.rows, 1000)
+    few = min(size.queries or size.rows, 200)
     print(f"  same neighbours: {100 * agreement(ours(rows, few), with_faiss(rows, few)):.3f} %")
     runs = [(timed("ours", rows, size.queries), timed("faiss", rows, size.queries)) for _ in range(pairs)]
     for place, clock in enumerate(("wall clock", "processors")):
