@@ -112,3 +112,11 @@ def test_a_method_with_prototypes_gets_levels_and_a_warmup(tmp_path: Path) -> No
     assert (sized.method.levels, sized.method.warmup_epochs) == ([300, 200, 100], 5)
     own = with_sizes(load_recipe(own_recipe(tmp_path), ["method={name: hcsc, levels: [7, 3], warmup_epochs: 0}"]), 12_811)
     assert (own.method.levels, own.method.warmup_epochs) == ([7, 3], 0)
+
+
+def test_csml_gets_its_epochs_by_the_rule(tmp_path: Path) -> None:
+    sized = with_sizes(load_recipe(own_recipe(tmp_path), ["method={name: csml}", "epochs=200"]), 12_811)
+    assert (sized.method.refresh_epochs, sized.method.cross_epochs) == (5, 11)
+    own = with_sizes(load_recipe(own_recipe(tmp_path), ["method={name: csml, refresh_epochs: 3, cross_epochs: 0}"]), 12_811)
+    assert (own.method.refresh_epochs, own.method.cross_epochs) == (3, 0)
+    assert "refresh_epochs" not in with_sizes(load_recipe(own_recipe(tmp_path), ["method={name: hcsc}"]), 12_811).method
