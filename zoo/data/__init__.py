@@ -1,6 +1,6 @@
 """Data sets: one way to name them, named splits, label levels, bad images."""
 
-from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, Role
+from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role
 from zoo.data.registry import data_names, open_data
 from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
 
@@ -11,6 +11,7 @@ __all__ = [
     "FileImages",
     "Images",
     "Level",
+    "MultiLabel",
     "OnBad",
     "Role",
     "check_images",

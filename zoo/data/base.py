@@ -41,6 +41,23 @@ class Level:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class MultiLabel:
+    """Labels of images that may show several classes at once.
+
+    Attributes
+    ----------
+    values
+        int8 array (N, C): 1 where the image shows the class, -1 where it does not, 0 where it only does in a way that is hard to see
+        (PASCAL VOC's "difficult").
+    classes
+        The C names.
+    """
+
+    values: NDArray[np.int8]
+    classes: tuple[str, ...]
+
+
 class Images:
     """One split of a data set: a sequence of RGB images.
 
@@ -50,6 +67,8 @@ class Images:
         For messages and results, e.g. ``"cifar10"``, ``"test"``.
     levels
         Label levels by name, coarse to fine; empty without labels. The level that accuracy refers to is ``"class"``.
+    multilabel
+        Labels where an image may have several (PASCAL VOC), else None.
     pixels
         uint8 array (N, H, W, 3) where all images are in memory at one size, else None.
     extras
@@ -61,6 +80,7 @@ class Images:
     name: str
     split: str
     levels: dict[str, Level]
+    multilabel: MultiLabel | None = None
     pixels: NDArray[np.uint8] | None = None
     extras: Mapping[str, NDArray[np.generic]] = MappingProxyType({})
     skipped: tuple[str, ...] = ()
@@ -112,6 +132,9 @@ class Images:
             digest.update(name.encode())
             digest.update("\0".join(level.classes).encode())
             digest.update(np.ascontiguousarray(level.labels, dtype="<i8").tobytes())
+        if self.multilabel is not None:
+            digest.update("\0".join(self.multilabel.classes).encode())
+            digest.update(np.ascontiguousarray(self.multilabel.values).tobytes())
         count = min(len(self), FINGERPRINT_IMAGES)
         for index in np.linspace(0, len(self) - 1, count).round().astype(np.int64):
             image = self.pixels[index] if self.pixels is not None else np.asarray(self.read(int(index)))
@@ -188,8 +211,10 @@ class FileImages(Images):
         entries: Iterable[FileEntry],
         levels: Mapping[str, Level],
         skipped: tuple[str, ...] = (),
+        multilabel: MultiLabel | None = None,
     ) -> None:
         self.name, self.split = name, split
+        self.multilabel = multilabel
         self.entries = entries if isinstance(entries, EntryTable) else EntryTable(entries)
         self.levels, self.skipped = dict(levels), skipped
 
@@ -218,7 +243,8 @@ class FileImages(Images):
         return f"{entry.path}:{entry.member}" if entry.member else entry.path
 
     def subset(self, indices: NDArray[np.int64]) -> FileImages:
-        return FileImages(self.name, self.split, self.entries.take(indices), _take(self.levels, indices), self.skipped)
+        multilabel = None if self.multilabel is None else MultiLabel(self.multilabel.values[indices], self.multilabel.classes)
+        return FileImages(self.name, self.split, self.entries.take(indices), _take(self.levels, indices), self.skipped, multilabel)
 
 
 @dataclass

@@ -12,10 +12,12 @@ from zoo.data.digits import open_digits
 from zoo.data.fashion_mnist import open_fashion_mnist
 from zoo.data.folder import open_folder
 from zoo.data.imagenet import open_imagenet, open_imagenet200
+from zoo.data.places205 import open_places205
 from zoo.data.scan import OnBad
 from zoo.data.shapes import make_shapes
 from zoo.data.stl10 import open_stl10
 from zoo.data.tiny_imagenet import open_tiny_imagenet
+from zoo.data.voc07 import open_voc07
 from zoo.data.wds import open_wds
 from zoo.errors import UserError
 
@@ -94,5 +96,7 @@ _OPENERS: dict[str, Callable[[str, str, OnBad], Data]] = {
     "tiny-imagenet": lambda spec, rest, on_bad: open_tiny_imagenet(spec, _root(spec, rest), on_bad),
     "imagenet": lambda spec, rest, _on_bad: open_imagenet(spec, _root(spec, rest)),
     "imagenet200": lambda spec, rest, _on_bad: open_imagenet200(spec, _root(spec, rest)),
+    "voc07": lambda spec, rest, _on_bad: open_voc07(spec, _root(spec, rest)),
+    "places205": lambda spec, rest, _on_bad: open_places205(spec, _root(spec, rest)),
     "fashion-mnist": lambda spec, rest, _on_bad: open_fashion_mnist(spec, _root(spec, rest)),
 }
