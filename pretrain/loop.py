@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,13 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from evaluation.training.checkpoints import remove_partial_checkpoints, save_checkpoint
-from evaluation.training.devices import describe, make_accelerator, synchronise_buffers
+from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
+from evaluation.training.devices import describe, make_accelerator, shares, synchronise_buffers, threads
 from evaluation.training.log import LOG_NAME, Log
+from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import Schedule, make_optimizer
 from evaluation.training.progress import TrainingProgress
+from evaluation.training.seeding import seed_step, seeded
 from evaluation.training.stopping import StopRequest, parse_duration
 from pretrain.batchnorm import split_batchnorm
 from pretrain.knn_check import KnnCheck
@@ -41,7 +41,6 @@ from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, find_bad_images, open_data, without_bad_images
 from zoo.errors import UserError
 from zoo.models import open_model
-from zoo.randomness import generator
 from zoo.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_checkpoint
 
 
@@ -75,7 +74,7 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
     """
     recipe = typed(config)
     checkpoint = read_checkpoint(latest_checkpoint(run)) if resume else None
-    with _threads(checkpoint["threads"] if checkpoint else recipe.threads):
+    with threads(checkpoint["threads"] if checkpoint else recipe.threads):
         accelerator = make_accelerator(recipe.device.value, recipe.precision.value, trackers=recipe.trackers, project=run)
         _check_resume(checkpoint, accelerator, run)
         data = open_data(recipe.data, on_bad="skip")
@@ -88,16 +87,6 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
                 make_run_folder(run, as_yaml(training.config), overwrite=overwrite)
         accelerator.wait_for_everyone()
         return training.run(checkpoint)
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, run: Path) -> None:
@@ -126,7 +115,7 @@ class _Training:
         self.recipe = recipe = typed(self.config)
         assert recipe.batch is not None
         self.batch = recipe.batch
-        self.per_process, self.parts = _shares(self.batch, recipe.micro_batch, accelerator)
+        self.per_process, self.parts = shares(self.batch, recipe.micro_batch, accelerator)
         peak_lr = recipe.optimizer.peak_lr(self.batch)
         method_type = METHODS[config.method.name]
         views = method_type.views(recipe.method, recipe.views.size)
@@ -145,7 +134,7 @@ class _Training:
         )
         self.steps_per_epoch = self.source.steps_per_epoch
         self.steps = self.steps_per_epoch * recipe.epochs
-        with _seeded(recipe.seed):
+        with seeded(recipe.seed):
             self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), self.batch, recipe.seed, self.steps))
         self.method.check_views(recipe.views.size)
         self._check_sizes({view.resolve(recipe.views).size for view in views})
@@ -157,8 +146,6 @@ class _Training:
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
-        # Of the steps since the last transfer from the device: rows of the log, and losses that are still on the device.
-        self._pending: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
         self.knn = KnnCheck.make(recipe, data) if recipe.knn.every_epochs else None
         self.survey = self._make_survey()
         self.tables: dict[str, NDArray[Any]] = {}
@@ -257,10 +244,13 @@ class _Training:
             init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}},
         )
         with contextlib.ExitStack() as stack:
-            self.log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
+            log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
             stack.enter_context(progress)
             stop = stack.enter_context(StopRequest(self.max_seconds))
             self.progress = progress
+            self.losses = LossRecorder(
+                self.accelerator, progress, log, epochs=self.recipe.epochs, interval=self.recipe.log_every, last_good=self._last_good
+            )
             outcome = self._steps(step, stop)
         # Not `end_training`, which also ends the process group: a program may train more than once.
         for tracker in self.accelerator.trackers:
@@ -269,27 +259,27 @@ class _Training:
 
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
         self._saved = step if step else -1
-        self._mark = started = time.perf_counter()
+        started = time.perf_counter()
         while step < self.steps:
             epoch, first_step = divmod(step, self.steps_per_epoch)
             numbers: dict[str, float] = {}
             # A run that was stopped inside an epoch has this epoch's tables in its checkpoint.
             if first_step == 0 and self.survey.due(epoch):
                 # With its first tables a method may have other losses than before, which are other columns of the log.
-                self._flush()
+                self.losses.flush()
                 numbers = self._look_around(epoch)
             self.model.train()
             for batch in self.source.batches(epoch, first_step, self._tables_of(epoch)):
-                self._pending.append((self._row(step) | numbers, self._step(step, batch.views, batch.index)))
+                self.losses.add(self._row(step) | numbers, self._step(step, batch.views, batch.index))
                 numbers = {}
                 step += 1
                 epoch_ends = step % self.steps_per_epoch == 0
                 if self._knn_due(step, epoch_ends):
-                    self._pending[-1][0].update(self._check_knn())
+                    self.losses.note(self._check_knn())
                 stopping = step < self.steps and stop.asked(self.device)
                 due = self._checkpoint_due(step, epoch_ends) or stopping
-                if due or len(self._pending) >= self._log_interval() or step == self.steps:
-                    self._flush()
+                if due or self.losses.full or step == self.steps:
+                    self.losses.flush()
                 if due:
                     self._save(step)
                 if stopping:
@@ -306,8 +296,7 @@ class _Training:
         self.method_in_use.receive(self.tables)
         seconds = findings.numbers["survey_seconds"]
         self._survey_seconds += seconds
-        # The survey's time is not the next step's.
-        self._mark += seconds
+        self.losses.leave_out(seconds)
         self.progress.say(f"survey at epoch {epoch + 1}: {'; '.join(findings.texts)} ({seconds:.1f} s)")
         return findings.numbers
 
@@ -325,8 +314,7 @@ class _Training:
 
     def _step(self, step: int, views: list[Tensor], index: Tensor) -> dict[str, Tensor]:
         """One optimizer step; returns this process's losses, on the device."""
-        # What draws from torch's own generators (stochastic depth, dropout) gets a key too, so that none of their states need saving.
-        torch.manual_seed(int(generator(self.recipe.seed, "torch", step, self.accelerator.process_index).integers(2**63)))
+        seed_step(self.recipe.seed, step, self.accelerator.process_index)
         self.schedule.set(step)
         self.method_in_use.start_step(step)
         totals: dict[str, Tensor] = {}
@@ -351,42 +339,11 @@ class _Training:
         assert isinstance(method, Method)
         return method
 
-    def _log_interval(self) -> int:
-        # On a CPU a loss is at hand at once; on a GPU reading it would make the host wait for the device at every step.
-        return 1 if self.device.type == "cpu" else self.recipe.log_every
-
     def _row(self, step: int) -> dict[str, Any]:
         return {"step": step, "epoch": step // self.steps_per_epoch, "lr": self.schedule.factor(step) * max(self.schedule.peaks)}
 
-    def _flush(self) -> None:
-        """Bring pending losses to the host, check them, write their rows."""
-        if not self._pending:
-            return
-        names = list(self._pending[0][1])
-        values = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses in self._pending])
-        if self.accelerator.num_processes > 1:
-            torch.distributed.all_reduce(values)
-            values /= self.accelerator.num_processes
-        now = time.perf_counter()
-        seconds, self._mark = (now - self._mark) / len(self._pending), now
-        for (row, _), numbers in zip(self._pending, values.double().cpu().tolist(), strict=True):
-            row["loss"] = sum(numbers)
-            row["seconds"] = seconds
-            row.update({f"loss/{name}": number for name, number in zip(names, numbers, strict=True)})
-            if not math.isfinite(row["loss"]):
-                self._refuse(row)
-            if self.log is not None:
-                self.log.write(row)
-            self.accelerator.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
-        self.progress.advance(row["step"] + 1, epoch=f"epoch {row['epoch'] + 1}/{self.recipe.epochs}", loss=row["loss"])
-        self._pending.clear()
-
-    def _refuse(self, row: dict[str, Any]) -> None:
-        good = f"{latest_checkpoint(self.folder)}" if self._saved >= 0 else "none yet"
-        raise UserError(
-            f"the loss became {row['loss']} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; "
-            f"the run was stopped, its last good checkpoint is {good}; lower the rate, warm up longer, or use precision=fp32"
-        )
+    def _last_good(self) -> str:
+        return f"{latest_checkpoint(self.folder)}" if self._saved >= 0 else "none yet"
 
     def _knn_due(self, step: int, epoch_ends: bool) -> bool:
         epochs = step // self.steps_per_epoch
@@ -407,16 +364,7 @@ class _Training:
 
     def _save(self, step: int) -> None:
         synchronise_buffers(self.method_in_use)
-        error: list[str | None] = [None]
-        if self.accelerator.is_main_process:
-            try:
-                save_checkpoint(self.folder, step, self._state(step), keep=self.recipe.checkpoint.keep)
-            except UserError as problem:
-                error = [str(problem)]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(error)
-        if error[0]:
-            raise UserError(error[0])
+        save_from_main(self.accelerator, self.folder, step, lambda: self._state(step), keep=self.recipe.checkpoint.keep)
         self._saved = step
 
     def _state(self, step: int) -> dict[str, Any]:
@@ -479,24 +427,3 @@ class _Training:
             progress.say(f"note: no kNN check, since data '{recipe.data}' has no labelled train and test splits")
         if step:
             progress.say(f"going on from step {step} of {self.steps}")
-
-
-def _shares(batch: int, micro_batch: int | None, accelerator: Accelerator) -> tuple[int, int]:
-    """Images per process and step, and in how many forward passes. Raises UserError where the numbers do not divide."""
-    processes = accelerator.num_processes
-    if batch % processes:
-        fitting = batch // processes * processes
-        raise UserError(f"batch={batch} cannot be shared equally by {processes} processes; use for example batch={fitting}")
-    share = batch // processes
-    part = micro_batch or share
-    if part < 1 or share % part:
-        raise UserError(f"micro_batch={part} does not divide the {share} images of a process (batch={batch} over {processes})")
-    return share, share // part
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Initial weights from their own key, the same on all processes; the caller's generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator(seed, "initial weights").integers(2**63)))
-        yield

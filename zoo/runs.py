@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +93,13 @@ def read_environment(run: str | Path) -> dict[str, Any]:
     return content
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED) -> dict[str, Any]:
     """Load a checkpoint to the CPU; nothing in the file is executed (``weights_only``).
+
+    Parameters
+    ----------
+    kind, required
+        The ``format`` that it must have, and the keys; by default those of a pre-training run.
 
     Returns
     -------
@@ -113,9 +118,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"there is no checkpoint {path}") from error
     except Exception as error:
         raise UserError(f"the checkpoint {path} is damaged or not one ({first_line(error)}){_advice(path)}") from error
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this toolkit (its 'format' is not '{CHECKPOINT_FORMAT}')")
-    missing = [key for key in _REQUIRED if key not in content]
+    if not isinstance(content, dict) or content.get("format") != kind:
+        raise UserError(f"{path} is not a checkpoint of this toolkit (its 'format' is not '{kind}')")
+    missing = [key for key in required if key not in content]
     if missing:
         raise UserError(f"the checkpoint {path} lacks {', '.join(missing)}")
     return content

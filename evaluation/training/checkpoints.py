@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from zoo.errors import UserError
 from zoo.files import PARTIAL_SUFFIX, replace_file
@@ -40,6 +43,20 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     for old in checkpoints(run)[:-keep]:
         old.unlink()
     return path
+
+
+def save_from_main(accelerator: Accelerator, run: Path, step: int, state: Callable[[], dict[str, Any]], *, keep: int) -> None:
+    """:func:`save_checkpoint` by the main process; what it refuses is raised in all of them."""
+    error: list[str | None] = [None]
+    if accelerator.is_main_process:
+        try:
+            save_checkpoint(run, step, state(), keep=keep)
+        except UserError as problem:
+            error = [str(problem)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(error)
+    if error[0]:
+        raise UserError(error[0])
 
 
 def remove_partial_checkpoints(run: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -74,3 +76,27 @@ def synchronise_buffers(module: torch.nn.Module) -> None:
     if torch.distributed.is_initialized():
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, src=0)
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads in the block; None: as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def shares(batch: int, micro_batch: int | None, accelerator: Accelerator) -> tuple[int, int]:
+    """Images per process and step, and in how many forward passes. Raises UserError where the numbers do not divide."""
+    processes = accelerator.num_processes
+    if batch % processes:
+        fitting = batch // processes * processes
+        raise UserError(f"batch={batch} cannot be shared equally by {processes} processes; use for example batch={fitting}")
+    share = batch // processes
+    part = micro_batch or share
+    if part < 1 or share % part:
+        raise UserError(f"micro_batch={part} does not divide the {share} images of a process (batch={batch} over {processes})")
+    return share, share // part

@@ -25,6 +25,8 @@ class ScheduleName(StrEnum):
     cosine = "cosine"
     step = "step"
     constant = "constant"
+    restarts = "restarts"
+    wave = "wave"
 
 
 class ScheduleUnit(StrEnum):
@@ -72,13 +74,17 @@ class ScheduleSettings:
     """Attributes
     ----------
     name
-        ``cosine`` from the peak to ``final_lr``, ``step`` (times ``gamma`` at each milestone), or ``constant``.
+        ``cosine`` from the peak to ``final_lr``, ``step`` (times ``gamma`` at each milestone), ``constant``, ``restarts`` (a cosine from
+        the peak to 0 every ``period`` epochs: Loshchilov and Hutter, arXiv 1608.03983) or ``wave`` (down to 0 in ``period`` epochs and up
+        again: torch's ``CosineAnnealingLR`` beyond its end, stepped before each epoch, so that the first one is already a step down).
     warmup_epochs
         Linear warm-up from ``warmup_start`` (a share of the peak) to the peak.
     final_lr
         Where the cosine ends, as a share of the peak.
     milestones
         Epochs, counted from 0, from which the rate is multiplied by ``gamma``.
+    period
+        Epochs, for ``restarts`` and ``wave``.
     unit
         Whether the rate changes at every ``step`` or once an ``epoch``.
     """
@@ -89,6 +95,7 @@ class ScheduleSettings:
     final_lr: float = 0.0
     milestones: list[int] = field(default_factory=list)
     gamma: float = 0.1
+    period: float = 10.0
     unit: ScheduleUnit = ScheduleUnit.step
 
 
@@ -106,10 +113,13 @@ class ParameterGroup:
         Those that need no gradient are left out of the training.
     constant_lr
         Whether their rate stays at the peak, whatever the schedule does (SimSiam's predictor: Chen and He, arXiv 2011.10566, section 4.2).
+    peak_lr
+        Their own rate at the schedule's peak; None: the optimizer's.
     """
 
     parameters: list[nn.Parameter]
     constant_lr: bool = False
+    peak_lr: float | None = None
 
 
 def _split_by_decay(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
@@ -134,7 +144,8 @@ def make_optimizer(groups: list[ParameterGroup], settings: OptimizerSettings, pe
             parts = [{"params": [p for p in group.parameters if p.requires_grad], "weight_decay": settings.weight_decay}]
         else:
             parts = _split_by_decay(group.parameters, settings.weight_decay)
-        split.extend({**part, _CONSTANT: group.constant_lr} for part in parts if part["params"])
+        rate = peak_lr if group.peak_lr is None else group.peak_lr
+        split.extend({**part, "lr": rate, _CONSTANT: group.constant_lr} for part in parts if part["params"])
     if settings.name is OptimizerName.sgd:
         return torch.optim.SGD(split, lr=peak_lr, momentum=settings.momentum, nesterov=settings.nesterov)
     if settings.name is OptimizerName.adamw:
@@ -173,6 +184,10 @@ class Schedule:
             return settings.final_lr + (1 - settings.final_lr) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
         if settings.name is ScheduleName.step:
             return settings.gamma ** sum(milestone <= time for milestone in settings.milestones)
+        if settings.name is ScheduleName.restarts:
+            return (1 + math.cos(math.pi * (time % settings.period) / settings.period)) / 2
+        if settings.name is ScheduleName.wave:
+            return (1 + math.cos(math.pi * (time + 1) / settings.period)) / 2
         return 1.0
 
     def set(self, step: int) -> None:

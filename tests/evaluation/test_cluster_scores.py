@@ -10,7 +10,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from evaluation.clustering import cluster_scores, evaluate_clustering
+from evaluation.cluster.evaluate import evaluate_clustering
+from evaluation.cluster.scores import cluster_scores
 from zoo.data.base import Level
 from zoo.errors import UserError
 

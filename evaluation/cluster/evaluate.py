@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from evaluation.cluster.scores import ClusterScores, cluster_scores
 from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, kmeans
-from evaluation.clustering.scores import ClusterScores, cluster_scores
 from evaluation.parallel import ALONE, Processes
 from zoo.data.base import Level
 from zoo.errors import UserError

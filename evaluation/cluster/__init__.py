@@ -1,0 +1,1 @@
+"""The task `cluster`: k-means on frozen features, and how its clusters agree with labels."""

@@ -1,0 +1,203 @@
+"""Classification with few labels, as a task."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.finetune.run import (
+    Setting,
+    curves,
+    headline_of,
+    image_counts,
+    labelled_part,
+    per_class,
+    prepare_setting,
+    training_protocol,
+)
+from evaluation.finetune.training import FineTuned, Labelled, outputs_of
+from evaluation.labelled import LabelledData, labelled_data
+from evaluation.presets import find
+from evaluation.runtime import Runtime, make_result
+from evaluation.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
+from evaluation.semi.presets import SEMI_PRESETS, TASK, SemiPreset
+from evaluation.semi.pseudo_labels import PseudoLabels, choose_pseudo_labels
+from evaluation.subsets import stratified_subset
+from zoo.data.base import CLASS_LEVEL, Data
+from zoo.data.imagenet import IMAGENET
+from zoo.data.imagenet_lists import IMAGENET_CLASSES
+from zoo.errors import UserError
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    from zoo.model import Model
+
+
+def run_semi(
+    model: Model,
+    data: Data | LabelledData,
+    *,
+    preset: str | SemiPreset = TASK.default_preset,
+    image_size: int | None = None,
+    runtime: Runtime | None = None,
+) -> Result:
+    """Learn from the labels of a small share of the train split, and test on the test split.
+
+    The labelled images are SimCLR's for 1 % and 10 % of all 1000 classes of ImageNet, those of the preset's list where it has one, and else
+    the share of each class that the runtime's seed draws.
+
+    Parameters
+    ----------
+    model, data, image_size, runtime
+        As in :func:`evaluation.finetune.run.run_finetune`.
+    preset
+        A name in :data:`evaluation.semi.presets.SEMI_PRESETS`, or such a preset with changes
+        (``SEMI_PRESETS["hcsc"].change(percent=10)``).
+
+    Raises
+    ------
+    UserError
+        Lists that cannot be had or do not fit; whatever ``run_finetune`` refuses.
+    """
+    if isinstance(preset, str):
+        preset = find("preset", preset, SEMI_PRESETS)
+    runtime = Runtime() if runtime is None else runtime
+    if isinstance(data, Data):
+        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
+    chosen, origin = labelled_images(data, preset, runtime)
+    percent = preset.percent if preset.labels is None else 100 * len(chosen) / len(data.train)
+    setting = prepare_setting(model, data, preset, chosen, image_size, runtime)
+    started = time.perf_counter()
+    found = {"fine-tune": _fine_tuned, "pseudo-labels": _with_pseudo_labels, "frozen": _frozen}[preset.way](setting, percent)
+    return make_result(
+        model,
+        data,
+        runtime,
+        setting.transform,
+        task="semi",
+        preset=preset.name_at(setting.transform.crop),
+        protocol={
+            "way": preset.way,
+            "percent": percent,
+            "labelled_images": origin,
+            **found["protocol"],
+            "changed": preset.changed_from(SEMI_PRESETS),
+        },
+        headline=found["headline"],
+        metrics=found["metrics"],
+        counts={"correct": found["correct"], "labelled": len(chosen), **image_counts(setting), **found.get("counts", {})},
+        details=found["details"],
+        seconds={"training": time.perf_counter() - started},
+    )
+
+
+def labelled_images(data: LabelledData, preset: SemiPreset, runtime: Runtime) -> tuple[NDArray[np.int64], str]:
+    """Positions of the training images that keep their labels, and where these come from."""
+    labels = data.train.level(data.level).labels
+    percent = preset.percent
+    if preset.labels is not None:
+        chosen, origin = read_label_list(preset.labels, data.train), f"the list {preset.labels.name}"
+    elif data.data.name == IMAGENET and len(data.train.level(CLASS_LEVEL).classes) == IMAGENET_CLASSES and percent in SIMCLR_SHA256:
+        chosen, origin = _simclr(data, int(percent), runtime), f"SimCLR's list, sha256 {SIMCLR_SHA256[int(percent)]}"
+    else:
+        chosen, origin = stratified_subset(labels, percent, runtime.seed), f"{percent:g} % of each class, seed {runtime.seed}"
+    absent = np.setdiff1d(np.unique(labels), np.unique(labels[chosen]))
+    if len(absent):
+        name = data.classes[absent[0]]
+        raise UserError(f"no labelled image is of class '{name}' ({len(absent)} classes are without any); nothing could learn it")
+    return chosen, origin
+
+
+def _simclr(data: LabelledData, percent: int, runtime: Runtime) -> NDArray[np.int64]:
+    """By one process first, so that not all of them fetch the list."""
+    error: UserError | None = None
+    if runtime.processes.is_main:
+        try:
+            simclr_list(percent)
+        except UserError as caught:
+            error = caught
+    runtime.processes.raise_first(error)
+    return read_label_list(simclr_list(percent), data.train)
+
+
+def _fine_tuned(setting: Setting, percent: float) -> dict[str, Any]:
+    assert isinstance(setting.preset, SemiPreset)
+    tried = setting.preset.grid or (setting.preset.rates_for(percent),)
+    tuned: list[FineTuned] = []
+    for number, rates in enumerate(tried):
+        tuned.append(setting.fine_tune("semi", rates, percent, part=f"{number}" if len(tried) > 1 else ""))
+    best = max(tuned, key=lambda one: one.history.epochs[one.selected]["held_out_correct"] if one.selected is not None else 0)
+    metrics, correct = best.numbers()
+    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(setting.data, best.final, "top1_last")}
+    if len(tried) > 1:
+        details["grid"] = [{**asdict(one.rates), **one.numbers()[0], "held_out_top1": max(curves(one)["held_out_top1"])} for one in tuned]
+    return {
+        "protocol": {**training_protocol(setting.preset, best), "grid": len(tried)},
+        "headline": headline_of(metrics),
+        "metrics": metrics,
+        "correct": correct,
+        "details": details,
+    }
+
+
+def _with_pseudo_labels(setting: Setting, percent: float) -> dict[str, Any]:
+    """Fine-tune; label the other training images; train again, from the first weights, with the surest of these labels too."""
+    preset, data = setting.preset, setting.data
+    assert isinstance(preset, SemiPreset)
+    rates = preset.rates_for(percent)
+    plain = setting.fine_tune("semi", rates, percent, part="plain")
+    held = setting.held_out.positions if setting.held_out is not None else np.empty(0, dtype=np.int64)
+    others = np.setdiff1d(np.arange(len(data.train)), np.concatenate([setting.train.positions, held]))
+    if len(others) == 0:
+        raise UserError("all training images are labelled, so none are left for pseudo-labels; give a smaller --percent")
+    unlabelled = labelled_part(data, others)
+    outputs = outputs_of(plain.network, unlabelled.images, setting.transform, setting.runtime)
+    chosen = choose_pseudo_labels(outputs, max_entropy=preset.max_entropy, per_class=preset.per_class)
+    if len(chosen.positions) == 0:
+        raise UserError(
+            f"the network is not sure of any of {len(others)} images (entropy within {preset.max_entropy:g} bits); "
+            "raise --max-entropy, or train longer"
+        )
+    again = setting.fine_tune("semi", rates, percent, train=_joined(setting, others, chosen), part="pseudo")
+    metrics, correct = again.numbers()
+    first_metrics, first_correct = ({name.replace("_", "_plain_", 1): value for name, value in one.items()} for one in plain.numbers())
+    right = unlabelled.labels[chosen.positions] == chosen.labels
+    return {
+        "protocol": {
+            **training_protocol(preset, again),
+            "max_entropy_bits": preset.max_entropy,
+            "per_class": preset.per_class,
+            "second_start": "the model's weights, not the fine-tuned ones",
+        },
+        "headline": headline_of(metrics),
+        "metrics": {**metrics, **first_metrics, "pseudo_labels_right": 100 * float(right.mean())},
+        "correct": {**correct, **first_correct},
+        "counts": {
+            "unlabelled": len(others),
+            "within_max_entropy": chosen.sure,
+            "pseudo_labels": len(chosen.positions),
+            "pseudo_labels_right": int(right.sum()),
+        },
+        "details": {
+            "epochs": curves(again),
+            "epochs_plain": curves(plain),
+            "pseudo_labels_by_class": chosen.by_class.tolist(),
+            "per_class": per_class(data, again.final, "top1_last"),
+        },
+    }
+
+
+def _joined(setting: Setting, others: NDArray[np.int64], chosen: PseudoLabels) -> Labelled:
+    """The labelled images and those with pseudo-labels, in the order of the split."""
+    positions = np.concatenate([setting.train.positions, others[chosen.positions]])
+    labels = np.concatenate([setting.train.labels, chosen.labels])
+    order = np.argsort(positions)
+    return replace(labelled_part(setting.data, positions[order]), labels=labels[order])
+
+
+def _frozen(setting: Setting, percent: float) -> dict[str, Any]:
+    raise UserError("TODO")

@@ -1,0 +1,79 @@
+"""Training images with random crops, flips and colours, for training with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from pretrain.views import ViewSettings, ViewSource, ViewSpec
+from zoo.data.base import Images
+
+# Below so many batches an epoch, what an incomplete last batch would leave out is too large a share of the images.
+_FEW_STEPS = 10
+
+
+class AugmentedImages:
+    """One view of each image, batch by batch, every choice at the image's own address (:mod:`zoo.randomness`).
+
+    Parameters
+    ----------
+    images
+        The training images.
+    settings
+        The augmentation; ``settings.size`` is the side of what the network gets.
+    batch
+        Global; rank r of W processes takes the r-th of its W equal parts.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        settings: ViewSettings,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+        batch: int,
+        rank: int = 0,
+        processes: int = 1,
+        device: torch.device | str = "cpu",
+        workers: int = 0,
+    ) -> None:
+        self._source = ViewSource(
+            images,
+            [ViewSpec("train")],
+            settings,
+            mean=mean,
+            std=std,
+            seed=seed,
+            batch=batch,
+            rank=rank,
+            world_size=processes,
+            device=device,
+            workers=workers,
+        )
+        self.steps_per_epoch = self._source.steps_per_epoch
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """As :class:`evaluation.training.supervised.LabelledBatches` says."""
+        for batch in self._source.batches(epoch, first_step):
+            yield batch.views[0], batch.index
+
+
+def crop_and_flip(size: int, scale: Sequence[float], interpolation: str = "bilinear") -> ViewSettings:
+    """Random resized crops and horizontal flips, nothing else: what linear layers and fine-tuning are trained on."""
+    return ViewSettings(size=size, scale=list(scale), interpolation=interpolation, jitter=0.0, grayscale=0.0, blur=0.0)
+
+
+def fitting_batch(batch: int, images: int, processes: int = 1) -> int:
+    """The global batch for so many images: ``batch``, or less where it would leave out many of the images that do not fill one.
+
+    With less than ten batches an epoch it is the largest that cuts the images into as many batches as ``batch`` does, the last one
+    included. It is a multiple of the number of processes.
+    """
+    fitting = min(batch, images)
+    if images // fitting < _FEW_STEPS:
+        fitting = images // -(-images // fitting)
+    return fitting // processes * processes
