@@ -74,14 +74,13 @@ def labelled_data(
     if levels["train"].classes != levels["test"].classes:
         raise UserError(f"the train and test splits of '{data.spec}' do not have the same classes at level '{level}'; give them one list")
     if on_bad == "skip":
-        splits = {role: _without_bad(images, progress and processes.is_main) for role, images in splits.items()}
-    facts = {
-        role: SplitFacts(images.split, len(images), len(images.skipped), _fingerprint(images, processes)) for role, images in splits.items()
-    }
+        splits = {role: without_bad(images, progress and processes.is_main) for role, images in splits.items()}
+    facts = {role: split_facts(images, processes) for role, images in splits.items()}
     return LabelledData(data, splits["train"], splits["test"], DataFacts(data.spec, data.name, level, len(levels["train"].classes), facts))
 
 
-def _without_bad(images: Images, show: bool) -> Images:
+def without_bad(images: Images, show: bool) -> Images:
+    """``images`` without those that cannot be decoded, all of which is decoded for that; with a progress bar where ``show`` says so."""
     with image_bar(f"checking {images.name} {images.split}", len(images), show=show) as advance:
         seen = 0
 
@@ -91,6 +90,11 @@ def _without_bad(images: Images, show: bool) -> Images:
             seen = done
 
         return check_images(images, "skip", progress)
+
+
+def split_facts(images: Images, processes: Processes) -> SplitFacts:
+    """What a result says of a split that was used."""
+    return SplitFacts(images.split, len(images), len(images.skipped), _fingerprint(images, processes))
 
 
 def _fingerprint(images: Images, processes: Processes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from torch import Tensor
 from evaluation.batches import BATCH_SIZE
 from evaluation.cache import FeatureCache, state_of
 from evaluation.features import MEMORY_LIMIT, Features, extract_features
-from evaluation.labelled import LabelledData
 from evaluation.parallel import ALONE, Processes
 from evaluation.presets import ImageChoices
-from zoo.data.base import Images
+from zoo.data.base import Data, Images
 from zoo.errors import UserError
 from zoo.provenance import software_versions, toolkit_commit
-from zoo.results import Headline, ModelFacts, Result
+from zoo.results import DataFacts, Headline, ModelFacts, Result
 from zoo.transforms import EvalTransform
 
 if TYPE_CHECKING:
@@ -30,6 +29,21 @@ if TYPE_CHECKING:
 _FEATURE_FORMAT = 1
 # Images whose kept features are compared with new ones before they are used, and the relative difference that is allowed.
 _PROBED, _SAME = 4, 1e-3
+
+
+class UsedData(Protocol):
+    """Data that a task used, such as :class:`evaluation.labelled.LabelledData`: what a result says of them."""
+
+    @property
+    def data(self) -> Data: ...
+
+    @property
+    def level(self) -> str: ...
+
+    @property
+    def facts(self) -> DataFacts: ...
+
+
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -142,7 +156,7 @@ class Runtime:
             self.cache.forget()
 
 
-def transform_for(model: Model, data: LabelledData, choices: ImageChoices) -> EvalTransform:
+def transform_for(model: Model, data: UsedData, choices: ImageChoices) -> EvalTransform:
     """The evaluation transform of a protocol's choices, normalising as the model was trained, or else by the data's statistics.
 
     Raises UserError for a network that was built for images of another size.
@@ -157,7 +171,7 @@ def transform_for(model: Model, data: LabelledData, choices: ImageChoices) -> Ev
 
 def make_result(
     model: Model,
-    data: LabelledData,
+    data: UsedData,
     runtime: Runtime,
     transform: EvalTransform,
     *,

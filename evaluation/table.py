@@ -20,7 +20,9 @@ def print_results(results: Sequence[Result], console: Console) -> None:
     """A table with one row per model, the headline in bold, and below it what a reader must know."""
     first = results[0]
     columns = TASKS[first.task].columns(first)
-    classes = f"{first.data.classes} classes" + (f" of level {first.data.level}" if first.data.level != CLASS_LEVEL else "")
+    classes = f"{first.data.classes} classes" if first.data.classes else "no labels"
+    if first.data.classes and first.data.level != CLASS_LEVEL:
+        classes += f" of level {first.data.level}"
     images = [f"{first.data.splits[role].images:,} {name} images" for role, name in _ROLES.items() if role in first.data.splits]
     line = f"{first.task} {first.preset} on {first.data.name}: {', '.join([*images, classes])}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -36,7 +38,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
 
 
 def _notes(result: Result) -> list[str]:
-    notes = ["top-1 accuracy in percent unless said otherwise; bold: the figure that stands for the preset"]
+    notes = [f"{TASKS[result.task].note}; bold: the figure that stands for the preset"]
     if result.protocol.get("changed"):
         notes.append(f"changed from the preset: {', '.join(result.protocol['changed'])}")
     for name, used in result.counts.get("clamped", {}).items():

@@ -83,6 +83,8 @@ class Task:
         ``"module:function"`` that draws a picture of a result, ``(path, result, prepared data)``; None for a task without pictures.
     in_all
         Whether ``--task all`` includes it.
+    note
+        What the numbers of its table are, for the line below it.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Task:
     prepare: str = LABELLED_DATA
     draw: str | None = None
     in_all: bool = True
+    note: str = "top-1 accuracy in percent unless said otherwise"
 
     def preset(self, name: str | None, values: Mapping[str, Any]) -> Preset:
         """The preset of that name, changed by those of the task's options that were given (not None), as they were typed."""

@@ -8,6 +8,11 @@ from importlib import import_module
 from evaluation.task import Task
 
 # In the order of the help and of `--task all`.
-_MODULES = ("evaluation.knn.presets",)
+_MODULES = (
+    "evaluation.knn.presets",
+    "evaluation.cluster.presets",
+    "evaluation.semi.presets",
+    "evaluation.finetune.presets",
+)
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (import_module(module).TASK for module in _MODULES)}

@@ -26,6 +26,8 @@ class Clustering:
     ----------
     assignment
         int64 array (N,): each image's cluster.
+    squared_distance
+        float32 array (N,): of each feature to its centroid.
     objective
         Sum of the squared distances to the centroids.
     empty
@@ -35,6 +37,7 @@ class Clustering:
     """
 
     assignment: NDArray[np.int64]
+    squared_distance: NDArray[np.float32]
     objective: float
     empty: int
     scores: dict[str, ClusterScores]
@@ -112,10 +115,11 @@ def evaluate_clustering(
             device=device,
             processes=processes,
         )
-        assignment = torch.empty(len(rows), dtype=torch.int64)
-        assignment[share] = found.assignment.cpu()
-        processes.gather_rows(assignment, chunk)
+        assignment, distance = torch.empty(len(rows), dtype=torch.int64), torch.empty(len(rows))
+        for whole, part in ((assignment, found.assignment), (distance, found.squared_distance)):
+            whole[share] = part.cpu()
+            processes.gather_rows(whole, chunk)
         numbers = assignment.numpy()
         scores = {name: cluster_scores(level.labels, numbers, classes=len(level.classes), count=count) for name, level in levels.items()}
-        results[count] = Clustering(numbers, found.objective, found.empty, scores)
+        results[count] = Clustering(numbers, distance.numpy(), found.objective, found.empty, scores)
     return results
