@@ -186,8 +186,11 @@ def _announce(runtime: Runtime) -> None:
 def _report(results: dict[str, list[Result]], out: Path | None) -> None:
     for of_task in results.values():
         print_results(of_task, Console())
+    files = [file["file"] for of_task in results.values() for one in of_task for file in one.details.get("files", {}).values()]
+    for file in files:
+        typer.echo(f"written: {file}", err=True)
     if out is None:
-        typer.echo("nothing was written; --out keeps the result with all its details", err=True)
+        typer.echo(f"{'no result file' if files else 'nothing'} was written; --out keeps the result with all its details", err=True)
     else:
         typer.echo(f"written: {out}", err=True)
 

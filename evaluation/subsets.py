@@ -48,5 +48,5 @@ def split_off(labels: NDArray[np.int64], share: float, seed: int = 0) -> tuple[N
         held.append(generator(seed, _HELD_OUT_PURPOSE, index=int(label)).permutation(members)[:count])
     out = np.sort(np.concatenate(held)).astype(np.int64)
     if share > 0 and len(out) == 0:
-        raise UserError(f"{share:g} of so few labelled images is none at all; hold out a larger share, or nothing (--held-out 0)")
+        raise UserError(f"{share:g} of so few labelled images is none at all; hold out a larger share, or nothing (--holdout 0)")
     return np.setdiff1d(np.arange(len(labels)), out), out

@@ -13,6 +13,9 @@ _MODULES = (
     "evaluation.cluster.presets",
     "evaluation.semi.presets",
     "evaluation.finetune.presets",
+    "evaluation.voc07.presets",
+    "evaluation.places205.presets",
+    "evaluation.feature_file.presets",
 )
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (import_module(module).TASK for module in _MODULES)}

@@ -71,6 +71,7 @@ class ClusterPreset(Preset):
         return [name for name in ("k", "split", "iterations", "restarts") if getattr(self, name) != getattr(registered, name)]
 
 
+SPLIT = Option("split", str, "Which images: train, or val for the test images; for features also another split's name.", "SPLIT")
 _IMAGES = ImageChoices(resize=256, crop=224, interpolation="bicubic")
 CLUSTER_PRESETS: Mapping[str, ClusterPreset] = {
     "hirl": ClusterPreset(
@@ -114,7 +115,7 @@ TASK = Task(
     default_preset="hirl",
     options=(
         Option("clusters", str, "Numbers of clusters, not the preset's.", "K[,K...]", whole_numbers("--clusters")),
-        Option("split", str, "Whose images are clustered: train, or val (the test images).", "SPLIT"),
+        SPLIT,
         Option("kmeans_iterations", int, "Iterations of k-means, not the preset's."),
         Option("kmeans_restarts", int, "Restarts of k-means, not the preset's."),
     ),

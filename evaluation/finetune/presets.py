@@ -30,7 +30,7 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTunePreset(Preset):
-    """A protocol that trains the whole network with SGD on random resized crops and flips.
+    """A protocol that trains the whole network, or a linear layer on a frozen one, with SGD on images that are augmented anew each epoch.
 
     Attributes
     ----------
@@ -38,19 +38,24 @@ class FineTunePreset(Preset):
         By the share of labelled images in percent that they were published for. Another share takes the nearest's, by their ratio.
     grid
         Rates that are all tried; the best on the held-out images counts. Empty: ``rates`` alone.
-    epochs, schedule, milestones, gamma
-        ``"step"``: times ``gamma`` at the milestones (epochs from 0); ``"cosine"`` to 0, changed once an epoch.
+    epochs, schedule, milestones, gamma, period
+        ``"step"``: times ``gamma`` at the milestones (epochs from 0); ``"cosine"`` to 0; both change once an epoch. ``"restarts"``: a
+        cosine to 0 every ``period`` epochs, changed at every step.
+    how
+        ``"trained"``; or ``"frozen"``: the backbone stays as it is, in eval mode.
     batch
         Global. Fewer labelled images make one batch of all.
     momentum, weight_decay
         Of SGD, without Nesterov's form; everything decays.
     head_std
         Standard deviation of the layer's first weights; None: torch's own start.
-    held_out
+    holdout
         Share of the labelled images that is not trained on, and chooses the epoch (and the rates of a grid). 0: all are trained on, and the
         last epoch counts.
-    scale
-        Range of a training crop's share of the image's area.
+    scale, ratio
+        Ranges of a training crop's share of the image's area, and of its width over its height.
+    strong
+        Whether training images get MoCo v2's colours, grey and blur too, besides crops and flips.
     legacy_std
         Normalise red by .228, as SwAV's and HCSC's scripts do, if it would be .229.
     checkpoints
@@ -59,16 +64,20 @@ class FineTunePreset(Preset):
 
     rates: Mapping[float, Rates]
     epochs: int
-    schedule: Literal["step", "cosine"]
+    schedule: Literal["step", "cosine", "restarts"]
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
+    period: int = 10
+    how: Literal["trained", "frozen"] = "trained"
     batch: int = 256
     momentum: float = 0.9
     weight_decay: float = 0.0
     head_std: float | None = None
-    held_out: float = 0.0
+    holdout: float = 0.0
     grid: tuple[Rates, ...] = ()
     scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    strong: bool = False
     legacy_std: bool = False
     checkpoints: Path | None = None
 
@@ -91,9 +100,11 @@ class FineTunePreset(Preset):
             "epochs": self.epochs,
             "schedule": self.schedule,
             **({"milestones": list(self.milestones), "gamma": self.gamma} if self.schedule == "step" else {}),
-            "train_crop": {"scale": list(self.scale), "flip": 0.5},
+            **({"period": self.period} if self.schedule == "restarts" else {}),
+            "backbone": self.how,
+            "train_images": {"scale": list(self.scale), "ratio": list(self.ratio), "flip": 0.5, "colours": self.strong},
             "head_std": self.head_std,
-            "held_out": self.held_out,
+            "holdout": self.holdout,
             "legacy_std": self.legacy_std,
             "source": self.source,
         }
@@ -103,11 +114,11 @@ def change_training(
     preset: FineTunePreset,
     *,
     epochs: int | None = None,
-    train_batch: int | None = None,
+    batch: int | None = None,
     trunk_lr: float | None = None,
     head_lr: float | None = None,
     weight_decay: float | None = None,
-    held_out: float | None = None,
+    holdout: float | None = None,
     legacy_std: bool | None = None,
     checkpoints: Path | None = None,
 ) -> FineTunePreset:
@@ -121,10 +132,10 @@ def change_training(
             raise UserError(f"--epochs must be at least 1, not {epochs}")
         moved = tuple(round(milestone * epochs / preset.epochs) for milestone in preset.milestones)
         changed = replace(changed, epochs=epochs, milestones=moved)
-    if train_batch is not None:
-        if train_batch < 2:
-            raise UserError(f"--train-batch must be at least 2, for batch norm, not {train_batch}")
-        changed = replace(changed, batch=train_batch)
+    if batch is not None:
+        if batch < 2:
+            raise UserError(f"--batch must be at least 2, for batch norm, not {batch}")
+        changed = replace(changed, batch=batch)
     for name, value in (("trunk-lr", trunk_lr), ("head-lr", head_lr)):
         if value is not None and not 0 <= value < float("inf"):
             raise UserError(f"--{name} must be 0 or more, not {value}")
@@ -138,26 +149,33 @@ def change_training(
         if not 0 <= weight_decay < float("inf"):
             raise UserError(f"--weight-decay must be 0 or more, not {weight_decay}")
         changed = replace(changed, weight_decay=weight_decay)
-    if held_out is not None:
-        if not 0 <= held_out < 1:
-            raise UserError(f"--held-out is a share of the labelled images, at least 0 and less than 1, not {held_out}")
-        changed = replace(changed, held_out=held_out)
+    if holdout is not None:
+        if not 0 <= holdout < 1:
+            raise UserError(f"--holdout is a share of the labelled images, at least 0 and less than 1, not {holdout}")
+        changed = replace(changed, holdout=holdout)
     if legacy_std is not None:
         changed = replace(changed, legacy_std=legacy_std)
-    if changed.grid and not changed.held_out:
+    if changed.grid and not changed.holdout:
         raise UserError(f"preset '{preset.name}' tries {len(changed.grid)} pairs of rates, which only held-out images can choose among")
     return replace(changed, checkpoints=checkpoints or preset.checkpoints)
 
 
+EPOCHS = Option("epochs", int, "Epochs of the training, not the preset's; its milestones move along.")
+BATCH = Option("batch", int, "Images per optimizer step over all processes, not the preset's.", "IMAGES")
+CHECKPOINTS = Option(
+    "checkpoints", Path, "Folder for checkpoints: the same command goes on from there. Without it none are written.", "DIR"
+)
+HEAD_LR = Option("head_lr", float, "Peak learning rate of the linear layer.", "RATE")
+HOLDOUT = Option("holdout", float, "Share of the labelled images that chooses the epoch and is not trained on.", "SHARE")
 TRAINING_OPTIONS = (
-    Option("epochs", int, "Epochs of the training, not the preset's; its milestones move along."),
-    Option("train_batch", int, "Images per optimizer step over all processes, not the preset's.", "IMAGES"),
+    EPOCHS,
+    BATCH,
     Option("trunk_lr", float, "Peak learning rate of the backbone.", "RATE"),
-    Option("head_lr", float, "Peak learning rate of the linear layer.", "RATE"),
+    HEAD_LR,
     Option("weight_decay", float, "Weight decay, not the preset's."),
-    Option("held_out", float, "Share of the labelled images that chooses the epoch and is not trained on.", "SHARE"),
+    HOLDOUT,
     Option("legacy_std", bool, "Normalise red by .228, as SwAV's and HCSC's scripts do, where it would be .229."),
-    Option("checkpoints", Path, "Folder for checkpoints: the same command goes on from there. Without it none are written.", "DIR"),
+    CHECKPOINTS,
 )
 
 SWAV = FineTunePreset(
@@ -196,14 +214,14 @@ STANDARD = FineTunePreset(
     schedule="cosine",
     weight_decay=1e-4,
     head_std=0.01,
-    held_out=0.1,
+    holdout=0.1,
     source="this toolkit's own choice, for any classification data; no publication uses it",
 )
 FINETUNE_PRESETS: Mapping[str, FineTunePreset] = {
     "standard": STANDARD,
-    "swav": replace(SWAV, held_out=0.1),
-    "hcsc": replace(HCSC, held_out=0.1),
-    "barlow": replace(BARLOW, held_out=0.1),
+    "swav": replace(SWAV, holdout=0.1),
+    "hcsc": replace(HCSC, holdout=0.1),
+    "barlow": replace(BARLOW, holdout=0.1),
 }
 
 

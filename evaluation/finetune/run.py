@@ -101,7 +101,7 @@ def prepare_setting(
     transform = training_transform(model, data, preset, image_size)
     labels = data.train.level(data.level).labels
     positions = np.arange(len(labels)) if chosen is None else chosen
-    kept, out = split_off(labels[positions], preset.held_out, runtime.seed)
+    kept, out = split_off(labels[positions], preset.holdout, runtime.seed)
     return Setting(
         model=model,
         data=data,
@@ -160,25 +160,38 @@ def run_finetune(
     """
     if isinstance(preset, str):
         preset = find("preset", preset, FINETUNE_PRESETS)
+    return run_training("finetune", FINETUNE_PRESETS, model, data, preset, image_size, runtime)
+
+
+def run_training(
+    task: str,
+    registered: Mapping[str, FineTunePreset],
+    model: Model,
+    data: Data | LabelledData,
+    preset: FineTunePreset,
+    image_size: int | None,
+    runtime: Runtime | None,
+) -> Result:
+    """A task that trains with all labels once; ``registered`` are its presets."""
     runtime = Runtime() if runtime is None else runtime
     if isinstance(data, Data):
         data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
     setting = prepare_setting(model, data, preset, None, image_size, runtime)
     started = time.perf_counter()
-    tuned = setting.fine_tune("finetune", preset.rates_for(100.0), 100.0)
+    tuned = setting.fine_tune(task, preset.rates_for(100.0), 100.0)
     metrics, correct = tuned.numbers()
     return make_result(
         model,
         data,
         runtime,
         setting.transform,
-        task="finetune",
+        task=task,
         preset=preset.name_at(setting.transform.crop),
-        protocol={**training_protocol(preset, tuned), "changed": preset.changed_from(FINETUNE_PRESETS)},
+        protocol={**training_protocol(preset, tuned), "changed": preset.changed_from(registered)},
         headline=headline_of(metrics),
         metrics=metrics,
         counts={"correct": correct, **image_counts(setting)},
-        details={"epochs": curves(tuned), "per_class": per_class(data, tuned.final, "top1_last")},
+        details={"epochs": curves(tuned), "per_class": per_class(data, tuned.final, headline_of(metrics))},
         seconds={"training": time.perf_counter() - started},
     )
 

@@ -17,7 +17,7 @@ from evaluation.accuracy import Accuracy, count_correct
 from evaluation.features import extract_features
 from evaluation.finetune.presets import FineTunePreset, Rates
 from evaluation.runtime import DTYPES, Runtime
-from evaluation.training.augmented import AugmentedImages, crop_and_flip, fitting_batch
+from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
 from evaluation.training.classifier import Classifier
 from evaluation.training.devices import Precision
 from evaluation.training.optimizers import (
@@ -32,6 +32,7 @@ from evaluation.training.supervised import Course, History, Place, train_supervi
 from zoo.data.base import Images
 from zoo.data.scan import available_cores
 from zoo.errors import UserError
+from zoo.hashing import tensors_sha256
 from zoo.transforms import EvalTransform
 
 TEST, HELD_OUT = "test", "held_out"
@@ -63,7 +64,7 @@ class FineTuned:
     Attributes
     ----------
     network
-        Images -> outputs (B, C), with the weights of the last epoch, in eval mode.
+        Images -> outputs (B, C), in eval mode, with the weights of the selected epoch, or of the last one where nothing is held out.
     final
         Its answers on the test images.
     history
@@ -148,10 +149,10 @@ def fine_tune(
     if batch < 2 * processes.count:
         raise UserError(f"{len(train.images)} labelled images are too few for {processes.count} processes; give more labels")
     with seeded(runtime.seed):
-        network = Classifier(_trainable(backbone), width, classes, how="trained", head_std=preset.head_std)
+        network = Classifier(_trainable(backbone), width, classes, how=preset.how, head_std=preset.head_std)
     source = AugmentedImages(
         train.images,
-        crop_and_flip(transform.crop, preset.scale, transform.interpolation),
+        augmentation(transform.crop, preset.scale, preset.ratio, interpolation=transform.interpolation, strong=preset.strong),
         mean=transform.mean,
         std=transform.std,
         seed=runtime.seed,
@@ -159,18 +160,16 @@ def fine_tune(
         rank=processes.rank,
         processes=processes.count,
         device=runtime.device,
-        workers=_workers(train.images, runtime),
+        workers=loader_workers(train.images, runtime),
+        channels=transform.channels,
     )
-
-    final: list[Accuracy] = []
+    untouched = tensors_sha256(network.backbone.state_dict()) if preset.how == "frozen" else None
 
     def measure(trained: nn.Module) -> dict[str, float]:
         numbers: dict[str, float] = {}
         for name, split in ((TEST, test), (HELD_OUT, held_out)):
             if split is not None:
                 found = accuracy_of(trained, split, transform, runtime)
-                if name == TEST:
-                    final[:] = [found]
                 numbers[f"{name}_correct"] = found.correct
                 if found.correct5 is not None:
                     numbers[f"{name}_correct5"] = found.correct5
@@ -186,13 +185,17 @@ def fine_tune(
             ParameterGroup(list(network.head.parameters()), peak_lr=rates.head),
         ],
         measure=measure,
+        keep_by=None if held_out is None else f"{HELD_OUT}_correct",
         place=place_of(runtime, folder),
         identity=identity,
     )
+    if untouched is not None and tensors_sha256(network.backbone.state_dict()) != untouched:
+        raise RuntimeError("the frozen backbone is not what it was before the training")
+    if history.kept is not None:
+        network.load_state_dict(history.kept)
+    final = accuracy_of(network, test, transform, runtime)
     held = 0 if held_out is None else len(held_out.images)
-    # A training that had been finished before has measured nothing now.
-    last = final[0] if final else accuracy_of(network, test, transform, runtime)
-    return FineTuned(network, last, history, rates, batch, len(test.images), held)
+    return FineTuned(network, final, history, rates, batch, len(test.images), held)
 
 
 def outputs_of(network: nn.Module, images: Images, transform: EvalTransform, runtime: Runtime) -> Tensor:
@@ -229,10 +232,7 @@ def place_of(runtime: Runtime, folder: Path | None) -> Place:
 
 
 def _trainable(backbone: nn.Module) -> nn.Module:
-    copied = copy.deepcopy(backbone)
-    for parameter in copied.parameters():
-        parameter.requires_grad = True
-    return copied
+    return copy.deepcopy(backbone).requires_grad_(True)
 
 
 def _course(preset: FineTunePreset, seed: int) -> Course:
@@ -240,13 +240,17 @@ def _course(preset: FineTunePreset, seed: int) -> Course:
         epochs=preset.epochs,
         optimizer=OptimizerSettings(lr=1.0, momentum=preset.momentum, weight_decay=preset.weight_decay),
         schedule=ScheduleSettings(
-            name=ScheduleName(preset.schedule), milestones=list(preset.milestones), gamma=preset.gamma, unit=ScheduleUnit.epoch
+            name=ScheduleName(preset.schedule),
+            milestones=list(preset.milestones),
+            gamma=preset.gamma,
+            period=preset.period,
+            unit=ScheduleUnit.step if preset.schedule == "restarts" else ScheduleUnit.epoch,
         ),
         seed=seed,
     )
 
 
-def _workers(images: Images, runtime: Runtime) -> int:
+def loader_workers(images: Images, runtime: Runtime) -> int:
     """Loader processes: none for images in memory."""
     if images.pixels is not None:
         return 0

@@ -59,7 +59,7 @@ class SemiPreset(FineTunePreset):
         if (max_entropy is not None or per_class is not None) and self.way != "pseudo-labels":
             raise UserError(f"preset '{self.name}' makes no pseudo-labels; leave out --max-entropy and --per-class, or take preset csml")
         if self.way == "frozen":
-            foreign = [name for name, value in training.items() if value is not None and name not in ("held_out", "legacy_std")]
+            foreign = [name for name, value in training.items() if value is not None and name not in ("holdout", "legacy_std")]
             if foreign:
                 raise UserError(f"preset 'frozen' trains no network; leave out --{foreign[0].replace('_', '-')}")
         if max_entropy is not None:
@@ -89,7 +89,7 @@ _MMSELFSUP = FineTunePreset(
     gamma=0.2,
     weight_decay=5e-4,
     head_std=0.01,
-    held_out=0.2,
+    holdout=0.2,
     source="the nine 4xb64-steplr-20e semi-supervised configurations of open-mmlab/mmselfsup; the held-out choice among them is ours",
 )
 SEMI_PRESETS: Mapping[str, SemiPreset] = {
@@ -107,7 +107,7 @@ SEMI_PRESETS: Mapping[str, SemiPreset] = {
         HCSC,
         name="frozen",
         way="frozen",
-        held_out=0.2,
+        holdout=0.2,
         source="logistic regression on frozen features, as MSN (arXiv 2204.07141) and iBOT (arXiv 2111.07832) report few labels; "
         "its C is chosen on held-out labelled images",
     ),

@@ -132,7 +132,7 @@ def _fine_tuned(setting: Setting, percent: float) -> dict[str, Any]:
         tuned.append(setting.fine_tune("semi", rates, percent, part=f"{number}" if len(tried) > 1 else ""))
     best = max(tuned, key=lambda one: one.history.epochs[one.selected]["held_out_correct"] if one.selected is not None else 0)
     metrics, correct = best.numbers()
-    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(setting.data, best.final, "top1_last")}
+    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(setting.data, best.final, headline_of(metrics))}
     if len(tried) > 1:
         details["grid"] = [{**asdict(one.rates), **one.numbers()[0], "held_out_top1": max(curves(one)["held_out_top1"])} for one in tuned]
     return {
@@ -186,7 +186,7 @@ def _with_pseudo_labels(setting: Setting, percent: float) -> dict[str, Any]:
             "epochs": curves(again),
             "epochs_plain": curves(plain),
             "pseudo_labels_by_class": chosen.by_class.tolist(),
-            "per_class": per_class(data, again.final, "top1_last"),
+            "per_class": per_class(data, again.final, headline_of(metrics)),
         },
     }
 

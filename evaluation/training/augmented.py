@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ class AugmentedImages:
         The training images.
     settings
         The augmentation; ``settings.size`` is the side of what the network gets.
+    channels
+        The order in which they reach the network, ``"rgb"`` or ``"bgr"``.
     batch
         Global; rank r of W processes takes the r-th of its W equal parts.
     """
@@ -40,7 +43,9 @@ class AugmentedImages:
         processes: int = 1,
         device: torch.device | str = "cpu",
         workers: int = 0,
+        channels: str = "rgb",
     ) -> None:
+        self._reversed = channels == "bgr"
         self._source = ViewSource(
             images,
             [ViewSpec("train")],
@@ -59,12 +64,15 @@ class AugmentedImages:
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """As :class:`evaluation.training.supervised.LabelledBatches` says."""
         for batch in self._source.batches(epoch, first_step):
-            yield batch.views[0], batch.index
+            yield batch.views[0].flip(1) if self._reversed else batch.views[0], batch.index
 
 
-def crop_and_flip(size: int, scale: Sequence[float], interpolation: str = "bilinear") -> ViewSettings:
-    """Random resized crops and horizontal flips, nothing else: what linear layers and fine-tuning are trained on."""
-    return ViewSettings(size=size, scale=list(scale), interpolation=interpolation, jitter=0.0, grayscale=0.0, blur=0.0)
+def augmentation(
+    size: int, scale: Sequence[float], ratio: Sequence[float], *, interpolation: str = "bilinear", strong: bool = False
+) -> ViewSettings:
+    """Random resized crops and horizontal flips, which linear layers and fine-tuning are trained on; ``strong``: MoCo v2's colours too."""
+    settings = ViewSettings(size=size, scale=list(scale), ratio=list(ratio), interpolation=interpolation)
+    return settings if strong else replace(settings, jitter=0.0, grayscale=0.0, blur=0.0)
 
 
 def fitting_batch(batch: int, images: int, processes: int = 1) -> int:

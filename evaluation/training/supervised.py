@@ -26,7 +26,7 @@ from zoo.files import replace_text
 from zoo.runs import checkpoints, read_checkpoint
 
 FORMAT = "backbone-loop supervised training 1"
-_REQUIRED = ("step", "steps", "model", "optimizer", "history", "threads", "processes")
+_REQUIRED = ("step", "steps", "model", "optimizer", "history", "kept", "threads", "processes")
 SETTINGS_FILE = "training.json"
 LOG_INTERVAL = 50
 
@@ -109,11 +109,14 @@ class History:
         How batch norm saw the batches: ``"joint"`` (over all processes, or there is one) or ``"per process"``.
     resumed_from
         The step that the training went on from; 0: it ran through.
+    kept
+        The network's tensors, on the CPU, after the best epoch by the number that was to be kept by; None where there was none.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     batch_norm: str = "joint"
     resumed_from: int = 0
+    kept: dict[str, Tensor] | None = None
 
     def best(self, name: str) -> int:
         """The first epoch (from 0) of those with the largest number of that name."""
@@ -130,6 +133,7 @@ def train_supervised(
     *,
     loss: Loss = functional.cross_entropy,
     measure: Measure = lambda network: {},
+    keep_by: str | None = None,
     place: Place | None = None,
     identity: Mapping[str, Any] | None = None,
 ) -> History:
@@ -151,6 +155,8 @@ def train_supervised(
         Called with outputs, targets and ``reduction="none"``: losses (b,) or (b, C), the latter added up over C.
     measure
         What to measure after each epoch; batch-norm statistics are the first process's everywhere.
+    keep_by
+        A measured number: the weights of the epoch where it is largest are kept (:attr:`History.kept`).
     place
         Device, folder and the like.
     identity
@@ -168,7 +174,7 @@ def train_supervised(
     identity = {} if identity is None else identity
     saved = _saved(place.folder, identity)
     with threads(saved["threads"] if saved else None):
-        return _Supervised(network, source, targets, course, groups, loss, measure, place, identity).run(saved)
+        return _Supervised(network, source, targets, course, groups, loss, measure, keep_by, place, identity).run(saved)
 
 
 class _Supervised:
@@ -181,11 +187,12 @@ class _Supervised:
         groups: Sequence[ParameterGroup],
         loss: Loss,
         measure: Measure,
+        keep_by: str | None,
         place: Place,
         identity: Mapping[str, Any],
     ) -> None:
         self.source, self.course, self.loss, self.measure = source, course, loss, measure
-        self.place, self.identity = place, identity
+        self.keep_by, self.place, self.identity = keep_by, place, identity
         self.accelerator = make_accelerator(place.device, place.precision, trackers=[], project=place.folder or Path())
         processes, device = self.accelerator.num_processes, self.accelerator.device
         self.history = History()
@@ -244,6 +251,8 @@ class _Supervised:
                     self.losses.flush()
                 if ends:
                     self.history.epochs.append(self._measured())
+                    if self.keep_by is not None and self.history.best(self.keep_by) == len(self.history.epochs) - 1:
+                        self.history.kept = {name: value.cpu().clone() for name, value in self.network.state_dict().items()}
                 if self.place.folder is not None and (ends or stopping):
                     self._save(step)
                 if stop is not None and stopping:
@@ -297,6 +306,7 @@ class _Supervised:
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": self.history.epochs,
+            "kept": self.history.kept,
             "threads": torch.get_num_threads(),
             "processes": self.accelerator.num_processes,
         }
@@ -309,7 +319,7 @@ class _Supervised:
             )
         self.network.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.history.epochs = list(saved["history"])
+        self.history.epochs, self.history.kept = list(saved["history"]), saved["kept"]
         self.history.resumed_from = self._saved_step = int(saved["step"])
         return self._saved_step
 

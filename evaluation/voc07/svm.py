@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from evaluation.parallel import ALONE, Processes
-from evaluation.voc07.average_precision import average_precision
+from evaluation.voc07.precision import average_precision
 from zoo.data.base import MultiLabel
 from zoo.data.scan import available_cores
 from zoo.errors import UserError
@@ -58,7 +58,7 @@ class SvmScores:
     Attributes
     ----------
     eleven_point, area
-        float64 arrays (C,) of the two forms (:func:`evaluation.voc07.average_precision.average_precision`).
+        float64 arrays (C,) of the two forms (:func:`evaluation.voc07.precision.average_precision`).
     costs
         The C that each class took.
     unconverged
