@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluation import per_image
 from evaluation.batches import BATCH_SIZE
 from evaluation.cache import FeatureCache, state_of
 from evaluation.features import MEMORY_LIMIT, Features, extract_features
+from evaluation.intervals import CONFIDENCE, wilson
 from evaluation.parallel import ALONE, Processes
 from evaluation.presets import ImageChoices
 from zoo.data.base import Data, Images
@@ -183,12 +186,26 @@ def make_result(
     counts: Mapping[str, Any],
     details: Mapping[str, Any],
     seconds: Mapping[str, float],
+    correct: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> Result:
     """A result with all that is known about the model, the data and the machine.
+
+    ``correct`` says by metric which test images, bool (Q,), were answered rightly; the result packs it for comparisons. Metrics with a
+    whole number of right answers in ``counts["correct"]`` get a confidence interval.
 
     ``protocol`` is completed by what holds for every task: the transform, the label level and the mode of batch normalisation.
     """
     layer = {} if model.layer is None else {"layer": model.layer}
+    tests = data.facts.splits["test"].images if "test" in data.facts.splits else 0
+    counted = {name: count for name, count in counts.get("correct", {}).items() if isinstance(count, int) and 0 <= count <= tests}
+    known: dict[str, Any] = {}
+    if tests and counted:
+        known["intervals"] = {
+            "method": f"Wilson, {CONFIDENCE:.0%}, of the test images alone",
+            **{name: [round(limit, 4) for limit in wilson(count, tests)] for name, count in counted.items()},
+        }
+    if correct:
+        known[per_image.DETAIL] = per_image.pack(correct)
     images = {f"{role}_images": split.images for role, split in data.facts.splits.items()}
     return Result(
         task=task,
@@ -215,7 +232,7 @@ def make_result(
         seconds={phase: round(time, 3) for phase, time in seconds.items()},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=toolkit_commit(),
-        details=dict(details),
+        details={**details, **known},
     )
 
 

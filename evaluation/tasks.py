@@ -10,6 +10,7 @@ from evaluation.task import Task
 # In the order of the help and of `--task all`.
 _MODULES = (
     "evaluation.knn.presets",
+    "evaluation.linear.presets",
     "evaluation.cluster.presets",
     "evaluation.semi.presets",
     "evaluation.finetune.presets",

@@ -13,12 +13,13 @@ from zoo.errors import UserError
 if TYPE_CHECKING:
     from zoo.results import Result
 
-Weight = Literal["exp", "uniform"]
+Weight = Literal["exp", "softmax", "uniform"]
+Similarity = Literal["cosine", "dot"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnnPreset(Preset):
-    """A kNN protocol: a weighted vote of the k nearest training images, by the cosine of frozen features.
+    """A kNN protocol: a weighted vote of the k nearest training images.
 
     Attributes
     ----------
@@ -29,13 +30,16 @@ class KnnPreset(Preset):
     temperature
         T of the weight exp(similarity / T) of a neighbour's vote.
     weight
-        ``"exp"``, or ``"uniform"`` for votes of equal weight.
+        ``"exp"``; ``"softmax"``, the same divided by the sum over the neighbours of the largest k; ``"uniform"`` for votes of equal weight.
+    similarity
+        ``"cosine"``, or ``"dot"`` for the inner product of features as they are.
     """
 
     k: tuple[int, ...]
     headline_k: int
     temperature: float
     weight: Weight
+    similarity: Similarity = "cosine"
 
     def change(self, k: Sequence[int] | None = None, temperature: float | None = None) -> KnnPreset:
         """The preset with other values; those that are None stay.
@@ -81,11 +85,26 @@ _MOCO = KnnPreset(
     images=ImageChoices(resize=256, crop=224, interpolation="bilinear"),
     source="Wu et al., CVPR 2018 (arXiv 1805.01978); the MoCo authors' CIFAR-10 notebook; lightly's ResNet-50 benchmark",
 )
-KNN_PRESETS: Mapping[str, KnnPreset] = {
-    "dino": _DINO,
-    "hcsc": replace(_DINO, name="hcsc", source="Guo et al., CVPR 2022 (arXiv 2202.00455), eval_knn.py of gyfastas/HCSC, which is DINO's"),
-    "moco": _MOCO,
-}
+_PRESETS = (
+    _DINO,
+    replace(_DINO, name="hcsc", source="Guo et al., CVPR 2022 (arXiv 2202.00455), eval_knn.py of gyfastas/HCSC, which is DINO's"),
+    _MOCO,
+    replace(
+        _DINO,
+        name="dinov2",
+        weight="softmax",
+        source="Oquab et al., TMLR 2024 (arXiv 2304.07193), dinov2/eval/knn.py of facebookresearch/dinov2",
+    ),
+    replace(
+        _DINO,
+        name="mmselfsup",
+        images=_MOCO.images,
+        source="tools/benchmarks/classification/knn_imagenet of open-mmlab/mmselfsup, which is DINO's with mmcls's resize",
+    ),
+    replace(_MOCO, name="vissl", similarity="dot", source="tools/nearest_neighbor_test.py of facebookresearch/vissl, L2 normalisation off"),
+    replace(_MOCO, name="lightly-vit", temperature=0.07, source="benchmarks/imagenet/vitb16 of lightly-ai/lightly"),
+)
+KNN_PRESETS: Mapping[str, KnnPreset] = {preset.name: preset for preset in _PRESETS}
 
 
 def _columns(result: Result) -> dict[str, str]:

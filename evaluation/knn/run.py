@@ -74,15 +74,17 @@ def run_knn(
         for role, images in (("train", data.train), ("test", data.test))
     )
     extracted = time.perf_counter()
+    truth = test.levels[data.level].labels
     evaluation = evaluate_knn(
         train.features,
         train.levels[data.level].labels,
         test.features,
-        test.levels[data.level].labels,
+        truth,
         k=preset.k,
         temperature=preset.temperature,
         weight=preset.weight,
         num_classes=len(data.classes),
+        normalize=preset.similarity == "cosine",
         device=runtime.device,
         processes=runtime.processes,
     )
@@ -103,13 +105,14 @@ def run_knn(
             "k": list(preset.k),
             "temperature": preset.temperature,
             "weight": preset.weight,
-            "similarity": "cosine",
+            "similarity": preset.similarity,
             "source": preset.source,
             "changed": preset.changed,
         },
         headline=f"top1_k{preset.headline_k}",
         metrics={name: 100 * count / total for name, count in correct.items()},
         counts={"correct": correct, "clamped": {f"k{k}": used for k, used in evaluation.clamped.items()}},
+        correct={f"top1_k{preset.headline_k}": evaluation.scores[preset.headline_k].predictions == truth},
         details={
             "feature_width": train.features.shape[1],
             "neighbours": {"test": shown.tolist(), "train": evaluation.nearest[shown, :SHOWN_NEIGHBOURS].tolist()},

@@ -15,18 +15,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from evaluation.accuracy import TOP
+from evaluation.checks import check_classes, check_finite, checked_labels
 from evaluation.knn.presets import KNN_PRESETS, Weight
 from evaluation.parallel import ALONE, Processes
 from evaluation.search import top_k
-from zoo.errors import UserError
 
 _DEFAULT = KNN_PRESETS["dino"]
-# A truth among the first so many classes counts for the second accuracy, which is given for more classes than that.
-_TOP = 5
 # Votes (queries x classes, float64) counted at a time.
 _VOTES_AT_ONCE = 1 << 22
-# Feature values checked for being finite at a time.
-_VALUES_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +123,7 @@ def evaluate_knn(
     temperature
         T in the weight exp(s / T).
     weight
-        ``"exp"``, or ``"uniform"`` for votes of equal weight.
+        ``"exp"``; ``"softmax"``, the same divided by the sum over the neighbours of the largest k; ``"uniform"`` for votes of equal weight.
     num_classes
         Number of classes; by default the largest training label plus one.
     normalize
@@ -144,11 +141,11 @@ def evaluate_knn(
         Shapes, labels, k or a temperature that make no sense.
     """
     bank, queries = torch.as_tensor(train_features), torch.as_tensor(test_features)
-    bank_labels, truth = _labels(train_labels, len(bank), "train"), _labels(test_labels, len(queries), "test")
+    bank_labels, truth = checked_labels(train_labels, len(bank), "train"), checked_labels(test_labels, len(queries), "test")
     classes = int(bank_labels.max()) + 1 if num_classes is None else num_classes
     _check(k, temperature, bank_labels, truth, classes)
-    _check_finite(bank, "train")
-    _check_finite(queries, "test")
+    check_finite(bank, "train")
+    check_finite(queries, "test")
 
     used = {asked: min(asked, len(bank)) for asked in sorted(set(k))}
     similarity, index = top_k(queries, bank, max(used.values()), normalize=normalize, device=device, processes=processes)
@@ -173,7 +170,7 @@ def evaluate_knn(
             k_used=step,
             predictions=predictions[step].numpy(),
             correct=int(correct.sum()),
-            correct5=int(in_top[step].sum()) if classes > _TOP else None,
+            correct5=int(in_top[step].sum()) if classes > TOP else None,
             class_correct=torch.bincount(truth[correct], minlength=classes).numpy(),
         )
     return KnnEvaluation(scores, torch.bincount(truth, minlength=classes).numpy(), index.numpy())
@@ -182,8 +179,11 @@ def evaluate_knn(
 def _weights(similarity: Tensor, temperature: float, weight: Weight) -> Tensor:
     """float64 weights (rows, k) of neighbours whose similarities stand in descending order."""
     exact = similarity.double()
+    if weight == "uniform":
+        return torch.ones_like(exact)
     # A factor common to all votes of a query changes no comparison; without it a small temperature would leave float64's range.
-    return ((exact - exact[:, :1]) / temperature).exp_() if weight == "exp" else torch.ones_like(exact)
+    weights = ((exact - exact[:, :1]) / temperature).exp_()
+    return weights / weights.sum(1, keepdim=True) if weight == "softmax" else weights
 
 
 def _among_top(votes: Tensor, truth: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def _among_top(votes: Tensor, truth: Tensor) -> Tensor:
     own = votes.gather(1, truth[:, None])
     equal_before = (votes == own) & (torch.arange(votes.shape[1]) < truth[:, None])
     before = ((votes > own) | equal_before).sum(1)
-    return (before < _TOP) & (own[:, 0] > 0)
+    return (before < TOP) & (own[:, 0] > 0)
 
 
 def _row_chunks(rows: int, classes: int) -> Iterator[slice]:
@@ -199,36 +199,9 @@ def _row_chunks(rows: int, classes: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, rows, step))
 
 
-def _labels(values: ArrayLike, count: int, split: str) -> Tensor:
-    labels = np.asarray(values)
-    if labels.shape != (count,) or labels.dtype.kind not in "iu":
-        found = f"{labels.dtype} of shape {labels.shape}"
-        raise ValueError(f"{split} labels must be {count} whole numbers, one per feature vector, not {found}")
-    if count == 0 or labels.min() < 0:
-        raise ValueError(f"{split} labels must be whole numbers from 0 on, at least one")
-    return torch.from_numpy(labels.astype(np.int64))
-
-
 def _check(k: Sequence[int], temperature: float, bank_labels: Tensor, truth: Tensor, classes: int) -> None:
     if not k or min(k) < 1:
         raise ValueError(f"k must be at least one whole number from 1 on, not {list(k)}")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"the temperature must be positive, not {temperature}")
-    if int(bank_labels.max()) >= classes:
-        raise ValueError(f"there is a training label {int(bank_labels.max())}, but num_classes is {classes}")
-    known = torch.zeros(max(classes, int(truth.max()) + 1), dtype=torch.bool)
-    known[bank_labels] = True
-    foreign = truth[~known[truth]]
-    if len(foreign):
-        raise UserError(
-            f"{len(foreign)} of {len(truth)} test images have labels that no training image has, first label {int(foreign[0])}; "
-            "no neighbour can ever vote for them"
-        )
-
-
-def _check_finite(features: Tensor, split: str) -> None:
-    rows = max(1, _VALUES_AT_ONCE // max(1, features.shape[1]))
-    for start in range(0, len(features), rows):
-        bad = (~torch.isfinite(features[start : start + rows]).all(1)).nonzero()[:, 0]
-        if len(bad):
-            raise UserError(f"{split} features hold NaN or infinity, first in row {start + int(bad[0])}; distances to them mean nothing")
+    check_classes(bank_labels, truth, classes)

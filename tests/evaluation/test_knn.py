@@ -183,7 +183,7 @@ def test_test_labels_that_the_bank_lacks_are_refused() -> None:
 def test_features_that_are_not_finite_are_refused(which: int, split: str, value: float) -> None:
     data = clusters(4, 30, 20)
     data[which][11, 3] = value
-    with pytest.raises(UserError, match=f"{split} features hold NaN or infinity, first in row 11"):
+    with pytest.raises(UserError, match=f"{split} feature vectors hold NaN or infinity, first in row 11"):
         evaluate_knn(*data)
 
 
