@@ -42,7 +42,7 @@ def _notes(result: Result) -> list[str]:
     if result.protocol.get("changed"):
         notes.append(f"changed from the preset: {', '.join(result.protocol['changed'])}")
     for name, used in result.counts.get("clamped", {}).items():
-        notes.append(f"{name} was clamped to {used}, all there are")
+        notes.append(f"{name} was clamped to {used}")
     for role, split in result.data.splits.items():
         if split.skipped:
             notes.append(f"{split.skipped} {role} images could not be decoded and were left out")

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluation.accuracy import Accuracy, count_correct
+from evaluation.checks import check_classes
 from evaluation.features import Features
 from evaluation.labelled import LabelledData, labelled_data
+from evaluation.linear.exact import CropFeatures
 from evaluation.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
 from evaluation.linear.presets import LINEAR_PRESETS, TASK, LinearPreset
-from evaluation.linear.training import LinearTraining, train_linear
+from evaluation.linear.training import FeatureBatches, LinearTraining, train_heads, train_linear
 from evaluation.presets import find
 from evaluation.progress import image_bar
 from evaluation.runtime import Runtime, make_result, transform_for
@@ -75,27 +77,49 @@ def run_linear(
     transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
 
     started = time.perf_counter()
-    splits = data.facts.splits
-    test = runtime.features(model, data.test, transform, fingerprint=splits["test"].fingerprint)
-    train = runtime.features(model, data.train, transform, fingerprint=splits["train"].fingerprint)
-    extracted = time.perf_counter()
-    labels, truth = train.levels[data.level].labels, test.levels[data.level].labels
+    test = runtime.features(model, data.test, transform, fingerprint=data.facts.splits["test"].fingerprint)
+    labels, truth = data.train.level(data.level).labels, data.test.level(data.level).labels
     classes = len(data.classes)
-    if preset.solver == "lbfgs":
-        answers = _logistic(preset, train, labels, test, truth, classes, runtime)
-    else:
-        training = train_linear(
-            train.features,
-            labels,
+    if preset.mode == "exact" and preset.solver != "lbfgs":
+        check_classes(torch.from_numpy(labels), torch.from_numpy(truth), classes)
+        held = split_off(labels, preset.holdout, runtime.seed)[1]
+        held_features = runtime.features(model, data.train.subset(held), transform).features if len(held) else test.features[:0]
+        source: FeatureBatches = CropFeatures(model, data.train, transform, preset, runtime)
+        extracted = time.perf_counter()
+        training = train_heads(
+            source,
+            torch.from_numpy(labels),
             test.features,
-            truth,
+            torch.from_numpy(truth),
+            torch.from_numpy(held),
+            held_features,
             preset=preset,
-            num_classes=classes,
+            classes=classes,
             seed=runtime.seed,
             device=runtime.device,
             progress=runtime.progress and runtime.processes.is_main,
         )
         answers = _trained(preset, training)
+        clamped = {"batch": source.batch} if source.batch != preset.batch else {}
+    else:
+        train = runtime.features(model, data.train, transform, fingerprint=data.facts.splits["train"].fingerprint)
+        extracted = time.perf_counter()
+        if preset.solver == "lbfgs":
+            answers = _logistic(preset, train, labels, test, truth, classes, runtime)
+        else:
+            training = train_linear(
+                train.features,
+                labels,
+                test.features,
+                truth,
+                preset=preset,
+                num_classes=classes,
+                seed=runtime.seed,
+                device=runtime.device,
+                progress=runtime.progress and runtime.processes.is_main,
+            )
+            answers = _trained(preset, training)
+        clamped = {"batch": len(labels)} if preset.solver != "lbfgs" and len(labels) < preset.batch else {}
     finished = time.perf_counter()
 
     total = len(data.test)
@@ -113,10 +137,10 @@ def run_linear(
         protocol={**preset.describe(), **answers.protocol},
         headline=headline,
         metrics={name: 100 * count / total for name, count in correct.items()},
-        counts={"correct": correct, "clamped": _clamped(preset, len(data.train))},
+        counts={"correct": correct, "clamped": clamped},
         correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_metric.items()},
         details={
-            "feature_width": train.features.shape[1],
+            "feature_width": test.features.shape[1],
             **answers.details,
             "per_class": {
                 "classes": list(data.classes),
@@ -194,7 +218,3 @@ def _logistic(
 
 def _right(fit: LogisticRegression, features: Tensor, truth: NDArray[np.int64], device: torch.device) -> int:
     return int((fit.outputs(features, device).argmax(1).numpy() == truth).sum())
-
-
-def _clamped(preset: LinearPreset, images: int) -> dict[str, int]:
-    return {"batch": images} if preset.solver != "lbfgs" and images < preset.batch else {}

@@ -68,6 +68,7 @@ class LinearTraining:
 class FeatureBatches(Protocol):
     """Features of training images, batch by batch."""
 
+    batch: int
     steps_per_epoch: int
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -187,8 +188,7 @@ def train_heads(
     progress: bool,
 ) -> LinearTraining:
     """The training behind :func:`train_linear`, on batches from anywhere; ``held`` are positions, ``held_features`` their features."""
-    batch = min(preset.batch, len(labels))
-    rates = tuple(rate * batch / 256 if preset.rate_per_256 else rate for rate in preset.rates)
+    rates = tuple(rate * source.batch / 256 if preset.rate_per_256 else rate for rate in preset.rates)
     twins = len(held) > 0
     count = len(rates)
     kept = torch.ones(len(labels))
@@ -201,7 +201,7 @@ def train_heads(
         schedule = Schedule(optimizer, _schedule(preset), epochs=preset.epochs, steps_per_epoch=source.steps_per_epoch)
         tests, helds = _near(test_features, device), _near(held_features, device)
         history = _History(count, twins, test_labels, labels[held])
-        total = preset.epochs * source.steps_per_epoch * batch
+        total = preset.epochs * source.steps_per_epoch * source.batch
         with image_bar(f"linear {preset.name}, {len(rates)} rates", total, show=progress) as advance:
             step = 0
             for epoch in range(preset.epochs):

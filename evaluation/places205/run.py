@@ -48,7 +48,5 @@ def run_places205(
         preset = find("preset", preset, PLACES205_PRESETS)
     opened = data if isinstance(data, Data) else data.data
     if opened.name != NAME:
-        raise UserError(
-            f"task places205 is for --data places205:ROOT, not for '{opened.spec}'; for other data take task linear"
-        )
+        raise UserError(f"task places205 is for --data places205:ROOT, not for '{opened.spec}'; for other data take task linear")
     return run_training("places205", PLACES205_PRESETS, model, data, preset, image_size, runtime)

@@ -1,4 +1,4 @@
-"""He et al.'s ResNet-20 for CIFAR ("Deep residual learning for image recognition", CVPR 2016, section 4.2), to evaluate published weights of it."""
+"""He et al.'s ResNet-20 for CIFAR ("Deep residual learning for image recognition", CVPR 2016, section 4.2), for published weights of it."""
 
 from __future__ import annotations
 
