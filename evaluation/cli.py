@@ -54,8 +54,8 @@ _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 _NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
 _WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
 _FEATURES = "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces."
-_MEAN = "Per-channel mean that the input is normalised with (RGB, of pixels in [0, 1]), instead of the model's or the data's."
-_STD = "Per-channel standard deviation, likewise."
+_MEAN = "Mean of each channel (of pixels in [0, 1]) that the input is normalised with, instead of the model's or the data's."
+_STD = "Standard deviation of each channel, likewise."
 _CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
 
 app = make_app(HELP)
@@ -73,8 +73,8 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
     level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
     image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
-    mean: Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help=_MEAN)] = None,
-    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help=_STD)] = None,
+    mean: Annotated[str | None, typer.Option("--mean", metavar="A,B,C", help=_MEAN)] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="A,B,C", help=_STD)] = None,
     channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
@@ -101,6 +101,11 @@ def evaluate(
     place = choose_device(device)
     processes = start_processes(place)
     try:
+
+        def say(text: str) -> None:
+            if processes.is_main:
+                typer.echo(text, err=True)
+
         settings = {"batch_size": batch_size, "workers": workers}
         runtime = Runtime(
             device=place,
@@ -112,8 +117,9 @@ def evaluate(
                 None if no_cache else cache_folder(),
                 limit=cache_limit(),
                 processes=processes,
-                say=lambda text: typer.echo(text, err=True) if processes.is_main else None,
+                say=say,
             ),
+            say=say,
             **{name: value for name, value in settings.items() if value is not None},
         )
         _announce(runtime)

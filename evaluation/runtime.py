@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from evaluation import per_image
 from evaluation.batches import BATCH_SIZE
 from evaluation.cache import FeatureCache, state_of
 from evaluation.features import MEMORY_LIMIT, Features, extract_features
+from evaluation.inputs import input_warnings
 from evaluation.intervals import CONFIDENCE, wilson
 from evaluation.parallel import ALONE, Processes
 from evaluation.presets import ImageChoices
@@ -74,6 +75,8 @@ class Runtime:
         Where features are looked up before they are computed; None: they are computed anew each time.
     memory_limit
         Bytes of features of one split beyond which they lie in a file.
+    say
+        Called, in the main process, with a sentence for the user: what is doubtful about a model's input.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -85,6 +88,8 @@ class Runtime:
     progress: bool = False
     cache: FeatureCache | None = None
     memory_limit: int = MEMORY_LIMIT
+    say: Callable[[str], None] = lambda _text: None
+    _warnings: dict[Any, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -123,12 +128,25 @@ class Runtime:
             # Another batch size changes the last bits; another network, or another input, changes the first digits.
             return now.shape == then.shape and bool((now - then).norm() <= _SAME * now.norm().clamp(min=1e-30))
 
+        self._check_input(model, images, transform)
         if self.cache is None:
             features = compute(images)
         else:
             description = self._description(model, images, transform, fingerprint)
             features = self.cache.get(description, lambda: compute(images), still_true)
         return Features(features, images.levels, images.name, images.split)
+
+    def warnings(self, model: Model, transform: EvalTransform) -> list[str]:
+        """What was found doubtful (:func:`evaluation.inputs.input_warnings`) when features of this model were computed."""
+        return self._warnings.get((model.tensors_sha256, model.layer, transform), [])
+
+    def _check_input(self, model: Model, images: Images, transform: EvalTransform) -> None:
+        key = (model.tensors_sha256, model.layer, transform)
+        if key not in self._warnings:
+            self._warnings[key] = input_warnings(model, images, transform, self.device)
+            if self.processes.is_main:
+                for text in self._warnings[key]:
+                    self.say(f"warning: {model.name}: {text}")
 
     def _description(self, model: Model, images: Images, transform: EvalTransform, fingerprint: str | None) -> dict[str, Any]:
         """What features depend on."""
@@ -204,6 +222,8 @@ def make_result(
             "method": f"Wilson, {CONFIDENCE:.0%}, of the test images alone",
             **{name: [round(limit, 4) for limit in wilson(count, tests)] for name, count in counted.items()},
         }
+    if doubts := runtime.warnings(model, transform):
+        known["warnings"] = doubts
     if correct:
         known[per_image.DETAIL] = per_image.pack(correct)
     images = {f"{role}_images": split.images for role, split in data.facts.splits.items()}

@@ -33,7 +33,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
     for result in results:
         table.add_row(escape(result.model.name), *(f"{result.metrics[metric]:.2f}" for metric in columns))
     console.print(table)
-    for note in _notes(first):
+    for note in [*_notes(first), *_intervals(results), *_differences(results), *_warnings(results)]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -47,3 +47,27 @@ def _notes(result: Result) -> list[str]:
         if split.skipped:
             notes.append(f"{split.skipped} {role} images could not be decoded and were left out")
     return notes
+
+
+def _intervals(results: Sequence[Result]) -> list[str]:
+    found = [(result.model.name, result.details.get("intervals", {}).get(result.headline.metric)) for result in results]
+    texts = [f"{name} {limits[0]:.2f} to {limits[1]:.2f}" for name, limits in found if limits is not None]
+    return [f"95 % interval, of the chance of the test images alone: {'; '.join(texts)}"] if texts else []
+
+
+def _warnings(results: Sequence[Result]) -> list[str]:
+    return [f"warning: {result.model.name}: {text}" for result in results for text in result.details.get("warnings", [])]
+
+
+def _differences(results: Sequence[Result]) -> list[str]:
+    """Who is ahead of whom, and whether that is more than chance."""
+    if len(results) < 2:
+        return []
+    from evaluation.comparison import compare_results  # SciPy's statistics take a second to import
+
+    return [
+        f"{best.model.name} - {other.model.name}: {found.percent:+.2f} points (95 %: {found.low:+.2f} to {found.high:+.2f}), "
+        f"p = {found.p:.2g} (McNemar, {found.only_first} against {found.only_second} images)"
+        + ("" if found.significant else ": not significant")
+        for best, other, found in compare_results(results)
+    ]

@@ -17,6 +17,7 @@ _MODULES = (
     "evaluation.voc07.presets",
     "evaluation.places205.presets",
     "evaluation.feature_file.presets",
+    "evaluation.top1.presets",
 )
 
 TASKS: Mapping[str, Task] = {task.name: task for task in (import_module(module).TASK for module in _MODULES)}

@@ -17,7 +17,7 @@ class Inputs:
     Attributes
     ----------
     mean, std
-        Per-channel statistics, in RGB order, of pixels in [0, 1].
+        Per-channel statistics, in the order of the channels, of pixels in [0, 1].
     channels
         The order of the channels as they reach the network.
     """
@@ -48,7 +48,7 @@ class Model:
     fixed_input
         Whether the network was built for images of ``input_size`` and takes no others (most vision transformers).
     mean, std
-        Per-channel statistics, in RGB order, that its images are normalised with; None: those of the data.
+        Per-channel statistics, in the order of ``channels``, that its images are normalised with; None: those of the data.
     channels
         The order in which the channels reach the network.
     declared

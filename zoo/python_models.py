@@ -34,7 +34,7 @@ def open_python(spec: str, rest: str, weights: str | Path | None) -> Model:
     """The network that a function returns.
 
     What the network declares of its input is taken from its attributes, or else the function's: a timm ``pretrained_cfg`` or
-    ``default_cfg``, or ``mean``, ``std`` (RGB, of pixels in [0, 1]) and ``channels`` (``"rgb"`` or ``"bgr"``).
+    ``default_cfg``, or ``mean``, ``std`` (of pixels in [0, 1], in the order of the channels) and ``channels`` (``"rgb"`` or ``"bgr"``).
 
     Parameters
     ----------
@@ -188,5 +188,5 @@ def _three(values: Any, name: str) -> tuple[float, float, float] | None:
     try:
         red, green, blue = (float(value) for value in torch.as_tensor(values).flatten())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"the network declares {name} {values!r}, which is not three numbers (RGB, of pixels in [0, 1])") from error
+        raise UserError(f"the network declares {name} {values!r}, which is not three numbers, one for each channel of pixels in [0, 1]") from error
     return red, green, blue

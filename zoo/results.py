@@ -42,7 +42,7 @@ class ModelFacts:
     tensors_sha256, file_sha256
         Of the backbone's tensors; of the weights' file, where there is one.
     mean, std
-        Those used, in RGB order, of pixels in [0, 1].
+        Those used, of pixels in [0, 1], in the order of the channels as they reached the network (RGB unless the protocol says BGR).
     spec
         The text the model was opened by.
     """

@@ -36,9 +36,9 @@ class EvalTransform:
     interpolation
         ``"bilinear"`` or ``"bicubic"``, antialiased.
     mean, std
-        Per channel, in RGB order, of pixels in [0, 1].
+        Per channel, in the order of ``channels``, of pixels in [0, 1].
     channels
-        The order in which the normalised channels reach the network: ``"rgb"``, or ``"bgr"`` for networks from OpenCV or Caffe.
+        The order in which the channels are normalised and reach the network: ``"rgb"``, or ``"bgr"`` for networks from OpenCV or Caffe.
     """
 
     resize: int
@@ -87,8 +87,7 @@ class EvalTransform:
 
     def normalise(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) of uint8 (B, H, W, 3), on the device of ``images``."""
-        planes = normalise(images, self.mean, self.std)
-        return planes.flip(1) if self.channels == "bgr" else planes
+        return normalise(images.flip(3) if self.channels == "bgr" else images, self.mean, self.std)
 
     def describe(self) -> dict[str, Any]:
         """The settings as a result records them."""

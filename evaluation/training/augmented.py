@@ -25,7 +25,7 @@ class AugmentedImages:
     settings
         The augmentation; ``settings.size`` is the side of what the network gets.
     channels
-        The order in which they reach the network, ``"rgb"`` or ``"bgr"``.
+        The order in which they reach the network, ``"rgb"`` or ``"bgr"``; ``mean`` and ``std`` are in this order.
     batch
         Global; rank r of W processes takes the r-th of its W equal parts.
     """
@@ -50,8 +50,8 @@ class AugmentedImages:
             images,
             [ViewSpec("train")],
             settings,
-            mean=mean,
-            std=std,
+            mean=mean[::-1] if self._reversed else mean,
+            std=std[::-1] if self._reversed else std,
             seed=seed,
             batch=batch,
             rank=rank,
