@@ -114,7 +114,7 @@ def _three(flag: str, text: str | None) -> tuple[float, ...] | None:
         return None
     values = tuple(numbers(flag)(text))
     if len(values) != 3 or (flag == "--std" and min(values) <= 0):
-        raise UserError(f"{flag} takes three numbers, one for each channel of pixels in [0, 1], such as {flag} 0.485,0.456,0.406, not '{text}'")
+        raise UserError(f"{flag} takes three numbers, for channels of pixels in [0, 1], such as {flag} 0.485,0.456,0.406, not '{text}'")
     return values
 
 

@@ -188,5 +188,5 @@ def _three(values: Any, name: str) -> tuple[float, float, float] | None:
     try:
         red, green, blue = (float(value) for value in torch.as_tensor(values).flatten())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"the network declares {name} {values!r}, which is not three numbers, one for each channel of pixels in [0, 1]") from error
+        raise UserError(f"the network declares {name} {values!r}, and not three numbers, for channels of pixels in [0, 1]") from error
     return red, green, blue

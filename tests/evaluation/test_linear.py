@@ -1,0 +1,254 @@
+"""Linear classifiers: training side by side against torch's optimizers one by one, selection, logistic regression against scikit-learn."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression as Peer
+from timm.optim.lars import Lars
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evaluation.linear import fit_logistic_regression, run_linear, train_linear
+from evaluation.linear.heads import Heads
+from evaluation.linear.presets import LINEAR_PRESETS, LinearPreset
+from evaluation.linear.training import CachedBatches
+from evaluation.runtime import Runtime
+from evaluation.subsets import split_off
+from zoo.data import open_data
+from zoo.errors import UserError
+from zoo.hashing import tensors_sha256
+from zoo.models import open_model
+
+Arrays = tuple[Tensor, np.ndarray, Tensor, np.ndarray]
+
+
+def blobs(classes: int = 5, train: int = 203, test: int = 120, width: int = 12, seed: int = 0) -> Arrays:
+    """Features about class centres, which overlap."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((classes, width))
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, train - classes)])
+    truth = rng.integers(0, classes, test)
+    features, tests = (centres[rows] + 1.3 * rng.standard_normal((len(rows), width)) for rows in (labels, truth))
+    return torch.from_numpy(features).float(), labels, torch.from_numpy(tests).float(), truth
+
+
+def one_by_one(data: Arrays, preset: LinearPreset, rate: float, left_out: np.ndarray) -> tuple[nn.Linear, list[int]]:
+    """One classifier, trained by autograd and a published optimizer; right answers on the test images after each epoch."""
+    features, labels, tests, truth = data
+    classes = int(labels.max()) + 1
+    head = nn.Linear(features.shape[1], classes)
+    start = Heads(1, classes, features.shape[1], seed=0, device=torch.device("cpu"))
+    head.weight.data.copy_(start.weight)
+    head.bias.data.zero_()
+    common = {"lr": rate, "momentum": preset.momentum, "weight_decay": preset.weight_decay}
+    optimizer = torch.optim.SGD(head.parameters(), **common) if preset.solver == "sgd" else Lars(head.parameters(), always_adapt=True, **common)
+    source = CachedBatches(features, preset, seed=0, device=torch.device("cpu"))
+    targets, kept = torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool)
+    kept[left_out] = False
+    correct, step = [], 0
+    for epoch in range(preset.epochs):
+        for batch, index in source.batches(epoch):
+            time = step / source.steps_per_epoch if preset.decay_each_step else epoch
+            if preset.decay == "cosine":
+                factor = (1 + np.cos(np.pi * time / preset.epochs)) / 2
+            else:
+                factor = 0.1 ** sum(epoch >= milestone for milestone in preset.milestones)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            used = kept[index]
+            optimizer.zero_grad()
+            functional.cross_entropy(head(batch[used]), targets[index][used]).backward()
+            optimizer.step()
+            step += 1
+        correct.append(int((head(tests).argmax(1).numpy() == truth).sum()))
+    return head, correct
+
+
+SETTINGS = {
+    "step": {"decay": "step", "epochs": 10, "batch": 32},
+    "cosine with decay": {"decay": "cosine", "epochs": 6, "batch": 50, "weight_decay": 1e-2},
+    "each step": {"decay": "cosine", "epochs": 3, "batch": 64, "steps_per_epoch": 7, "decay_each_step": True},
+    "dropped": {"decay": "step", "epochs": 5, "batch": 64, "drop_last": True},
+    "lars": {"solver": "lars", "decay": "cosine", "epochs": 5, "batch": 203},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_side_by_side_equals_one_by_one(name: str) -> None:
+    data, rates = blobs(), (0.01, 0.3, 2.0)
+    preset = dataclasses.replace(LINEAR_PRESETS["moco"], rates=rates, holdout=0.2, **SETTINGS[name])  # type: ignore[arg-type]
+    training = train_linear(*data, preset=preset)
+    held = split_off(data[1], 0.2, 0)[1]
+    assert training.held_out == len(held) > 20
+    assert training.holdout_correct is not None
+    for position, rate in enumerate(rates):
+        head, correct = one_by_one(data, preset, rate, held[:0])
+        # Sums in another order may turn an image that lies on a border.
+        np.testing.assert_allclose(training.test_correct[:, position], correct, atol=1)
+        twin = one_by_one(data, preset, rate, held)[0]
+        right = int((twin(data[0][held]).argmax(1).numpy() == data[1][held]).sum())
+        assert abs(int(training.holdout_correct[-1, position]) - right) <= 1
+        if position == training.last_rate:
+            outputs = head(data[2]).argmax(1).numpy()
+            assert (training.last.predictions == outputs).mean() > 0.98
+
+
+def test_gradients_equal_autograd_and_leave_masked_images_out() -> None:
+    features, labels, _, _ = blobs(train=40)
+    heads = Heads(2, 5, 12, seed=1, device=torch.device("cpu"))
+    heads.weight += torch.randn(heads.weight.shape, generator=torch.Generator().manual_seed(0))
+    used = torch.ones(40, 2)
+    used[:7, 1] = 0
+    losses = heads.backward(features, torch.from_numpy(labels), used)
+    for head, rows in enumerate((slice(0, 40), slice(7, 40))):
+        weight = heads.weight[head * 5 : head * 5 + 5].clone().requires_grad_()
+        bias = heads.bias[head * 5 : head * 5 + 5].clone().requires_grad_()
+        loss = functional.cross_entropy(features[rows] @ weight.T + bias, torch.from_numpy(labels)[rows])
+        loss.backward()
+        torch.testing.assert_close(losses[head], loss.detach())
+        torch.testing.assert_close(heads.weight_gradient[head * 5 : head * 5 + 5], weight.grad)
+        torch.testing.assert_close(heads.bias_gradient[head * 5 : head * 5 + 5], bias.grad)
+
+
+def test_what_is_selected_does_not_depend_on_the_test_images() -> None:
+    features, labels, tests, truth = blobs()
+    preset = LINEAR_PRESETS["moco"].change(lr=[0.01, 0.1, 1.0], epochs=8, batch=32, holdout=0.25)
+    training = train_linear(features, labels, tests, truth, preset=preset)
+    other = train_linear(features, labels, tests.flip(0), (truth + 1) % 5, preset=preset)
+    assert training.selected == other.selected
+    assert training.holdout_correct is not None
+    assert other.holdout_correct is not None
+    np.testing.assert_array_equal(training.holdout_correct, other.holdout_correct)
+    assert training.selected is not None
+    assert training.chosen is not None
+    epoch, rate = training.selected
+    assert training.holdout_correct[epoch, rate] == training.holdout_correct.max()
+    assert training.chosen.correct == training.test_correct[epoch, rate]
+    assert training.last.correct == training.test_correct[-1, training.last_rate]
+    assert training.test_correct[training.best_on_test] == training.test_correct.max()
+    again = train_linear(features, labels, tests, truth, preset=preset)
+    np.testing.assert_array_equal(training.losses, again.losses)
+    reseeded = train_linear(features, labels, tests, truth, preset=preset, seed=1)
+    assert not np.array_equal(training.losses, reseeded.losses)
+
+
+def test_batches_go_through_all_images_in_each_pass() -> None:
+    features = torch.arange(23.0)[:, None]
+    preset = dataclasses.replace(LINEAR_PRESETS["moco"], batch=5)
+    device = torch.device("cpu")
+    passes = [[index.tolist() for _, index in CachedBatches(features, preset, seed=3, device=device).batches(epoch)] for epoch in (0, 1)]
+    for batches in passes:
+        assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
+        assert sorted(sum(batches, [])) == list(range(23))
+    assert passes[0] != passes[1]
+    endless = CachedBatches(features, dataclasses.replace(preset, steps_per_epoch=7), seed=3, device=device)
+    seen = sum([index.tolist() for epoch in (0, 1) for _, index in endless.batches(epoch)], [])
+    assert seen[:46] == sum(passes[0], []) + sum(passes[1], [])
+    dropped = CachedBatches(features, dataclasses.replace(preset, drop_last=True), seed=3, device=device)
+    assert [len(index) for _, index in dropped.batches(0)] == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 9])
+@pytest.mark.parametrize("c", [0.01, 1.0, 30.0])
+def test_logistic_regression_equals_scikit_learn(classes: int, c: float) -> None:
+    features, labels, tests, _ = blobs(classes, seed=classes)
+    exact = features.double()
+    peer = Peer(C=c, tol=1e-10, max_iter=5000).fit(exact.numpy(), labels)
+    fit = fit_logistic_regression(exact, labels, c=c, tolerance=1e-10)
+    assert fit.converged
+    # With several classes a vector added to all of them changes no probability; the penalty fixes it for the weights alone.
+    np.testing.assert_allclose(fit.weight, peer.coef_, atol=2e-5)
+    np.testing.assert_allclose(fit.bias - fit.bias.mean() * (classes > 2), peer.intercept_ - peer.intercept_.mean() * (classes > 2), atol=2e-5)
+    np.testing.assert_array_equal(fit.outputs(tests).argmax(1).numpy(), peer.predict(tests.double().numpy()))
+    started_elsewhere = fit_logistic_regression(features, labels, c=c, tolerance=1e-10, start=fit_logistic_regression(features, labels, c=c / 3))
+    np.testing.assert_allclose(started_elsewhere.weight, fit.weight, atol=2e-5)
+    loose = fit_logistic_regression(exact, labels, c=c)  # as scikit-learn stops by default
+    np.testing.assert_allclose(loose.weight, Peer(C=c, max_iter=1000).fit(exact.numpy(), labels).coef_, atol=1e-6)
+
+
+def test_presets_have_the_published_values() -> None:
+    facts = {name: (p.solver, p.rates[0], p.batch, p.epochs, p.decay, p.milestones, p.weight_decay) for name, p in LINEAR_PRESETS.items()}
+    assert facts["moco"] == ("sgd", 30, 256, 100, "step", [60, 80], 0)
+    assert facts["hcsc"] == facts["pcl"] == ("sgd", 5, 256, 100, "step", [60, 80], 0)
+    assert facts["ccrop-cifar"] == ("sgd", 10, 512, 100, "step", [60, 80], 0)
+    assert facts["swav"] == ("sgd", 0.3, 256, 100, "cosine", [], 1e-6)
+    assert facts["simsiam"] == ("lars", 1.6, 4096, 90, "cosine", [], 0)
+    assert facts["dino"] == ("sgd", 0.001, 1024, 100, "cosine", [], 0)
+    dinov2 = LINEAR_PRESETS["dinov2"]
+    assert (len(dinov2.rates), dinov2.epochs * (dinov2.steps_per_epoch or 0), dinov2.headline) == (13, 12500, "selected")
+    grid = LINEAR_PRESETS["logreg"].rates
+    assert (len(grid), round(grid[0], 9), round(grid[-1])) == (45, 1e-6, 100000)
+    assert all(preset.momentum == 0.9 for preset in LINEAR_PRESETS.values())
+    assert {name: preset.name_at(224) for name, preset in LINEAR_PRESETS.items()}["moco"] == "moco-cached"
+    assert LINEAR_PRESETS["moco"].change(mode="exact").name_at(32) == "moco@32"
+    assert LINEAR_PRESETS["logreg"].name_at(224) == "logreg"
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "message"),
+    [
+        ("moco", {"lr": [0.1, 0.1]}, "different positive numbers"),
+        ("moco", {"lr": [-1.0]}, "different positive numbers"),
+        ("moco", {"c": [1.0]}, "has no --c"),
+        ("logreg", {"lr": [1.0]}, "has no --lr"),
+        ("logreg", {"epochs": 3}, "has no --epochs"),
+        ("moco", {"epochs": 0}, "--epochs must be at least 1"),
+        ("moco", {"mode": "fast"}, "--mode is cached or exact"),
+        ("moco", {"holdout": 1.0}, "share of the training images"),
+        ("dinov2", {"holdout": 0.0}, "nothing can choose among several rates"),
+    ],
+)
+def test_changes_that_make_no_sense_are_refused(preset: str, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LINEAR_PRESETS[preset].change(**changes)  # type: ignore[arg-type]
+
+
+def test_bad_arrays_are_refused() -> None:
+    features, labels, tests, truth = blobs(train=60)
+    spoiled = tests.clone()
+    spoiled[[3, 9], 0] = torch.nan
+    with pytest.raises(UserError, match="2 of 120 test feature vectors hold NaN or infinity, first in row 3"):
+        train_linear(features, labels, spoiled, truth)
+    with pytest.raises(UserError, match="test images have labels that no training image has, first label 7"):
+        train_linear(features, labels, tests, np.where(truth == 2, 7, truth))
+    with pytest.raises(ValueError, match="whole numbers from 0 on"):
+        train_linear(features, labels - 1, tests, truth)
+    with pytest.raises(UserError, match="so few labelled images"):
+        train_linear(features[:5], np.arange(5), tests, truth)
+    with pytest.raises(UserError, match="every classifier diverged"):
+        train_linear(features, labels, tests, truth, preset=LINEAR_PRESETS["moco"].change(lr=[1e38], epochs=3))
+
+
+@pytest.mark.parametrize("mode", ["cached", "exact"])
+def test_a_model_is_evaluated_and_left_as_it_was(mode: str, tmp_path: Path) -> None:
+    data = open_data("shapes:size=16,train=180,test=60")
+    model = open_model("random:test_resnet", image_size=16)
+    for number, buffer in enumerate(model.module.buffers()):
+        if buffer.is_floating_point():
+            buffer.add_(0.01 * number)
+    before = tensors_sha256(model.module.state_dict())
+    preset = LINEAR_PRESETS["hcsc"].change(mode=mode, epochs=3, batch=64, lr=[0.5, 5.0])
+    result = run_linear(model, data, preset=preset, runtime=Runtime(seed=3))
+    assert tensors_sha256(model.module.state_dict()) == before
+    assert not model.module.training
+    assert result.preset == ("hcsc@16" if mode == "exact" else "hcsc-cached@16")
+    assert result.protocol["mode"] == mode
+    assert ("crop_scale" in result.protocol) == (mode == "exact")
+    assert result.protocol["changed"] == ["rates", "batch", "epochs"]
+    assert result.headline.metric == "top1_last"
+    assert result.seeds == {"evaluation": 3}
+    for name, value in result.metrics.items():
+        assert value == 100 * result.counts["correct"][name] / 60
+    curves, chosen = result.details["curves"], result.details["chosen"]
+    assert np.array(curves["test_correct"]).shape == np.array(curves["held_out_correct"]).shape == (3, 2)
+    assert result.counts["correct"]["top1_best_on_test"] == np.max(curves["test_correct"])
+    rate = curves["lr"].index(chosen["selected"]["lr"])
+    assert curves["test_correct"][chosen["selected"]["epoch"]][rate] == result.counts["correct"]["top1_selected"]
+    low, high = result.details["intervals"]["top1_last"]
+    assert low < result.headline.value < high
+    assert run_linear(model, data, preset=preset, runtime=Runtime(seed=3)).details == result.details
