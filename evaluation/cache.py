@@ -137,9 +137,9 @@ class FeatureCache:
             if entry["description"] != description or not whole:
                 raise ValueError
             os.utime(place / _ENTRY)  # used last: now
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
             self.say(f"the features kept in {place} are damaged; they are computed anew")
             return None
         return torch.from_numpy(rows)

@@ -158,6 +158,9 @@ class Runtime:
                 error = caught
         self.processes.raise_first(error)
         versions = software_versions()
+        how = transform.describe()
+        if images.pixels is not None and images.pixels.shape[1:3] == (transform.resize, transform.resize):
+            del how["interpolation"]  # nothing is resized, whatever the preset says
         return {
             "format": _FEATURE_FORMAT,
             "tensors_sha256": model.tensors_sha256,
@@ -165,7 +168,7 @@ class Runtime:
             "kind": model.kind,
             "layer": model.layer,
             "data": [images.name, images.split, len(images), self.processes.gather_objects(data)[0]],
-            "transform": transform.describe(),
+            "transform": how,
             "dtype": self.dtype,
             "device": device_name(self.device),
             "versions": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "pillow")},

@@ -186,7 +186,7 @@ def _three(values: Any, name: str) -> tuple[float, float, float] | None:
     if values is None:
         return None
     try:
-        red, green, blue = (float(value) for value in torch.as_tensor(values).flatten())
+        red, green, blue = (float(value) for value in torch.as_tensor(values, dtype=torch.float64).flatten())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"the network declares {name} {values!r}, and not three numbers, for channels of pixels in [0, 1]") from error
     return red, green, blue

@@ -252,3 +252,39 @@ def test_a_changed_preset_says_what_was_changed() -> None:
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(UserError, match="temperature must be a positive number"):
             dino.change(temperature=temperature)
+
+
+def test_softmax_over_the_largest_k_ranks_as_exp_does() -> None:
+    # The sum that softmax divides by is the same for all votes of a query.
+    data = clusters(9, 300, 101, spread=2.5)
+    exp, softmax = (evaluate_knn(*data, k=(1, 5, 50, 300), weight=weight) for weight in ("exp", "softmax"))
+    for k, score in softmax.scores.items():
+        np.testing.assert_array_equal(score.predictions, exp.scores[k].predictions)
+        assert (score.correct, score.correct5) == (exp.scores[k].correct, exp.scores[k].correct5)
+
+
+def test_inner_products_of_features_as_they_are_equal_scikit_learn() -> None:
+    features, labels, tests, truth = clusters(7, 400, 99)
+    evaluation = evaluate_knn(features, labels, tests, truth, k=(1, 10, 400), temperature=5.0, normalize=False)
+
+    def similarity(a: np.ndarray, b: np.ndarray) -> float:
+        return float(1e6 - a @ b)  # a distance whose order is that of the inner product, and positive
+
+    for k, score in evaluation.scores.items():
+        peer = KNeighborsClassifier(k, metric=similarity, algorithm="brute", weights=lambda distance: np.exp((1e6 - distance - 100) / 5.0))
+        predictions = peer.fit(features.astype(np.float64), labels).predict(tests.astype(np.float64))
+        np.testing.assert_array_equal(score.predictions, predictions)
+
+
+def test_presets_have_the_published_values() -> None:
+    facts = {
+        name: (preset.k, preset.headline_k, preset.temperature, preset.weight, preset.similarity, preset.images.interpolation)
+        for name, preset in KNN_PRESETS.items()
+    }
+    assert facts["dino"] == facts["hcsc"] == ((10, 20, 100, 200), 20, 0.07, "exp", "cosine", "bicubic")
+    assert facts["dinov2"] == ((10, 20, 100, 200), 20, 0.07, "softmax", "cosine", "bicubic")
+    assert facts["mmselfsup"] == ((10, 20, 100, 200), 20, 0.07, "exp", "cosine", "bilinear")
+    assert facts["moco"] == ((200,), 200, 0.1, "exp", "cosine", "bilinear")
+    assert facts["vissl"] == ((200,), 200, 0.1, "exp", "dot", "bilinear")
+    assert facts["lightly-vit"] == ((200,), 200, 0.07, "exp", "cosine", "bilinear")
+    assert all((preset.images.resize, preset.images.crop) == (256, 224) for preset in KNN_PRESETS.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,9 @@ def one_by_one(data: Arrays, preset: LinearPreset, rate: float, left_out: np.nda
     head.weight.data.copy_(start.weight)
     head.bias.data.zero_()
     common = {"lr": rate, "momentum": preset.momentum, "weight_decay": preset.weight_decay}
-    optimizer = torch.optim.SGD(head.parameters(), **common) if preset.solver == "sgd" else Lars(head.parameters(), always_adapt=True, **common)
+    optimizer = torch.optim.SGD(head.parameters(), **common)
+    if preset.solver == "lars":
+        optimizer = Lars(head.parameters(), always_adapt=True, **common)
     source = CachedBatches(features, preset, seed=0, device=torch.device("cpu"))
     targets, kept = torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool)
     kept[left_out] = False
@@ -144,11 +147,11 @@ def test_batches_go_through_all_images_in_each_pass() -> None:
     passes = [[index.tolist() for _, index in CachedBatches(features, preset, seed=3, device=device).batches(epoch)] for epoch in (0, 1)]
     for batches in passes:
         assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
-        assert sorted(sum(batches, [])) == list(range(23))
+        assert sorted(chain(*batches)) == list(range(23))
     assert passes[0] != passes[1]
     endless = CachedBatches(features, dataclasses.replace(preset, steps_per_epoch=7), seed=3, device=device)
-    seen = sum([index.tolist() for epoch in (0, 1) for _, index in endless.batches(epoch)], [])
-    assert seen[:46] == sum(passes[0], []) + sum(passes[1], [])
+    seen = list(chain(*(index.tolist() for epoch in (0, 1) for _, index in endless.batches(epoch))))
+    assert seen[:46] == [*chain(*passes[0]), *chain(*passes[1])]
     dropped = CachedBatches(features, dataclasses.replace(preset, drop_last=True), seed=3, device=device)
     assert [len(index) for _, index in dropped.batches(0)] == [5, 5, 5, 5]
 
@@ -163,10 +166,12 @@ def test_logistic_regression_equals_scikit_learn(classes: int, c: float) -> None
     assert fit.converged
     # With several classes a vector added to all of them changes no probability; the penalty fixes it for the weights alone.
     np.testing.assert_allclose(fit.weight, peer.coef_, atol=2e-5)
-    np.testing.assert_allclose(fit.bias - fit.bias.mean() * (classes > 2), peer.intercept_ - peer.intercept_.mean() * (classes > 2), atol=2e-5)
+    shifts = (fit.bias.mean(), peer.intercept_.mean()) if classes > 2 else (0, 0)
+    np.testing.assert_allclose(fit.bias - shifts[0], peer.intercept_ - shifts[1], atol=2e-5)
     np.testing.assert_array_equal(fit.outputs(tests).argmax(1).numpy(), peer.predict(tests.double().numpy()))
-    started_elsewhere = fit_logistic_regression(features, labels, c=c, tolerance=1e-10, start=fit_logistic_regression(features, labels, c=c / 3))
-    np.testing.assert_allclose(started_elsewhere.weight, fit.weight, atol=2e-5)
+    elsewhere = fit_logistic_regression(features, labels, c=c / 3)
+    from_there = fit_logistic_regression(features, labels, c=c, tolerance=1e-10, start=elsewhere)
+    np.testing.assert_allclose(from_there.weight, fit.weight, atol=2e-5)
     loose = fit_logistic_regression(exact, labels, c=c)  # as scikit-learn stops by default
     np.testing.assert_allclose(loose.weight, Peer(C=c, max_iter=1000).fit(exact.numpy(), labels).coef_, atol=1e-6)
 
