@@ -24,7 +24,7 @@ class Block(nn.Module):
 class CifarResNet(nn.Module):
     """A 3x3 stem of 16 channels, three stages (16, 32, 64), global average, a linear classifier."""
 
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    mean, std, channels = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "rgb"
 
     def __init__(self, blocks: int) -> None:
         super().__init__()

@@ -1,0 +1,100 @@
+"""Linear classifiers on cached features: eight learning rates side by side beside one, and logistic regression beside scikit-learn.
+
+    python benchmarks/linear.py [--images 50000] [--width 512] [--classes 100] [--epochs 1] [--repeats 3] [--device cpu]
+
+Times of one run are comparable with each other alone; what is compared takes turns, and ratios are medians of pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from evaluation.linear import fit_logistic_regression, train_linear
+from evaluation.linear.presets import LINEAR_PRESETS
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def in_turns(works: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(seconds(work, device))
+    return times
+
+
+def show(times: dict[str, list[float]], base: str) -> None:
+    for name, found in times.items():
+        ratio = np.median(np.array(found) / np.array(times[base]))
+        print(f"{name:45s} {np.median(found):8.2f} s   {ratio:5.2f} x {base}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-logistic", action="store_true")
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((given.classes, given.width)).astype(np.float32)
+    labels, truth = rng.integers(0, given.classes, given.images), rng.integers(0, given.classes, given.images // 10)
+    features, tests = (centres[of] + 4 * rng.standard_normal((len(of), given.width)).astype(np.float32) for of in (labels, truth))
+    bank, queries = torch.from_numpy(features).to(device), torch.from_numpy(tests).to(device)
+    print(f"{given.images} x {given.width}, {given.classes} classes, batch {given.batch}, {device}, {torch.get_num_threads()} threads\n")
+
+    def train(rates: tuple[float, ...], holdout: float) -> Callable[[], object]:
+        preset = LINEAR_PRESETS["moco"].change(epochs=given.epochs, batch=given.batch, holdout=holdout, lr=rates[:1])
+        preset = preset.change(lr=rates, holdout=0.1) if len(rates) > 1 else preset
+        return lambda: train_linear(bank, labels, queries, truth, preset=preset, num_classes=given.classes)
+
+    works = {
+        "one rate": train(RATES[4:5], 0.1),
+        "eight rates": train(RATES, 0.1),
+        "one rate, nothing held out (one classifier)": train(RATES[4:5], 0.0),
+    }
+    works["one rate"]()  # threads and memory are there
+    show(in_turns(works, given.repeats, device), "one rate")
+    if given.no_logistic:
+        return
+    from sklearn.linear_model import LogisticRegression
+
+    print()
+    peer = LogisticRegression(C=0.001, max_iter=1000)
+    found: dict[str, object] = {}
+
+    def ours() -> None:
+        found["ours"] = fit_logistic_regression(bank, labels, c=0.001, num_classes=given.classes)
+
+    def theirs() -> None:
+        found["theirs"] = peer.fit(features.astype(np.float64), labels)
+
+    show(in_turns({"logistic regression": ours, "scikit-learn, float64": theirs}, 1, device), "logistic regression")
+    fit = found["ours"]
+    mine = fit.outputs(queries).argmax(1).numpy()  # type: ignore[attr-defined]
+    hers = peer.predict(tests.astype(np.float64))
+    print(f"iterations {fit.iterations} and {peer.n_iter_[0]}, largest difference of weights "  # type: ignore[attr-defined]
+          f"{np.abs(fit.weight - peer.coef_).max():.1e}, same answers {100 * (mine == hers).mean():.2f} %, "  # type: ignore[attr-defined]
+          f"right {100 * (mine == truth).mean():.2f} and {100 * (hers == truth).mean():.2f} %")
+
+
+if __name__ == "__main__":
+    main()
