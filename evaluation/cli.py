@@ -15,7 +15,7 @@ from evaluation.plans import ALL, ModelSource, Plan, make_plans, model_sources, 
 from evaluation.table import print_results
 from evaluation.task import load
 from evaluation.tasks import TASKS
-from zoo.console import make_app, run, version_option
+from zoo.console import EXIT_STOPPED, make_app, run, version_option
 from zoo.data.base import CLASS_LEVEL
 from zoo.results import save_result
 
@@ -97,6 +97,7 @@ def evaluate(
     from evaluation.cache import FeatureCache, cache_folder, cache_limit
     from evaluation.parallel import choose_device, start_processes, stop_processes
     from evaluation.runtime import Runtime
+    from evaluation.training.stopping import TrainingStopped
 
     place = choose_device(device)
     processes = start_processes(place)
@@ -133,6 +134,10 @@ def evaluate(
                 load(plan.task.draw)(sheets[place_of_result], result, prepared)
         if processes.is_main:
             _report(results, out)
+    except TrainingStopped as stopped:
+        if processes.is_main:
+            typer.echo(str(stopped), err=True)
+        raise typer.Exit(EXIT_STOPPED) from stopped
     finally:
         stop_processes()
 

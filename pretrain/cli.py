@@ -7,11 +7,9 @@ from pathlib import Path
 
 import typer
 
-from zoo.console import is_main_process, make_app, run, version_option
+from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option
 from zoo.errors import UserError
 
-# A run that was stopped before its end leaves with this status, so that a job script can queue itself again.
-EXIT_STOPPED = 3
 # In the place of a recipe's name: draw a run's boxes, or its prototypes; and how many of them where --count says nothing.
 BOXES_WORD = "boxes"
 PROTOTYPES_WORD = "prototypes"

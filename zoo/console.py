@@ -14,6 +14,8 @@ from zoo.errors import UserError
 
 DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
+# A training that was stopped before its end leaves with this status, so that a job script can queue itself again.
+EXIT_STOPPED = 3
 
 
 def make_app(help_text: str, **settings: object) -> typer.Typer:

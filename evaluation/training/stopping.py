@@ -28,6 +28,10 @@ def parse_duration(text: str | float | int) -> float:
         raise UserError(f"max_time '{text}' is not a duration; write for example 45m, 3h or 1h30m") from None
 
 
+class TrainingStopped(Exception):
+    """A training was stopped before its end, after its checkpoint was written; the text says by what, and how to go on."""
+
+
 class StopRequest:
     """Turns signals and a time limit into a question asked between two steps.
 

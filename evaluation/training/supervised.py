@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
-from evaluation.training.devices import Device, Precision, make_accelerator, synchronise_buffers, threads
+from evaluation.training.devices import Device, Precision, describe, make_accelerator, synchronise_buffers, threads
 from evaluation.training.log import LOG_NAME, Log
 from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, Schedule, ScheduleSettings, make_optimizer
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step
-from evaluation.training.stopping import StopRequest
+from evaluation.training.stopping import StopRequest, TrainingStopped
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.runs import checkpoints, read_checkpoint
@@ -43,10 +43,6 @@ class LabelledBatches(Protocol):
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's share of each batch: float32 images (b, 3, S, S), normalised, and their positions int64 (b,), on the device."""
-
-
-class TrainingStopped(Exception):
-    """A training was stopped by a signal, after its checkpoint was written; the text says how to go on."""
 
 
 @dataclass(frozen=True)
@@ -220,8 +216,7 @@ class _Supervised:
             else:
                 replace_text(folder / SETTINGS_FILE, json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
         progress = TrainingProgress(self.steps, done=step, images_per_step=self._images_per_step(), shown=main and self.place.show)
-        if step and self.place.show and main:
-            progress.say(f"going on from step {step} of {self.steps} in {folder}")
+        self._say_start(progress, step)
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(Log(folder / LOG_NAME, step=step)) if main and folder is not None else None
             stack.enter_context(progress)
@@ -236,6 +231,18 @@ class _Supervised:
         # accelerate has the network's forward run under autocast where that was asked for.
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False).eval()
         return self.history
+
+    def _say_start(self, progress: TrainingProgress, step: int) -> None:
+        if not self.place.show:
+            return
+        per_epoch = self.source.steps_per_epoch
+        progress.say(
+            f"training on {describe(self.accelerator)}: {len(self.targets)} images, {self.course.epochs} epochs of {per_epoch} steps"
+        )
+        if self.history.batch_norm != "joint":
+            progress.say("note: batch norm sees each process's images alone; torch has a joint one for GPUs only")
+        if step:
+            progress.say(f"going on from step {step} of {self.steps} in {self.place.folder}")
 
     def _steps(self, step: int, stop: StopRequest | None) -> None:
         per_epoch = self.source.steps_per_epoch
@@ -337,12 +344,19 @@ def _saved(folder: Path | None, identity: Mapping[str, Any]) -> dict[str, Any] |
         there = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read; remove {folder}, or choose another one for checkpoints") from error
-    wanted = json.loads(json.dumps(identity))
-    if there != wanted:
-        name = next(name for name in sorted({*there, *wanted}) if there.get(name) != wanted.get(name))
+    own, wanted = _flat(there), _flat(json.loads(json.dumps(identity)))
+    if own != wanted:
+        name = next(name for name in sorted({*own, *wanted}) if own.get(name) != wanted.get(name))
         raise UserError(
-            f"{folder} holds another training: its {name} is {json.dumps(there.get(name))[:80]}, and here it is "
-            f"{json.dumps(wanted.get(name))[:80]}; choose another folder for checkpoints, or remove it"
+            f"{folder} holds another training: its {name} is {own.get(name)}, and here it is {wanted.get(name)}; "
+            "choose another folder for checkpoints, or remove it"
         )
     found = checkpoints(folder)
     return read_checkpoint(found[-1], kind=FORMAT, required=_REQUIRED) if found else None
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Nested groups of values as one: ``preset.epochs`` -> text."""
+    if not isinstance(value, dict):
+        return {name: json.dumps(value)}
+    return {key: text for part, inner in value.items() for key, text in _flat(inner, f"{name}.{part}" if name else part).items()}

@@ -108,7 +108,7 @@ def test_a_stopped_training_goes_on_from_its_checkpoints(result: Result, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["random-test_resnet-0.finetune.standard"]
     assert first.metrics == result.metrics
     assert run_finetune(model, data, preset=kept).metrics == first.metrics
-    with pytest.raises(UserError, match="holds another training: its preset is"):
+    with pytest.raises(UserError, match=r"holds another training: its preset\.epochs is 4, and here it is 5"):
         run_finetune(model, data, preset=change_training(kept, epochs=5))
     with pytest.raises(UserError, match="holds another training: its seed is 0, and here it is 1"):
         run_finetune(model, data, preset=kept, runtime=Runtime(seed=1))
@@ -229,3 +229,23 @@ def test_damaged_weights_stop_the_training() -> None:
     model = replace(open_model("random:test_resnet"), module=_Nan(), num_features=4)
     with pytest.raises(UserError, match="the loss became nan at step 0"):
         run_finetune(model, easy_data(), preset=preset())
+
+
+def test_a_signal_saves_and_leaves_with_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import os
+    import signal
+    import threading
+    import time
+
+    from test_cli import run
+
+    def stop_after_a_step() -> None:
+        while not any(path.stat().st_size for path in tmp_path.rglob("log.jsonl")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    threading.Thread(target=stop_after_a_step, daemon=True).start()
+    words = ("--task", "finetune", "--model", "random:test_resnet", "--data", "shapes:size=8,train=18,test=9", "--epochs", 5000)
+    assert run(*words, "--checkpoints", tmp_path) == 3
+    assert "stopped by SIGUSR1 after step" in capsys.readouterr().err
+    assert len(list(tmp_path.rglob("step_*.pt"))) == 1

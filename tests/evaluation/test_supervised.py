@@ -15,7 +15,8 @@ from torch.nn import functional
 from evaluation.training.classifier import Classifier
 from evaluation.training.log import read_log
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, Schedule, ScheduleName, ScheduleSettings, ScheduleUnit
-from evaluation.training.supervised import Course, History, Place, TrainingStopped, train_supervised
+from evaluation.training.stopping import TrainingStopped
+from evaluation.training.supervised import Course, History, Place, train_supervised
 from zoo.errors import UserError
 from zoo.randomness import generator
 from zoo.runs import checkpoints

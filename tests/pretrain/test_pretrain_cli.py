@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.cli import EXIT_STOPPED, main
+from pretrain.cli import main
 from pretrain.recipe_files import recipe_names
+from zoo.console import EXIT_STOPPED
 
 TINY = """
 data: shapes:train=16,test=8,size=16
