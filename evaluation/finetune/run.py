@@ -192,6 +192,7 @@ def run_training(
         metrics=metrics,
         counts={"correct": correct, **image_counts(setting)},
         details={"epochs": curves(tuned), "per_class": per_class(data, tuned.final, headline_of(metrics))},
+        correct=right_images(setting, tuned, metrics),
         seconds={"training": time.perf_counter() - started},
     )
 
@@ -228,6 +229,11 @@ def curves(tuned: FineTuned) -> dict[str, list[float]]:
         for name, total in totals.items()
         if total
     }
+
+
+def right_images(setting: Setting, tuned: FineTuned, metrics: Mapping[str, float]) -> dict[str, NDArray[np.bool_]]:
+    """Which test images the headline's network answers rightly."""
+    return {headline_of(metrics): tuned.final.predictions == setting.test.labels}
 
 
 def per_class(data: LabelledData, accuracy: Accuracy, metric: str) -> dict[str, Any]:

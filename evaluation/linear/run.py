@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Answers:
+class Answers:
     """What a training says, for a result."""
 
     by_metric: dict[str, Accuracy]
@@ -105,7 +105,7 @@ def run_linear(
         train = runtime.features(model, data.train, transform, fingerprint=data.facts.splits["train"].fingerprint)
         extracted = time.perf_counter()
         if preset.solver == "lbfgs":
-            answers = _logistic(preset, train, labels, test, truth, classes, runtime)
+            answers = sweep_logistic(preset, train, labels, test, truth, classes, runtime)
         else:
             training = train_linear(
                 train.features,
@@ -152,7 +152,7 @@ def run_linear(
     )
 
 
-def _trained(preset: LinearPreset, training: LinearTraining) -> _Answers:
+def _trained(preset: LinearPreset, training: LinearTraining) -> Answers:
     answers = {"last": training.last} | ({} if training.chosen is None else {"selected": training.chosen})
     best_epoch, best_rate = training.best_on_test
     choice: dict[str, Any] = {
@@ -168,14 +168,14 @@ def _trained(preset: LinearPreset, training: LinearTraining) -> _Answers:
         epoch, rate = training.selected
         choice["selected"] = {"lr": training.rates[rate], "epoch": epoch, "held_out_correct": int(training.holdout_correct[epoch, rate])}
         curves["held_out_correct"] = training.holdout_correct.tolist()
-    return _Answers(
+    return Answers(
         by_metric=answers,
         counts={"top1_best_on_test": int(training.test_correct[best_epoch, best_rate])},
         details={"chosen": choice, "held_out": training.held_out, "curves": curves},
     )
 
 
-def _logistic(
+def sweep_logistic(
     preset: LinearPreset,
     train: Features,
     labels: NDArray[np.int64],
@@ -183,7 +183,7 @@ def _logistic(
     truth: NDArray[np.int64],
     classes: int,
     runtime: Runtime,
-) -> _Answers:
+) -> Answers:
     """C by held-out training images, then all training images at that C."""
     kept, held = split_off(labels, preset.holdout, runtime.seed)
     fitting = partial(fit_logistic_regression, num_classes=classes, device=runtime.device)
@@ -204,7 +204,7 @@ def _logistic(
     last = fitting(train.features, labels, c=chosen)
     accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
     best = {"top1_best_on_test": max(sweep["test_correct"])} if fit is not None else {}
-    return _Answers(
+    return Answers(
         by_metric={"selected": accuracy},
         counts=best,
         protocol={"tolerance": TOLERANCE, "max_iterations": MAX_ITERATIONS},

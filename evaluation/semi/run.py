@@ -17,10 +17,13 @@ from evaluation.finetune.run import (
     labelled_part,
     per_class,
     prepare_setting,
+    right_images,
     training_protocol,
 )
 from evaluation.finetune.training import FineTuned, Labelled, outputs_of
 from evaluation.labelled import LabelledData, labelled_data
+from evaluation.linear.presets import LINEAR_PRESETS
+from evaluation.linear.run import sweep_logistic
 from evaluation.presets import find
 from evaluation.runtime import Runtime, make_result
 from evaluation.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
@@ -91,6 +94,7 @@ def run_semi(
         metrics=found["metrics"],
         counts={"correct": found["correct"], "labelled": len(chosen), **image_counts(setting), **found.get("counts", {})},
         details=found["details"],
+        correct=found["right"],
         seconds={"training": time.perf_counter() - started},
     )
 
@@ -141,6 +145,7 @@ def _fine_tuned(setting: Setting, percent: float) -> dict[str, Any]:
         "metrics": metrics,
         "correct": correct,
         "details": details,
+        "right": right_images(setting, best, metrics),
     }
 
 
@@ -188,6 +193,7 @@ def _with_pseudo_labels(setting: Setting, percent: float) -> dict[str, Any]:
             "pseudo_labels_by_class": chosen.by_class.tolist(),
             "per_class": per_class(data, again.final, headline_of(metrics)),
         },
+        "right": right_images(setting, again, metrics),
     }
 
 
@@ -200,4 +206,30 @@ def _joined(setting: Setting, others: NDArray[np.int64], chosen: PseudoLabels) -
 
 
 def _frozen(setting: Setting, percent: float) -> dict[str, Any]:
-    raise UserError("TODO")
+    """Logistic regression on the labelled images' features, its C chosen on held-out ones; the network stays as it is."""
+    preset, data, runtime = setting.preset, setting.data, setting.runtime
+    held = setting.held_out.positions if setting.held_out is not None else np.empty(0, dtype=np.int64)
+    labelled = labelled_part(data, np.union1d(setting.train.positions, held))
+    regression = LINEAR_PRESETS["logreg"]
+    # Without held-out images nothing can choose, and C is scikit-learn's default.
+    regression = regression.change(holdout=preset.holdout) if len(held) else replace(regression, rates=(1.0,), holdout=0.0)
+    train = runtime.features(setting.model, labelled.images, setting.transform)
+    test = runtime.features(setting.model, data.test, setting.transform, fingerprint=data.facts.splits["test"].fingerprint)
+    answers = sweep_logistic(regression, train, labelled.labels, test, setting.test.labels, setting.classes, runtime)
+    found = answers.by_metric["selected"]
+    correct = {"top1_frozen": found.correct}
+    if found.correct5 is not None:
+        correct["top5_frozen"] = found.correct5
+    correct |= answers.counts
+    return {
+        "protocol": {"classifier": "logistic regression, L2", "holdout": preset.holdout, "source": preset.source, **answers.protocol},
+        "headline": "top1_frozen",
+        "metrics": {name: 100 * count / len(data.test) for name, count in correct.items()},
+        "correct": correct,
+        "details": {
+            "feature_width": train.features.shape[1],
+            **answers.details,
+            "per_class": per_class(data, found, "top1_frozen"),
+        },
+        "right": {"top1_frozen": found.predictions == setting.test.labels},
+    }

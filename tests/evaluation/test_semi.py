@@ -83,6 +83,31 @@ def test_a_grid_is_chosen_by_held_out_images() -> None:
         SEMI_PRESETS["mmselfsup"].change(holdout=0.0)
 
 
+def test_frozen_is_scikit_learns_logistic_regression_on_the_labelled_features() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from evaluation.features import extract_features
+    from evaluation.subsets import split_off
+    from zoo.transforms import EvalTransform
+
+    data, model = easy_data(150), open_model(MODEL)
+    result = run_semi(model, data, preset=SEMI_PRESETS["frozen"].change(percent=20.0))
+    assert (result.preset, result.headline.metric) == ("frozen@16", "top1_frozen")
+    chosen = stratified_subset(data.role("train").labels, 20)
+    kept, held = split_off(data.role("train").labels[chosen], 0.2)
+    assert (result.counts["labelled"], result.counts["trained_on"], result.counts["held_out"]) == (30, len(kept), len(held))
+    transform = EvalTransform(16, 16, "bilinear", data.mean, data.std)
+    features = extract_features(model.module, data.role("train").subset(chosen), transform).features.double().numpy()
+    tests = extract_features(model.module, data.role("test"), transform).features.double().numpy()
+    c = result.details["chosen"]["selected"]["c"]
+    peer = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(features, data.role("train").labels[chosen])
+    assert result.counts["correct"]["top1_frozen"] == int((peer.predict(tests) == data.role("test").labels).sum())
+    fixed = run_semi(model, data, preset=SEMI_PRESETS["frozen"].change(percent=20.0, holdout=0.0))
+    assert fixed.details["chosen"]["selected"]["c"] == 1.0
+    pixels = run_semi(open_model("pixels"), data, preset=SEMI_PRESETS["frozen"].change(percent=20.0))
+    assert pixels.headline.value > 80
+
+
 def test_entropy_is_in_bits() -> None:
     outputs = torch.log(torch.tensor([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 1e-30]]))
     np.testing.assert_allclose(entropy_bits(outputs), [1.5, np.log2(3), 1.0], atol=1e-6)
