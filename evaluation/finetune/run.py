@@ -56,7 +56,7 @@ class Setting:
         """:func:`evaluation.finetune.training.fine_tune` on these images (or on ``train``), with checkpoints where the preset says so."""
         train = self.train if train is None else train
         model, preset = self.model, self.preset
-        if model.num_features is None:
+        if next(model.module.parameters(), None) is None:
             raise UserError(f"'{model.name}' has no weights to fine-tune; take task linear, or the preset 'frozen' of task semi")
         identity = {
             "task": task,
@@ -75,7 +75,6 @@ class Setting:
         folder = None if preset.checkpoints is None else preset.checkpoints / (name + (f".{part}" if part else ""))
         return fine_tune(
             model.module,
-            model.num_features,
             train,
             self.test,
             self.classes,

@@ -18,7 +18,7 @@ from evaluation.features import extract_features
 from evaluation.finetune.presets import FineTunePreset, Rates
 from evaluation.runtime import DTYPES, Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
-from evaluation.training.classifier import Classifier
+from evaluation.training.classifier import Classifier, feature_width, freeze_unused
 from evaluation.training.devices import Precision
 from evaluation.training.optimizers import (
     OptimizerSettings,
@@ -104,7 +104,6 @@ class FineTuned:
 
 def fine_tune(
     backbone: nn.Module,
-    width: int,
     train: Labelled,
     test: Labelled,
     classes: int,
@@ -121,8 +120,8 @@ def fine_tune(
 
     Parameters
     ----------
-    backbone, width
-        float32 images (B, 3, S, S), normalised, -> features (B, width). It is left as it is.
+    backbone
+        float32 images (B, 3, S, S), normalised, -> features (B, D). It is left as it is.
     train, test, held_out
         Images to train on, to test on, and to choose the epoch by.
     classes
@@ -149,7 +148,8 @@ def fine_tune(
     if batch < 2 * processes.count:
         raise UserError(f"{len(train.images)} labelled images are too few for {processes.count} processes; give more labels")
     with seeded(runtime.seed):
-        network = Classifier(_trainable(backbone), width, classes, how=preset.how, head_std=preset.head_std)
+        copied = _trainable(backbone, transform.crop)
+        network = Classifier(copied, feature_width(copied, transform.crop), classes, how=preset.how, head_std=preset.head_std)
     source = AugmentedImages(
         train.images,
         augmentation(transform.crop, preset.scale, preset.ratio, interpolation=transform.interpolation, strong=preset.strong),
@@ -231,8 +231,10 @@ def place_of(runtime: Runtime, folder: Path | None) -> Place:
     )
 
 
-def _trainable(backbone: nn.Module) -> nn.Module:
-    return copy.deepcopy(backbone).requires_grad_(True)
+def _trainable(backbone: nn.Module, side: int) -> nn.Module:
+    copied = copy.deepcopy(backbone).requires_grad_(True)
+    freeze_unused(copied, side)
+    return copied
 
 
 def _course(preset: FineTunePreset, seed: int) -> Course:

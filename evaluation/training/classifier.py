@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from evaluation.features import eval_mode
+
 # What is done with the backbone while the layer is trained: it is trained too; it is frozen, in eval mode; or its weights are frozen, while
 # its batch norms use the batch's statistics and go on gathering running ones.
 Backbone = Literal["trained", "frozen", "frozen, live batch norm"]
@@ -58,3 +60,30 @@ class Classifier(nn.Module):
         if self.how == "frozen":
             self.backbone.eval()
         return self
+
+
+def feature_width(backbone: nn.Module, side: int) -> int:
+    """The length of the feature vector that an image of ``side`` pixels gives; the network is left as it is.
+
+    Raises ValueError for a network that gives something else than one vector for an image.
+    """
+    place = next((parameter.device for parameter in backbone.parameters()), torch.device("cpu"))
+    with torch.no_grad(), eval_mode(backbone):
+        output = backbone(torch.zeros(2, 3, side, side, device=place))
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"the network must give features of shape (B, D), not {shape} for two images")
+    return int(output.shape[1])
+
+
+def freeze_unused(backbone: nn.Module, side: int) -> None:
+    """Take the gradient from parameters that features do not depend on, such as layers behind the one that they are taken from.
+
+    Weight decay would change them to no purpose, and processes would wait for their gradients.
+    """
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    with torch.enable_grad(), eval_mode(backbone):
+        output = backbone(torch.zeros(2, 3, side, side, device=trained[0].device))
+        gradients = torch.autograd.grad(output.sum(), trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad = gradient is not None

@@ -20,7 +20,7 @@ from torchvision.transforms import functional as image_functional
 from evaluation.finetune.training import loader_workers, outputs_of, place_of
 from evaluation.runtime import Runtime, make_result, transform_for
 from evaluation.splits import UsedSplits
-from evaluation.training.classifier import Classifier
+from evaluation.training.classifier import Classifier, feature_width
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, ScheduleName, ScheduleSettings, ScheduleUnit
 from evaluation.training.seeding import seeded
 from evaluation.training.supervised import Course, train_supervised
@@ -126,7 +126,7 @@ def _stack(items: list[tuple[NDArray[np.uint8], int] | UserError]) -> tuple[Tens
 
 def run_probe(model: Model, used: UsedSplits, preset: ProbePreset, image_size: int | None, runtime: Runtime) -> Result:
     """The evaluation as a result: see :func:`evaluation.voc07.run.run_voc07`."""
-    if model.num_features is None:
+    if next(model.module.parameters(), None) is None:
         raise UserError(f"'{model.name}' has no batch norm to be live; take voc07 preset vissl or pcl")
     transform = replace(
         transform_for(model, used, preset.images.fitting(used.data.image_size, image_size)), mean=preset.mean, std=preset.std
@@ -139,7 +139,7 @@ def run_probe(model: Model, used: UsedSplits, preset: ProbePreset, image_size: i
     with seeded(runtime.seed):
         network = Classifier(
             copy.deepcopy(model.module),
-            model.num_features,
+            feature_width(model.module, transform.crop),
             truth["train"].shape[1],
             how="frozen, live batch norm",
             head_std=preset.head_std,

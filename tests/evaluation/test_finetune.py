@@ -214,6 +214,23 @@ def test_a_frozen_network_is_the_linear_protocol() -> None:
     assert found.headline.value > 60
 
 
+def test_a_layer_inside_a_network_is_fine_tuned_up_to_there() -> None:
+    from dataclasses import replace
+
+    from zoo.layers import Layer
+
+    model = open_model("random:test_resnet")
+    inner = replace(model, module=Layer(model.module, "layer3"), num_features=None, layer="layer3")
+    tuned = run_finetune(inner, easy_data(), preset=preset(epochs=3))
+    assert tuned.headline.value > 60
+    from evaluation.training.classifier import freeze_unused
+
+    freeze_unused(inner.module.requires_grad_(True), 16)
+    frozen = {name for name, parameter in inner.module.named_parameters() if not parameter.requires_grad}
+    assert frozen
+    assert all(name.startswith("network.layer4") for name in frozen)
+
+
 class _Nan(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -245,7 +262,7 @@ def test_a_signal_saves_and_leaves_with_status_3(tmp_path: Path, capsys: pytest.
         os.kill(os.getpid(), signal.SIGUSR1)
 
     threading.Thread(target=stop_after_a_step, daemon=True).start()
-    words = ("--task", "finetune", "--model", "random:test_resnet", "--data", "shapes:size=8,train=18,test=9", "--epochs", 5000)
+    words = ("--task", "finetune", "--model", "random:test_resnet", "--data", "shapes:size=8,train=18,test=9", "--epochs", 5000, "--holdout", 0)
     assert run(*words, "--checkpoints", tmp_path) == 3
     assert "stopped by SIGUSR1 after step" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("step_*.pt"))) == 1
