@@ -262,7 +262,18 @@ def test_a_signal_saves_and_leaves_with_status_3(tmp_path: Path, capsys: pytest.
         os.kill(os.getpid(), signal.SIGUSR1)
 
     threading.Thread(target=stop_after_a_step, daemon=True).start()
-    words = ("--task", "finetune", "--model", "random:test_resnet", "--data", "shapes:size=8,train=18,test=9", "--epochs", 5000, "--holdout", 0)
+    words = (
+        "--task",
+        "finetune",
+        "--model",
+        "random:test_resnet",
+        "--data",
+        "shapes:size=8,train=18,test=9",
+        "--epochs",
+        5000,
+        "--holdout",
+        0,
+    )
     assert run(*words, "--checkpoints", tmp_path) == 3
     assert "stopped by SIGUSR1 after step" in capsys.readouterr().err
     assert len(list(tmp_path.rglob("step_*.pt"))) == 1

@@ -13,6 +13,7 @@ from test_cli import refusal, run
 from evaluation.features import extract_features
 from evaluation.places205.presets import PLACES205_PRESETS, change
 from evaluation.places205.run import run_places205
+from evaluation.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation
 from zoo.data import open_data
 from zoo.models import open_model
@@ -45,7 +46,7 @@ def test_a_layer_of_205_classes_is_trained_on_the_frozen_network(places: Path) -
     model = open_model("random:test_resnet")
     before = model.tensors_sha256
     preset = change(PLACES205_PRESETS["hcsc"], epochs=4, batch=10)
-    result = run_places205(model, open_data(f"places205:{places}"), preset=preset, image_size=28)
+    result = run_places205(model, open_data(f"places205:{places}"), preset=preset, image_size=28, runtime=Runtime(workers=0))
     assert (result.task, result.preset, result.data.classes) == ("places205", "hcsc@28", 205)
     assert result.headline.metric == "top1_last"
     assert len(result.details["per_class"]["classes"]) == 205

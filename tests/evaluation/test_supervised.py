@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.training.classifier import Classifier
@@ -238,55 +238,3 @@ def test_the_callers_random_numbers_are_left_alone() -> None:
     torch.manual_seed(0)
     train(model)
     assert torch.equal(torch.rand(3), expected)
-
-
-def _one_of_two(rank: int, folder: str) -> None:
-    import os
-
-    torch.set_num_threads(1)
-    os.environ.update(
-        {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": Path(folder, "port").read_text(),
-        }
-    )
-    for norm in (False, True):
-        model = network(norm=norm)
-        history = train_supervised(
-            model,
-            Source(rank, 2),
-            TARGETS,
-            course(),
-            groups(model),
-            measure=measure,
-            place=Place(device="cpu", folder=Path(folder, f"{norm}")),
-        )
-        torch.save((model.state_dict(), history.epochs, history.batch_norm), f"{folder}/{norm}-{rank}.pt")
-    distributed.destroy_process_group()
-
-
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        (tmp_path / "port").write_text(str(free.getsockname()[1]))
-    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
-    alone = network(norm=False)
-    history = train(alone)
-    for rank in range(2):
-        state, epochs, _ = torch.load(tmp_path / f"False-{rank}.pt", weights_only=True)
-        for name, value in alone.state_dict().items():
-            torch.testing.assert_close(state[name], value)
-        assert [epoch["loss"] for epoch in epochs] == pytest.approx([epoch["loss"] for epoch in history.epochs], rel=1e-4)
-    # With batch norm each process has its own, which is said; statistics are the first one's in both.
-    states = [torch.load(tmp_path / f"True-{rank}.pt", weights_only=True) for rank in range(2)]
-    assert [text for _, _, text in states] == ["per process"] * 2
-    for name, value in states[0][0].items():
-        assert torch.equal(states[1][0][name], value), name
-    assert states[0][1] == states[1][1]
-    with pytest.raises(UserError, match="begun by 2 processes and cannot go on with 1"):
-        train(network(), Place(device="cpu", folder=tmp_path / "True"))
