@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from zoo.randomness import generator
 
 # Recalls at which the official VOC 2007 measure reads the precision.
 _POINTS = np.arange(11) / 10
@@ -11,7 +15,7 @@ _POINTS = np.arange(11) / 10
 _EPSILON = 1e-12
 
 
-def average_precision(truth: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
+def average_precision(truth: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
     """Average precision of one class.
 
     The images are ranked by score; those with equal scores come in together. The precision at a recall r is the best that is reached at any
@@ -23,6 +27,8 @@ def average_precision(truth: ArrayLike, scores: ArrayLike) -> tuple[float, float
         bool (N,): whether an image shows the class. At least one does.
     scores
         Real numbers (N,): the larger, the surer.
+    weights
+        Real numbers (N,): how many times each image counts; by default once.
 
     Returns
     -------
@@ -38,9 +44,10 @@ def average_precision(truth: ArrayLike, scores: ArrayLike) -> tuple[float, float
     positive, value = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
     if positive.shape != value.shape or positive.ndim != 1:
         raise ValueError(f"{positive.shape} truths do not go with {value.shape} scores")
-    if not positive.any():
+    counted = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not counted[positive].any():
         raise ValueError("no image shows the class, so precision has no recall to be averaged over")
-    recall, precision = _curve(positive, value)
+    recall, precision = _curve(positive, value, counted)
     best = np.maximum.accumulate(precision[::-1])[::-1]
     area = float(np.sum(np.diff(recall, prepend=0.0) * best))
     reached = np.searchsorted(recall, _POINTS - _EPSILON)
@@ -48,12 +55,56 @@ def average_precision(truth: ArrayLike, scores: ArrayLike) -> tuple[float, float
     return eleven_point, area
 
 
-def _curve(positive: NDArray[np.bool_], value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _curve(
+    positive: NDArray[np.bool_], value: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Recall (ascending) and precision after each group of equally scored images."""
     order = np.argsort(-value, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(value[order])), len(value) - 1)
-    hits = np.cumsum(positive[order])[ends]
-    return hits / positive.sum(), hits / (ends + 1)
+    seen = np.cumsum(weights[order])[ends]
+    hits = np.cumsum((weights * positive)[order])[ends]
+    # Images that do not count at all may stand first: there is no precision yet, and no recall either.
+    return hits / hits[-1], np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
+
+
+def mean_precision_intervals(
+    marks: NDArray[np.int8], scores: NDArray[np.floating], *, hard_are_negative: bool = False, draws: int = 500, seed: int = 0
+) -> dict[str, Any]:
+    """95 % intervals of the means over classes, in percent, by drawing the test images again with replacement.
+
+    They cover the chance of the test images alone: not that of the training.
+
+    Parameters
+    ----------
+    marks
+        int8 (N, C): 1 where an image shows a class, -1 where not, 0 where it is "difficult", which is left out unless
+        ``hard_are_negative``.
+    scores
+        (N, C).
+    draws
+        How many times.
+
+    Returns
+    -------
+    ``method`` in words, and the limits of ``map_11point`` and ``map_area``.
+    """
+    rng = generator(seed, "bootstrap of test images")
+    means = np.empty((draws, 2))
+    for draw in range(draws):
+        weights = np.bincount(rng.integers(len(marks), size=len(marks)), minlength=len(marks)).astype(np.float64)
+        found = []
+        for column in range(marks.shape[1]):
+            counted = weights if hard_are_negative else np.where(marks[:, column] == 0, 0.0, weights)
+            # A rare class may be missing from a draw.
+            if counted[marks[:, column] == 1].any():
+                found.append(average_precision(marks[:, column] == 1, scores[:, column], counted))
+        means[draw] = np.mean(found, axis=0)
+    limits = 100 * np.quantile(means, [0.025, 0.975], axis=0)
+    return {
+        "method": f"bootstrap, 95%, of the test images alone, {draws} draws",
+        "map_11point": [round(float(limit), 4) for limit in limits[:, 0]],
+        "map_area": [round(float(limit), 4) for limit in limits[:, 1]],
+    }
 
 
 def per_image_precision(truth: ArrayLike, scores: ArrayLike) -> float:
@@ -76,7 +127,7 @@ def per_image_precision(truth: ArrayLike, scores: ArrayLike) -> float:
     found = []
     for row, numbers in zip(positive, value, strict=True):
         if row.any():
-            recall, precision = _curve(row, numbers)
+            recall, precision = _curve(row, numbers, np.ones(len(row)))
             found.append(float(np.sum(np.diff(recall, prepend=0.0) * precision)))
     if not found:
         raise ValueError("no image shows any class")

@@ -24,7 +24,7 @@ from evaluation.training.classifier import Classifier, feature_width
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, ScheduleName, ScheduleSettings, ScheduleUnit
 from evaluation.training.seeding import seeded
 from evaluation.training.supervised import Course, train_supervised
-from evaluation.voc07.precision import average_precision, per_image_precision
+from evaluation.voc07.precision import average_precision, mean_precision_intervals, per_image_precision
 from evaluation.voc07.presets import ProbePreset, changed_of
 from evaluation.voc07.run import labels_of, precision_table
 from zoo.data.base import Images
@@ -211,6 +211,7 @@ def run_probe(model: Model, used: UsedSplits, preset: ProbePreset, image_size: i
         counts={},
         details={
             "per_class": precision_table(used, area, eleven_point),
+            "intervals": mean_precision_intervals(marks, outputs, seed=runtime.seed),
             "epochs": {"val_per_image_ap": [100 * epoch[_PER_IMAGE] for epoch in history.epochs]},
         },
         seconds={"training": time.perf_counter() - started},

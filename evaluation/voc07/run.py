@@ -11,6 +11,7 @@ from evaluation.presets import find
 from evaluation.progress import image_bar
 from evaluation.runtime import Runtime, make_result, transform_for
 from evaluation.splits import LazySplits, UsedSplits, lazy_splits
+from evaluation.voc07.precision import mean_precision_intervals
 from evaluation.voc07.presets import TASK, VOC07_PRESETS, ProbePreset, SvmPreset, VocPreset, changed_of
 from evaluation.voc07.svm import Draw, SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives, shared_images
 from zoo.data.base import Data, Images, MultiLabel
@@ -136,6 +137,9 @@ def _run_svm(model: Model, used: UsedSplits, preset: SvmPreset, image_size: int 
             "feature_width": train_features.shape[1],
             "per_class": precision_table(used, scores.area, scores.eleven_point, costs=list(scores.costs)),
             "low_shot": low_shot,
+            "intervals": mean_precision_intervals(
+                labels_of(test).values, scores.decisions, hard_are_negative=preset.hard_are_negative, seed=runtime.seed
+            ),
         },
         seconds={"features": extracted - started, "machines": finished - extracted},
     )

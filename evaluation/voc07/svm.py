@@ -61,6 +61,8 @@ class SvmScores:
         float64 arrays (C,) of the two forms (:func:`evaluation.voc07.precision.average_precision`).
     costs
         The C that each class took.
+    decisions
+        float64 (M, C): the test images' signed distances.
     unconverged
         Machines that had not converged after the iterations allowed.
     """
@@ -68,6 +70,7 @@ class SvmScores:
     eleven_point: NDArray[np.float64]
     area: NDArray[np.float64]
     costs: tuple[float, ...]
+    decisions: NDArray[np.float64]
     unconverged: int
 
     @property
@@ -120,7 +123,7 @@ def evaluate_svm(
     train, test = _features(train_features, train_labels, "train"), _features(test_features, test_labels, "test")
     _check_classes(train_labels, test_labels, settings)
 
-    def one_class(column: int) -> tuple[float, float, float, int]:
+    def one_class(column: int) -> tuple[float, float, float, NDArray[np.float64], int]:
         signs = np.where(train_labels.values[:, column] == 1, 1, -1)
         cost, failed = settings.costs[0], 0
         if len(settings.costs) > 1:
@@ -131,11 +134,11 @@ def evaluate_svm(
                 failed += missed
             cost = settings.costs[int(np.argmax(precisions))]
         ranks, missed = _decision(train, signs, test, cost, settings, seed)
-        return *_tested(test_labels.values[:, column], ranks, settings), cost, failed + missed
+        return *_tested(test_labels.values[:, column], ranks, settings), cost, ranks, failed + missed
 
     rows = _each_class(one_class, len(train_labels.classes), processes, done)
-    eleven_point, area, costs, failed = zip(*rows, strict=True)
-    return SvmScores(100 * np.array(eleven_point), 100 * np.array(area), costs, sum(failed))
+    eleven_point, area, costs, decisions, failed = zip(*rows, strict=True)
+    return SvmScores(100 * np.array(eleven_point), 100 * np.array(area), costs, np.stack(decisions, axis=1), sum(failed))
 
 
 @dataclass(frozen=True, eq=False)

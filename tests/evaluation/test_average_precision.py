@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from evaluation.voc07.precision import average_precision, per_image_precision
+from evaluation.voc07.precision import average_precision, mean_precision_intervals, per_image_precision
 
 
 def test_by_hand() -> None:
@@ -84,3 +84,29 @@ def test_no_positive_is_refused() -> None:
         average_precision([True], [1, 2])
     with pytest.raises(ValueError, match="no image shows any class"):
         per_image_precision([[0, 0]], [[1, 2]])
+
+
+def test_weights_are_copies_of_images() -> None:
+    rng = np.random.default_rng(0)
+    truth, scores, weights = rng.random(30) < 0.4, rng.normal(size=30).round(1), rng.integers(0, 4, 30)
+    copies = np.repeat(np.arange(30), weights)
+    assert average_precision(truth, scores, weights) == pytest.approx(average_precision(truth[copies], scores[copies]), abs=1e-12)
+    # The first images may not count at all.
+    assert average_precision([True, False, True], [3, 2, 1], [0, 0, 1]) == (pytest.approx(1), pytest.approx(1))
+
+
+def test_intervals_hold_the_measure_and_shrink_with_more_images() -> None:
+    rng = np.random.default_rng(0)
+    widths = []
+    for count in (60, 960):
+        marks = np.where(rng.random((count, 3)) < 0.4, 1, -1).astype(np.int8)
+        marks[rng.random((count, 3)) < 0.05] = 0
+        scores = rng.normal(size=(count, 3)) + (marks == 1)
+        found = mean_precision_intervals(marks, scores, draws=100)
+        kept = [marks[:, column] != 0 for column in range(3)]
+        each = [average_precision(marks[rows, c] == 1, scores[rows, c]) for c, rows in enumerate(kept)]
+        for name, value in zip(("map_11point", "map_area"), 100 * np.mean(each, axis=0), strict=True):
+            low, high = found[name]
+            assert low < value < high
+        widths.append(found["map_area"][1] - found["map_area"][0])
+    assert 2.5 < widths[0] / widths[1] < 6  # the square root of 16 is 4

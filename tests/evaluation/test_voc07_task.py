@@ -139,6 +139,19 @@ def test_hcscs_layer_reports_its_measure_by_name_and_both_forms(root: Path, tmp_
     assert average_precision([True], [0.0]) == (1.0, 1.0)
 
 
+def test_features_come_with_all_labels(root: Path, tmp_path: Path) -> None:
+    words = ("--task", "features", "--model", "random:test_resnet", "--data", f"voc07:{root}", "--image-size", 16, "--no-cache")
+    assert run(*words, "--npz", tmp_path / "npz", "--split", "val") == 0
+    with np.load(tmp_path / "npz" / "random-test_resnet-0.test.npz") as file:
+        test = open_data(f"voc07:{root}").role("test").multilabel
+        assert test is not None
+        np.testing.assert_array_equal(file["multilabel"], test.values)
+        assert file["multilabel_classes"].tolist() == list(CLASSES)
+        assert file["names"][0] == "VOCdevkit/VOC2007/JPEGImages/test000.jpg"
+    assert run(*words, "--npz", tmp_path / "npz", "--split", "train") == 0
+    assert (tmp_path / "npz" / "random-test_resnet-0.trainval.npz").is_file()
+
+
 def test_corner_crops_are_torchvisions() -> None:
     from torchvision.transforms import FiveCrop, Resize
 
