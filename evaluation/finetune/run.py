@@ -71,7 +71,8 @@ class Setting:
             "seed": self.runtime.seed,
             "dtype": self.runtime.dtype,
         }
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model.name}.{task}.{preset.name}").strip("-.")
+        share = "" if percent == 100 else f".{percent:g}percent"
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model.name}.{self.data.data.name}.{task}.{preset.name}{share}").strip("-.")
         folder = None if preset.checkpoints is None else preset.checkpoints / (name + (f".{part}" if part else ""))
         return fine_tune(
             model.module,

@@ -105,7 +105,7 @@ def test_a_stopped_training_goes_on_from_its_checkpoints(result: Result, tmp_pat
     model, data = open_model("random:test_resnet"), easy_data()
     kept = preset(checkpoints=tmp_path)
     first = run_finetune(model, data, preset=kept)
-    assert [path.name for path in tmp_path.iterdir()] == ["random-test_resnet-0.finetune.standard"]
+    assert [path.name for path in tmp_path.iterdir()] == ["random-test_resnet-0.easy.finetune.standard"]
     assert first.metrics == result.metrics
     assert run_finetune(model, data, preset=kept).metrics == first.metrics
     with pytest.raises(UserError, match=r"holds another training: its preset\.epochs is 4, and here it is 5"):
