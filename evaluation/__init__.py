@@ -1,4 +1,4 @@
-"""What a model is worth: features, kNN, and the parts that every training shares."""
+"""What a model is worth: features, the tasks of ``evaluate`` as functions, and the parts that every training shares."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.cluster import evaluate_clustering, run_cluster
+    from evaluation.feature_file import run_features
     from evaluation.features import Features, extract_features
+    from evaluation.finetune import fine_tune, run_finetune
     from evaluation.knn import KnnEvaluation, evaluate_knn, run_knn
     from evaluation.labelled import LabelledData, labelled_data
+    from evaluation.linear import run_linear
+    from evaluation.places205 import run_places205
     from evaluation.runtime import Runtime
     from evaluation.search import top_k
+    from evaluation.semi import run_semi
+    from evaluation.voc07 import run_voc07
 
 # Imported when they are asked for: torch takes seconds, and quick commands do without it.
 _HOMES = {
@@ -18,10 +25,19 @@ _HOMES = {
     "KnnEvaluation": "knn",
     "LabelledData": "labelled",
     "Runtime": "runtime",
+    "evaluate_clustering": "cluster",
     "evaluate_knn": "knn",
     "extract_features": "features",
+    "fine_tune": "finetune",
     "labelled_data": "labelled",
+    "run_cluster": "cluster",
+    "run_features": "feature_file",
+    "run_finetune": "finetune",
     "run_knn": "knn",
+    "run_linear": "linear",
+    "run_places205": "places205",
+    "run_semi": "semi",
+    "run_voc07": "voc07",
     "top_k": "search",
 }
 
@@ -30,10 +46,19 @@ __all__ = [
     "KnnEvaluation",
     "LabelledData",
     "Runtime",
+    "evaluate_clustering",
     "evaluate_knn",
     "extract_features",
+    "fine_tune",
     "labelled_data",
+    "run_cluster",
+    "run_features",
+    "run_finetune",
     "run_knn",
+    "run_linear",
+    "run_places205",
+    "run_semi",
+    "run_voc07",
     "top_k",
 ]
 
