@@ -223,6 +223,8 @@ def _frozen(setting: Setting, percent: float) -> dict[str, Any]:
     correct |= answers.counts
     return {
         "protocol": {"classifier": "logistic regression, L2", "holdout": preset.holdout, "source": preset.source, **answers.protocol},
+        # Once C is chosen all labelled images are learnt from.
+        "counts": {"trained_on": len(labelled.images)},
         "headline": "top1_frozen",
         "metrics": {name: 100 * count / len(data.test) for name, count in correct.items()},
         "correct": correct,

@@ -102,6 +102,20 @@ def test_steps_are_those_of_a_plain_loop() -> None:
     assert history.batch_norm == "joint"
 
 
+@pytest.mark.cuda
+def test_a_gpu_trains_as_the_cpu_does() -> None:
+    class OnGpu(Source):
+        def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+            return ((images.cuda(), index.cuda()) for images, index in super().batches(epoch, first_step))
+
+    on_cpu, on_gpu = network(norm=False), network(norm=False)
+    train(on_cpu)
+    train_supervised(on_gpu, OnGpu(), TARGETS, course(), groups(on_gpu), place=Place(device="cuda"))
+    for name, value in on_cpu.state_dict().items():
+        # Convolutions may be rounded to TF32.
+        torch.testing.assert_close(on_gpu.state_dict()[name].cpu(), value, atol=2e-2, rtol=2e-2)
+
+
 def test_the_sum_of_losses_of_several_outputs() -> None:
     model, plain = network(norm=False), network(norm=False)
     targets = functional.one_hot(TARGETS).float()
