@@ -24,9 +24,8 @@ ROOT = Path(os.environ.get("CIFAR10_ROOT", "nowhere"))
 SPEC = f"python:{Path(__file__).parent / 'cifar_resnet.py'}:resnet20"
 PER_CLASS = 50
 
-pytestmark = pytest.mark.skipif(
-    not (WEIGHTS.is_file() and (ROOT / "test").is_dir()), reason=f"needs {WEIGHTS.name} in ../shared and CIFAR10_ROOT/test/<class>/<index>.png"
-)
+NEEDED = f"needs {WEIGHTS.name} in ../shared, and CIFAR10_ROOT/test/<class>/<index>.png"
+pytestmark = pytest.mark.skipif(not (WEIGHTS.is_file() and (ROOT / "test").is_dir()), reason=NEEDED)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,13 @@ from torch import Tensor, distributed, multiprocessing
 
 from evaluation.features import extract_features
 from evaluation.knn import evaluate_knn
+from evaluation.linear.exact import CropFeatures
+from evaluation.linear.presets import LINEAR_PRESETS
 from evaluation.parallel import ALONE, Processes, choose_device
+from evaluation.runtime import Runtime
 from evaluation.search import neighbours_of_all, top_k
 from zoo.errors import UserError
+from zoo.model import Model
 
 # (images, batch size): more batches than processes, as many, fewer; fewer images than processes.
 CASES = [(7, 2), (8, 2), (9, 2), (7, 4), (9, 3), (8, 100), (9, 100), (1, 1), (2, 1)]
@@ -71,6 +75,13 @@ def everything(processes: Processes) -> dict[str, Tensor]:
     labels, truth = np.arange(300) % 6, np.arange(101) % 6
     scores = evaluate_knn(bank, labels, queries, truth, processes=processes).scores
     found["kNN"] = torch.stack([torch.from_numpy(score.predictions) for score in scores.values()])
+    for epoch in (0, 1):
+        preset = LINEAR_PRESETS["moco"].change(mode="exact", batch=6)
+        model = Model(Network().eval(), "toy", "random", "toy", 6, "0")
+        crops = CropFeatures(model, in_memory(pictures(12)), TRANSFORM, preset, Runtime(processes=processes))
+        rows, index = (torch.cat(parts) for parts in zip(*crops.batches(epoch), strict=True))
+        # Convolutions of other numbers of images may round otherwise.
+        found[f"crops {epoch}"], found[f"crops of {epoch}"] = (rows * 1e4).round(), index
     found["counts"] = torch.tensor([[score.correct, score.correct5] for score in scores.values()])
     return found
 
