@@ -36,6 +36,8 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/crops.py
 	$(BIN)/python benchmarks/boxes.py
 	$(BIN)/python benchmarks/knn.py
+	$(BIN)/python benchmarks/linear.py
+	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/kmeans.py
 	$(BIN)/python benchmarks/hcsc_step.py
 	$(BIN)/python benchmarks/neighbours.py
