@@ -22,11 +22,11 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from evaluation.training.log import read_log
+from evaluation.views.samplers import ContrastiveCrop, CropSampler, RandomResizedCrop
 from pretrain.loop import train
 from pretrain.recipes import load_recipe
 from pretrain.survey.boxes import areas, locate, overlap
 from pretrain.survey.pictures import boxes_of_run, draw_boxes
-from pretrain.views.samplers import ContrastiveCrop, CropSampler, RandomResizedCrop
 from zoo.data import ArrayImages, open_data
 from zoo.models import open_model
 from zoo.randomness import uniforms

@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.transforms import v2
 
-from pretrain.views import ContrastiveCrop, ViewSettings, ViewSource, ViewSpec
-from pretrain.views.parameters import draw_crops
-from pretrain.views.samplers import make_sampler
-from pretrain.views.tables import BOXES
+from evaluation.views import ContrastiveCrop, ViewSettings, ViewSource, ViewSpec
+from evaluation.views.parameters import draw_crops
+from evaluation.views.samplers import make_sampler
+from evaluation.views.tables import BOXES
 from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD, ArrayImages, FileImages, Images
 from zoo.data.entries import FileEntry
 

@@ -37,10 +37,10 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from torchvision.models import resnet50
 from torchvision.transforms import v2
 
-from pretrain.views import ViewSettings, ViewSource, ViewSpec, epoch_order
-from pretrain.views.parameters import draw_photometric
-from pretrain.views.photometric import apply_photometric_, normalise_
-from pretrain.views.resample import to_planes
+from evaluation.views import ViewSettings, ViewSource, ViewSpec, epoch_order
+from evaluation.views.parameters import draw_photometric
+from evaluation.views.photometric import apply_photometric_, normalise_
+from evaluation.views.resample import to_planes
 from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD, ArrayImages, FileImages, Images
 from zoo.data.entries import FileEntry
 

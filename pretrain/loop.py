@@ -25,6 +25,8 @@ from evaluation.training.optimizers import Schedule, make_optimizer
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step, seeded
 from evaluation.training.stopping import StopRequest, parse_duration
+from evaluation.views import ViewSource
+from evaluation.views.tables import BOXES, NEIGHBOURS
 from pretrain.batchnorm import split_batchnorm
 from pretrain.knn_check import KnnCheck
 from pretrain.methods import METHODS, Method, RunFacts
@@ -35,8 +37,6 @@ from pretrain.settings import Recipe
 from pretrain.sizes import with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
-from pretrain.views import ViewSource
-from pretrain.views.tables import BOXES, NEIGHBOURS
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, find_bad_images, open_data, without_bad_images
 from zoo.errors import UserError

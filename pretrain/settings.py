@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
-from pretrain.views.settings import ViewSettings, check_box
+from evaluation.views.settings import ViewSettings, check_box
 from zoo.errors import UserError
 
 

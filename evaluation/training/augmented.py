@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pretrain.views import ViewSettings, ViewSource, ViewSpec
+from evaluation.views import ViewSettings, ViewSource, ViewSpec
 from zoo.data.base import Images
 
 # Below so many batches an epoch, what an incomplete last batch would leave out is too large a share of the images.

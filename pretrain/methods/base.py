@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evaluation.training.optimizers import ParameterGroup
+from evaluation.views.settings import ViewSpec
 from pretrain.methods.parts import Encoder
 from pretrain.survey.survey import TableMaker
-from pretrain.views.settings import ViewSpec
 from zoo.data.base import Images
 
 

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from evaluation.views.settings import ViewSpec
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, freeze, mean_cosine, projection, update_average
-from pretrain.views.settings import ViewSpec
 from zoo.errors import UserError
 
 

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluation.views.parameters import to_device
 from pretrain.methods.parts import full_precision, info_nce
 from pretrain.methods.selection import LossLevels, Rejected, join_levels
-from pretrain.views.parameters import to_device
 from zoo.randomness import generator
 
 MIX_PURPOSE = "cutmix"

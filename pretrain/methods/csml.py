@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evaluation.parallel import Processes
+from evaluation.views.settings import ViewSpec, local_views
+from evaluation.views.shown import NEIGHBOUR
+from evaluation.views.tables import NEIGHBOURS
 from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Place, RunFacts
 from pretrain.methods.cross_sample import Contrast, mix, mix_box
@@ -23,9 +26,6 @@ from pretrain.methods.selection import Masks, prototype_terms
 from pretrain.methods.selective import Selection, SelectionSettings
 from pretrain.survey.neighbours import NeighbourMaker, check_neighbours
 from pretrain.survey.survey import TableMaker
-from pretrain.views.settings import ViewSpec, local_views
-from pretrain.views.shown import NEIGHBOUR
-from pretrain.views.tables import NEIGHBOURS
 from zoo.data.base import Images
 from zoo.errors import UserError
 
@@ -58,7 +58,7 @@ class CsMlSettings(SelectionSettings, MoCoSettings):
     window, stride
         Cells of a patch each way, and between two candidates for it. None: by the rule.
     local_views
-        Multi-crop: four small views as further queries (:func:`pretrain.views.settings.local_views`).
+        Multi-crop: four small views as further queries (:func:`evaluation.views.settings.local_views`).
     """
 
     neighbours: bool = True

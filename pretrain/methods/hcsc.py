@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evaluation.views.settings import ViewSpec, local_views
 from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Place, RunFacts
 from pretrain.methods.moco import MoCo, MoCoSettings
@@ -18,7 +19,6 @@ from pretrain.methods.parts import info_nce
 from pretrain.methods.selection import hcsc_losses
 from pretrain.methods.selective import Selection, SelectionSettings
 from pretrain.survey.survey import TableMaker
-from pretrain.views.settings import ViewSpec, local_views
 from zoo.data.base import Images
 
 
@@ -29,7 +29,7 @@ class HCSCSettings(SelectionSettings, MoCoSettings):
     Attributes
     ----------
     local_views
-        Multi-crop: four small views as further queries (:func:`pretrain.views.settings.local_views`).
+        Multi-crop: four small views as further queries (:func:`evaluation.views.settings.local_views`).
     """
 
     local_views: bool = False

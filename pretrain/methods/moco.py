@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.parallel import Processes
+from evaluation.views.parameters import to_device
+from evaluation.views.settings import ViewSpec
 from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, Queue, freeze, gather, info_nce, projection, update_average
 from pretrain.sizes import queue_length
-from pretrain.views.parameters import to_device
-from pretrain.views.settings import ViewSpec
 from zoo.errors import UserError
 from zoo.randomness import generator
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evaluation.views.settings import ViewSpec
 from pretrain.batchnorm import splits_of
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, full_precision, gather_with_gradient, projection
-from pretrain.views.settings import ViewSpec
 from zoo.errors import UserError
 
 

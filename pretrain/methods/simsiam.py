@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from evaluation.training.optimizers import ParameterGroup
+from evaluation.views.settings import ViewSpec
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import Encoder, mean_cosine
-from pretrain.views.settings import ViewSpec
 
 
 @dataclass

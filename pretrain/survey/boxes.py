@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from evaluation.batches import BATCH_SIZE, cut_batches
 from evaluation.features import eval_mode
 from evaluation.parallel import Processes
+from evaluation.views.tables import BOXES
 from pretrain.settings import BoxLook, BoxSettings
 from pretrain.survey.looks import Look, Seen, WholeImage, cut_of, see_maps
-from pretrain.views.tables import BOXES
 from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.transforms import EvalTransform, normalise

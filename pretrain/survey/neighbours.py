@@ -13,8 +13,8 @@ from torch import Tensor
 from evaluation.batches import BATCH_SIZE
 from evaluation.parallel import Processes
 from evaluation.search import neighbours_of_all
+from evaluation.views.tables import NEIGHBOURS
 from pretrain.survey.looks import Look, Seen
-from pretrain.views.tables import NEIGHBOURS
 from zoo.errors import UserError
 
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from evaluation.views.tables import BOXES
 from pretrain.recipes import resume_recipe, typed
 from pretrain.run_folder import training_images
 from pretrain.survey.boxes import box_statistics, check_table, covers_all, locate
-from pretrain.views.tables import BOXES
 from zoo.data import Images, open_data
 from zoo.errors import UserError
 from zoo.files import replace_file

@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evaluation.clustering import hierarchical_kmeans
+from evaluation.views.tables import NEIGHBOURS
 from pretrain.batchnorm import split_batchnorm
 from pretrain.methods import CsMl, MoCo, RunFacts
 from pretrain.methods.base import Place
@@ -22,7 +23,6 @@ from pretrain.methods.moco import MoCoSettings
 from pretrain.methods.multi_level import LevelMode, Patches
 from pretrain.methods.selection import prototype_terms
 from pretrain.survey.prototypes import PREFIX
-from pretrain.views.tables import NEIGHBOURS
 from zoo.backbones import create_backbone
 from zoo.errors import UserError
 

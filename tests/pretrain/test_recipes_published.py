@@ -12,13 +12,13 @@ from torch import nn
 
 from evaluation.training.log import read_log
 from evaluation.training.optimizers import ParameterGroup, Schedule, make_optimizer
+from evaluation.views.samplers import make_sampler
 from pretrain.loop import train
 from pretrain.methods import METHODS, RunFacts, SimSiam
 from pretrain.recipe_files import FOLDER, read_recipe_file, recipe_names
 from pretrain.recipes import load_recipe, typed
 from pretrain.settings import Recipe
 from pretrain.sizes import with_sizes
-from pretrain.views.samplers import make_sampler
 from zoo.backbones import create_backbone
 
 IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "stl10": 105_000, "tiny-imagenet": 100_000, "imagenet200": 256_000, "imagenet": 1_281_167}

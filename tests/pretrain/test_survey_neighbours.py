@@ -13,6 +13,7 @@ from PIL import Image
 
 from evaluation.parallel import ALONE
 from evaluation.training.log import read_log
+from evaluation.views.tables import BOXES, NEIGHBOURS
 from pretrain.loop import train
 from pretrain.methods import CsMl, RunFacts
 from pretrain.methods.csml import CsMlSettings
@@ -22,7 +23,6 @@ from pretrain.survey import BoxMaker, NeighbourMaker, Survey
 from pretrain.survey.boxes import extract_boxes, heat_maps, of_whole_images
 from pretrain.survey.looks import Seen, look
 from pretrain.survey.neighbours import neighbour_statistics
-from pretrain.views.tables import BOXES, NEIGHBOURS
 from zoo.backbones import create_backbone
 from zoo.data import FileImages, open_data
 from zoo.errors import UserError

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretrain.views.parameters import CONTRAST, HUE, SATURATION, Photometric, to_device
-from pretrain.views.resample import transform_axes
+from evaluation.views.parameters import CONTRAST, HUE, SATURATION, Photometric, to_device
+from evaluation.views.resample import transform_axes
 
 # ITU-R BT.601 luma; its weights sum to one, so that a gray pixel keeps its value.
 LUMA = (0.299, 0.587, 0.114)

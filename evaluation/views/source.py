@@ -12,16 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretrain.views.held import HeldCrops
-from pretrain.views.loaded import LoadedCrops
-from pretrain.views.order import epoch_order
-from pretrain.views.parameters import draw_photometric, to_device
-from pretrain.views.photometric import apply_photometric_, normalise_
-from pretrain.views.samplers import make_sampler
-from pretrain.views.settings import ViewSettings, ViewSpec
-from pretrain.views.shown import NEIGHBOUR, SOURCES, Step
-from pretrain.views.tables import Tables
-from pretrain.views.threads import few_threads
+from evaluation.views.held import HeldCrops
+from evaluation.views.loaded import LoadedCrops
+from evaluation.views.order import epoch_order
+from evaluation.views.parameters import draw_photometric, to_device
+from evaluation.views.photometric import apply_photometric_, normalise_
+from evaluation.views.samplers import make_sampler
+from evaluation.views.settings import ViewSettings, ViewSpec
+from evaluation.views.shown import NEIGHBOUR, SOURCES, Step
+from evaluation.views.tables import Tables
+from evaluation.views.threads import few_threads
 from zoo.data.base import Images
 from zoo.errors import UserError
 
@@ -137,7 +137,7 @@ class ViewSource:
         self.steps_per_epoch = len(epoch_order(self._count, batch, seed, epoch=0))
 
     def batches(self, epoch: int, first_step: int = 0, tables: Mapping[str, NDArray[Any]] | None = None) -> Iterator[Batch]:
-        """The batches of ``epoch`` from step ``first_step`` on; ``tables`` is what the surveys have made (:mod:`pretrain.views.tables`)."""
+        """The batches of ``epoch`` from step ``first_step`` on; ``tables`` is what surveys have made (:mod:`evaluation.views.tables`)."""
         order = epoch_order(self._count, self._batch, self._seed, epoch)[first_step:, self._share]
         known = Tables.of(tables)
         crops = self._crops.crops(Step.of(epoch, index, known, self._sources, self._seed) for index in order)

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from pretrain.views import ViewSettings, ViewSource, ViewSpec, epoch_order
-from pretrain.views.parameters import draw_crops, draw_photometric
-from pretrain.views.samplers import make_sampler
-from pretrain.views.threads import few_threads
+from evaluation.views import ViewSettings, ViewSource, ViewSpec, epoch_order
+from evaluation.views.parameters import draw_crops, draw_photometric
+from evaluation.views.samplers import make_sampler
+from evaluation.views.threads import few_threads
 from zoo.data.base import ArrayImages, FileEntry, FileImages
 from zoo.errors import UserError
 from zoo.randomness import generator

@@ -1,7 +1,7 @@
 """Crops of images that must be decoded: a loader's worker decodes each image of a batch once and cuts all views that show it.
 
 A worker prepares whole batches, so its random parameters are drawn for many samples at once; what it makes of a sample depends on the
-sample's address alone (:mod:`pretrain.views.parameters`), hence not on how many workers there are or which images are decoded together.
+sample's address alone (:mod:`evaluation.views.parameters`), hence not on how many workers there are or which images are decoded together.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pretrain.views.parameters import draw_crops, draw_photometric
-from pretrain.views.pillow import apply_photometric, cut
-from pretrain.views.resample import to_planes
-from pretrain.views.samplers import make_sampler
-from pretrain.views.settings import ViewSettings
-from pretrain.views.shown import Step
-from pretrain.views.tables import BOXES
+from evaluation.views.parameters import draw_crops, draw_photometric
+from evaluation.views.pillow import apply_photometric, cut
+from evaluation.views.resample import to_planes
+from evaluation.views.samplers import make_sampler
+from evaluation.views.settings import ViewSettings
+from evaluation.views.shown import Step
+from evaluation.views.tables import BOXES
 from zoo.data.base import Images
 from zoo.errors import UserError
 

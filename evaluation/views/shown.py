@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pretrain.views.tables import NEIGHBOURS, Tables
+from evaluation.views.tables import NEIGHBOURS, Tables
 from zoo.randomness import uniforms
 
 SELF, NEIGHBOUR = "self", "neighbour"

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import chisquare, ks_2samp
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 
-from pretrain.views.samplers import RandomResizedCrop, make_sampler
-from pretrain.views.settings import ViewSettings
+from evaluation.views.samplers import RandomResizedCrop, make_sampler
+from evaluation.views.settings import ViewSettings
 from zoo.errors import UserError
 from zoo.randomness import uniforms
 

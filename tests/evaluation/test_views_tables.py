@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain.views import ViewSettings, ViewSource, ViewSpec
-from pretrain.views.parameters import draw_crops, draw_photometric
-from pretrain.views.photometric import apply_photometric_, normalise_
-from pretrain.views.pillow import apply_photometric, cut
-from pretrain.views.resample import resample, to_planes
-from pretrain.views.samplers import make_sampler
-from pretrain.views.settings import local_views
-from pretrain.views.tables import BOXES, Tables
+from evaluation.views import ViewSettings, ViewSource, ViewSpec
+from evaluation.views.parameters import draw_crops, draw_photometric
+from evaluation.views.photometric import apply_photometric_, normalise_
+from evaluation.views.pillow import apply_photometric, cut
+from evaluation.views.resample import resample, to_planes
+from evaluation.views.samplers import make_sampler
+from evaluation.views.settings import local_views
+from evaluation.views.tables import BOXES, Tables
 from zoo.data.base import ArrayImages, FileEntry, FileImages
 
 SPECS = (ViewSpec("query"), ViewSpec("key"))

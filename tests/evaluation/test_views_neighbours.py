@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain.views import ViewSettings, ViewSource, ViewSpec
-from pretrain.views.loaded import DECODED_AT_ONCE
-from pretrain.views.parameters import draw_crops, draw_photometric
-from pretrain.views.photometric import apply_photometric_, normalise_
-from pretrain.views.pillow import apply_photometric, cut
-from pretrain.views.resample import resample, to_planes
-from pretrain.views.samplers import make_sampler
-from pretrain.views.shown import draw_neighbours
-from pretrain.views.tables import BOXES, NEIGHBOURS, Tables
+from evaluation.views import ViewSettings, ViewSource, ViewSpec
+from evaluation.views.loaded import DECODED_AT_ONCE
+from evaluation.views.parameters import draw_crops, draw_photometric
+from evaluation.views.photometric import apply_photometric_, normalise_
+from evaluation.views.pillow import apply_photometric, cut
+from evaluation.views.resample import resample, to_planes
+from evaluation.views.samplers import make_sampler
+from evaluation.views.shown import draw_neighbours
+from evaluation.views.tables import BOXES, NEIGHBOURS, Tables
 from zoo.data.base import ArrayImages, FileEntry, FileImages
 from zoo.randomness import generator
 
@@ -181,7 +181,7 @@ def test_an_epoch_entered_at_a_step_and_a_share_of_the_batch(make_source, kind):
 def test_each_distinct_image_of_a_batch_is_decoded_once(make_source, monkeypatch):
     """Anchors that are neighbours of others too, and a batch of more images than are held decoded at a time."""
     assert DECODED_AT_ONCE > BATCH
-    monkeypatch.setattr("pretrain.views.loaded.DECODED_AT_ONCE", 5)
+    monkeypatch.setattr("evaluation.views.loaded.DECODED_AT_ONCE", 5)
     reads = []
     decode = FileImages.decode
     monkeypatch.setattr(FileImages, "decode", lambda images, index: (reads.append(index), decode(images, index))[1])

@@ -10,11 +10,11 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms import InterpolationMode, functional
 
-from pretrain.views.parameters import Crops, draw_photometric
-from pretrain.views.photometric import apply_photometric_
-from pretrain.views.pillow import apply_photometric, cut
-from pretrain.views.resample import resample, to_planes
-from pretrain.views.settings import ViewSettings
+from evaluation.views.parameters import Crops, draw_photometric
+from evaluation.views.photometric import apply_photometric_
+from evaluation.views.pillow import apply_photometric, cut
+from evaluation.views.resample import resample, to_planes
+from evaluation.views.settings import ViewSettings
 
 SIDE = 32
 

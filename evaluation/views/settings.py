@@ -26,7 +26,7 @@ class ViewSpec:
         Whose pixels are shown: ``"self"``, the sample's own image; ``"neighbour"``, one of its neighbours in the survey's table, drawn
         anew in each epoch, the same one for all such views of the sample. Its crop follows its own box.
     crop
-        What draws its crop: a name in :data:`pretrain.views.samplers.SAMPLERS`; None for the recipe's (:attr:`ViewSettings.crop`).
+        What draws its crop: a name in :data:`evaluation.views.samplers.SAMPLERS`; None for the recipe's (:attr:`ViewSettings.crop`).
     size
         Side in pixels; None for the recipe's.
     scale

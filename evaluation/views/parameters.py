@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretrain.views.samplers import CropSampler
-from pretrain.views.settings import ViewSettings
+from evaluation.views.samplers import CropSampler
+from evaluation.views.settings import ViewSettings
 from zoo.randomness import uniforms
 
 CROP_PURPOSE = "crop"

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms import InterpolationMode, v2
 
-from pretrain.views.samplers import ContrastiveCrop as ContrastiveCropSampler
-from pretrain.views.settings import ViewSettings
+from evaluation.views.samplers import ContrastiveCrop as ContrastiveCropSampler
+from evaluation.views.settings import ViewSettings
 from zoo.errors import UserError
 
 
@@ -19,7 +19,7 @@ class ContrastiveCrop(v2.Transform):
     """Crop an image so that the crop's centre lies in a box, and resize it (Peng et al., arXiv 2202.03278).
 
     Called with an image and its box, together as a pair or as two arguments, it returns the image. As a pair they can enter a
-    ``v2.Compose`` whose first step this is. The law is that of :class:`pretrain.views.samplers.ContrastiveCrop`; the random
+    ``v2.Compose`` whose first step this is. The law is that of :class:`evaluation.views.samplers.ContrastiveCrop`; the random
     numbers are those of torch's global generator, which ``torch.manual_seed`` and the workers of a ``DataLoader`` seed.
 
     Parameters

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from pretrain.views.resample import interpolation_matrix, resample, to_planes
+from evaluation.views.resample import interpolation_matrix, resample, to_planes
 
 MODES = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 

@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
-from pretrain.views.settings import ViewSettings
+from evaluation.views.settings import ViewSettings
 from zoo.errors import UserError
 
 TRIES = 10

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretrain.views.parameters import draw_crops, to_device
-from pretrain.views.resample import resample, to_planes
-from pretrain.views.samplers import make_sampler
-from pretrain.views.settings import ViewSettings
-from pretrain.views.shown import Step
-from pretrain.views.tables import BOXES
+from evaluation.views.parameters import draw_crops, to_device
+from evaluation.views.resample import resample, to_planes
+from evaluation.views.samplers import make_sampler
+from evaluation.views.settings import ViewSettings
+from evaluation.views.shown import Step
+from evaluation.views.tables import BOXES
 
 
 class HeldCrops:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from pretrain.views.parameters import BRIGHTNESS, CONTRAST, HUE, JITTER_ORDERS, SATURATION, Photometric, draw_photometric
-from pretrain.views.photometric import (
+from evaluation.views.parameters import BRIGHTNESS, CONTRAST, HUE, JITTER_ORDERS, SATURATION, Photometric, draw_photometric
+from evaluation.views.photometric import (
     BLUR_CUTOFF,
     apply_photometric_,
     blur_,
@@ -22,7 +22,7 @@ from pretrain.views.photometric import (
     shift_hue_,
     solarize_,
 )
-from pretrain.views.settings import ViewSettings
+from evaluation.views.settings import ViewSettings
 
 BATCH, SIDE = 64, 20
 # The toolkit's tolerance is 2/255; in float32 the operations are the same up to rounding (and up to luma weights that differ by 1e-4).

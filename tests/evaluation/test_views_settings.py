@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
-from pretrain.views import ViewSettings, ViewSpec
-from pretrain.views.settings import local_views
+from evaluation.views import ViewSettings, ViewSpec
+from evaluation.views.settings import local_views
 from zoo.errors import UserError
 
 

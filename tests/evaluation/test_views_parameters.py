@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, kstest
 
-from pretrain.views.parameters import Photometric, draw_crops, draw_photometric
-from pretrain.views.samplers import make_sampler
-from pretrain.views.settings import ViewSettings
+from evaluation.views.parameters import Photometric, draw_crops, draw_photometric
+from evaluation.views.samplers import make_sampler
+from evaluation.views.settings import ViewSettings
 from zoo.randomness import generator
 
 ALL = ViewSettings(size=32, blur=0.4, solarize=0.3, channel_permutation=0.6)

@@ -3,9 +3,9 @@
 One page on all of it: ``docs/views.md``. :class:`ContrastiveCrop` is the transform for loops other than this package's.
 """
 
-from pretrain.views.order import epoch_order
-from pretrain.views.settings import ViewSettings, ViewSpec
-from pretrain.views.source import Batch, ViewSource
-from pretrain.views.transforms import ContrastiveCrop
+from evaluation.views.order import epoch_order
+from evaluation.views.settings import ViewSettings, ViewSpec
+from evaluation.views.source import Batch, ViewSource
+from evaluation.views.transforms import ContrastiveCrop
 
 __all__ = ["Batch", "ContrastiveCrop", "ViewSettings", "ViewSource", "ViewSpec", "epoch_order"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional
 
-from pretrain.views.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Crops, Photometric
+from evaluation.views.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Crops, Photometric
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ADJUST: dict[int, Callable[[Image.Image, float], Image.Image]] = {

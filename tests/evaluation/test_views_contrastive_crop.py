@@ -9,7 +9,7 @@ import pytest
 from scipy.special import betainc, betaincinv
 from scipy.stats import beta
 
-from pretrain.views.samplers import (
+from evaluation.views.samplers import (
     SERIES_ALPHA,
     ContrastiveCrop,
     RandomResizedCrop,
@@ -19,7 +19,7 @@ from pretrain.views.samplers import (
     make_sampler,
     placement_limits,
 )
-from pretrain.views.settings import ViewSettings
+from evaluation.views.settings import ViewSettings
 from zoo.randomness import uniforms
 
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)

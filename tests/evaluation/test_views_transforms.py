@@ -13,8 +13,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from pretrain.views import ContrastiveCrop
-from pretrain.views.samplers import ContrastiveCrop as Sampler
+from evaluation.views import ContrastiveCrop
+from evaluation.views.samplers import ContrastiveCrop as Sampler
 from zoo.errors import UserError
 
 BOX = (0.1, 0.5, 0.3, 0.9)
