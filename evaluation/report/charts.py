@@ -13,9 +13,9 @@ COLOURS = 8
 _DASHES = ("", "6 3", "2 3", "8 3 2 3")
 _MARKERS = ("circle", "square", "triangle", "diamond")
 # In the SVG's own units, which are about pixels.
-_WIDTH, _HEIGHT = 440, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 44
-_ROW, _LONGEST_NAME = 26, 26
+_WIDTH, _HEIGHT = 420, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 46
+_ROW, _LONGEST_NAME, _NAMES = 28, 24, 196
 _MAP = 420
 _MOST_TICKS = 8
 
@@ -101,7 +101,7 @@ def interval_chart(ranges: Sequence[Range], *, label: str, x_label: str) -> Mark
     """A row for each value: a dot, and a bar over its interval."""
     limits = [limit for one in ranges for limit in (one.value, *(one.interval or ()))]
     ticks = _ticks(min(limits), max(limits))
-    left, height = 176, _TOP + _ROW * len(ranges) + _BOTTOM
+    left, height = _NAMES, _TOP + _ROW * len(ranges) + _BOTTOM
     place = _scale(ticks[0], ticks[-1], left, _WIDTH - _RIGHT - 10)
     bottom = height - _BOTTOM + 6
     parts = [_vertical(tick, place(tick), _TOP - 6, bottom) for tick in ticks]
@@ -175,7 +175,7 @@ def _frame(
 
 def _vertical(tick: float, x: float, top: float, bottom: float) -> Markup:
     line = Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(f"{x:.1f}", top, bottom)
-    return line + _text(_number(tick), x, bottom + 16, "middle")
+    return line + _text(_number(tick), x, bottom + 17, "middle")
 
 
 def _text(text: str, x: float, y: float, anchor: str) -> Markup:

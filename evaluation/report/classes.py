@@ -128,7 +128,7 @@ def confusions(group: Group, at_hand: AtHand) -> tuple[list[Confusions], list[tu
         column = next((column for column in group.columns if column.task == "knn" and (row, column) in group.held), None)
         cell = None if column is None else group.cell(row, column)
         if cell is None:
-            absent.append((row.label, Missing("predictions are counted again from a kNN result's features", "add a result of `--task knn`")))
+            absent.append((row.label, Missing("votes are counted again from a kNN result, and there is none", "add one of `--task knn`")))
             continue
         made = _confusions(row, cell.entries[0].result, at_hand)
         if isinstance(made, Missing):
@@ -157,7 +157,7 @@ def _confusions(row: Model, result: Result, at_hand: AtHand) -> Confusions | Mis
             matrices.append(Confusion(name, level.classes, confusion_matrix(level.labels, group_of[predicted], len(level.classes))))
     counts = confusion_matrix(own.labels, predicted, len(own.classes))
     right, said = int(np.trace(counts)), table_count(result)
-    remark = "" if said in (None, right) else f"These features give {right} right answers, and the result says {said}: they are not quite its own."
+    remark = "" if said in (None, right) else f"these votes give {right} right answers, and the result has {said}"
     return Confusions(row, tuple(matrices), _pairs(counts, own.classes), remark)
 
 

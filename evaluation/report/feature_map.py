@@ -113,7 +113,7 @@ def _tsne(count: int) -> Callable[[Any], Any]:
     from sklearn.manifold import TSNE
 
     perplexity = min(_PERPLEXITY, (count - 1) / 3)
-    return TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0).fit_transform  # type: ignore[no-any-return]
+    return TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=0).fit_transform
 
 
 def _umap(count: int) -> Callable[[Any], Any]:
@@ -121,7 +121,7 @@ def _umap(count: int) -> Callable[[Any], Any]:
         from umap import UMAP
     except ImportError as error:
         raise UserError("--map umap needs umap-learn, which is not installed: pip install umap-learn, or take --map tsne") from error
-    return UMAP(n_neighbors=min(_NEIGHBOURS, count - 1), random_state=0, n_jobs=1).fit_transform  # type: ignore[no-any-return]
+    return UMAP(n_neighbors=min(_NEIGHBOURS, count - 1), random_state=0, n_jobs=1).fit_transform
 
 
 def _features(entries: list[Entry], at_hand: AtHand) -> tuple[NDArray[np.float32], Images] | Missing:

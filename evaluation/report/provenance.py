@@ -36,7 +36,7 @@ def provenance(entry: Entry) -> Provenance:
     """A result, spelled out."""
     result = entry.result
     model, data = result.model, result.data
-    changed = _changed(result)
+    changed = ", ".join(f"{name} = {_text(value)}" for name, value in _changed(result).items())
     splits = {
         f"{role} images": f"{split.images:,} of split '{split.split}'"
         + (f", {split.skipped:,} left out as undecodable" if split.skipped else "")
@@ -47,7 +47,7 @@ def provenance(entry: Entry) -> Provenance:
         "Protocol": {
             "task": result.task,
             "preset": result.preset,
-            "changed values": ", ".join(f"{name} = {_text(value)}" for name, value in changed.items()) or "none: all as the preset has them",
+            "changed values": changed or "none: all as the preset has them",
             **{name: value for name, value in result.protocol.items() if name != "changed"},
         },
         "Model": {
@@ -97,7 +97,9 @@ def _changed(result: Result) -> dict[str, Any]:
 def _command(result: Result) -> str:
     """How it is measured again, without the changed values, whose options depend on the task."""
     words = ["evaluate", "--task", result.task, "--preset", result.preset.partition("@")[0]]
-    spec, _, weights = (result.model.spec or "MODEL").partition(" ") if result.model.kind == "python" else (result.model.spec or "MODEL", "", "")
+    spec, weights = result.model.spec or "MODEL", ""
+    if result.model.kind == "python":
+        spec, _, weights = spec.partition(" ")
     words += ["--model", spec, *(["--weights", weights] if weights else []), "--data", result.data.spec]
     if result.data.level != "class":
         words += ["--level", result.data.level]

@@ -17,7 +17,7 @@ from evaluation.intervals import CONFIDENCE
 from evaluation.plans import ModelSource
 from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Range, interval_chart, swatch
-from evaluation.report.classes import ClassTable, Confusions, class_tables, confusions
+from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
 from evaluation.report.curves import Chart, curve_charts, log_charts
 from evaluation.report.entries import Entry, read_entries
 from evaluation.report.feature_map import NAMES, FeatureMap, MapMethod, check_method, feature_maps
@@ -64,6 +64,15 @@ class Section:
     maps: list[FeatureMap]
     montages: list[Montage]
     absent: dict[str, Absent]
+
+    @property
+    def confusion_levels(self) -> list[tuple[str, list[tuple[Model, Confusion]]]]:
+        """The matrices of all models by label level, coarse to fine."""
+        levels: dict[str, list[tuple[Model, Confusion]]] = {}
+        for one in self.confusions:
+            for matrix in one.matrices:
+                levels.setdefault(matrix.level, []).append((one.model, matrix))
+        return list(levels.items())
 
 
 @dataclass(frozen=True)
