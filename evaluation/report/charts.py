@@ -16,7 +16,7 @@ _MARKERS = ("circle", "square", "triangle", "diamond")
 _WIDTH, _HEIGHT = 420, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 46
 _ROW, _LONGEST_NAME, _NAMES = 28, 24, 196
-_MAP = 420
+_MAP, _EDGE = 420, 8
 _MOST_TICKS = 8
 
 
@@ -126,19 +126,15 @@ def point_map(clouds: Sequence[Cloud], *, label: str) -> Markup:
     xs = [x for cloud in clouds for x, _ in cloud.points]
     ys = [y for cloud in clouds for _, y in cloud.points]
     # One scale for both, so that distances look as they are.
-    side = max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0
-    middle = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
-    factor = (_MAP - 24) / side
+    factor = (_MAP - 2 * _EDGE) / (max(max(xs) - min(xs), max(ys) - min(ys)) or 1.0)
+    width, height = (2 * _EDGE + factor * (max(values) - min(values)) for values in (xs, ys))
+    left, top = min(xs), max(ys)
     parts = []
     for cloud in clouds:
-        marks = (
-            _mark(_MARKERS[cloud.shape % len(_MARKERS)], _MAP / 2 + factor * (x - middle[0]), _MAP / 2 - factor * (y - middle[1]), 3.2)
-            for x, y in cloud.points
-        )
-        parts.append(
-            Markup('<g class="cloud" style="--hue:{:.0f}"><title>{}</title>{}</g>').format(cloud.hue, cloud.name, _joined(marks))
-        )
-    return _svg(_joined(parts), _MAP, _MAP, label, "map")
+        marker = _MARKERS[cloud.shape % len(_MARKERS)]
+        marks = (_mark(marker, _EDGE + factor * (x - left), _EDGE + factor * (top - y), 2.8) for x, y in cloud.points)
+        parts.append(Markup('<g class="cloud" style="--hue:{:.0f}"><title>{}</title>{}</g>').format(cloud.hue, cloud.name, _joined(marks)))
+    return _svg(_joined(parts), round(width), round(height), label, "map")
 
 
 def cloud_swatch(hue: float, shape: int) -> Markup:

@@ -185,4 +185,3 @@ def _column(rows: Any, column: int) -> list[float] | None:
 def _without_k(label: str) -> str:
     """A protocol's name without its list of k, which is the chart's axis, so that models with other lists share a chart."""
     return re.sub(r", k \[[^\]]*\]", "", label)
-

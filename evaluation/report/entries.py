@@ -69,7 +69,8 @@ def read_entries(paths: Sequence[str | Path]) -> Entries:
             if known is None:
                 entries.append(Entry(len(entries) + 1, result, source))
             else:
-                notes.append(f"{source} is the same result as {known.source}; it counts once")
+                same = "is given twice" if source == known.source else f"is the same result as {known.source}"
+                notes.append(f"{source} {same}; it counts once")
         if not found:
             raise UserError(f"there is no result in {path}; `evaluate --out` writes results, and `zoo add-result` adds them to a zoo model")
     return Entries(tuple(entries), tuple(notes))

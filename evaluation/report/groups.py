@@ -274,7 +274,7 @@ def _family(result: Result) -> tuple[str, str] | None:
 
 def metric_label(metric: str) -> str:
     """A metric's name for readers: ``top1_k20`` is "top-1, k = 20"."""
-    text = re.sub(r"\btop(\d)", r"top-\1", metric)
+    text = re.sub(r"(?<![a-z])top(\d)", r"top-\1", metric)
     text = re.sub(r"_k(\d+)(?=_|$)", r", k = \1", text)
     return text.replace("/", ": ").replace("_", " ")
 

@@ -109,9 +109,7 @@ def montages(group: Group, at_hand: AtHand) -> tuple[list[Montage], Absent]:
     return found, absent
 
 
-def _cluster(
-    known: dict[str, object], images: Images, role: str, level: str, addresses: dict[tuple[str, int], str]
-) -> Cluster | None:
+def _cluster(known: dict[str, object], images: Images, role: str, level: str, addresses: dict[tuple[str, int], str]) -> Cluster | None:
     shown = positions(known.get("images"), len(images))
     number, size = known.get("cluster"), known.get("size")
     if not shown or not isinstance(number, int) or not isinstance(size, int):
