@@ -193,7 +193,8 @@ def column_of(result: Result) -> Column:
     changed = protocol.get("changed")
     names = [name for name in changed if isinstance(name, str)] if isinstance(changed, list) else []
     telling = [name for name in _TELLING if name in protocol and name not in names]
-    values = tuple((name.replace("_", " "), _text(protocol.get(name))) for name in [*telling, *names])
+    # A changed value that the protocol has under another name is named all the same.
+    values = tuple((name.replace("_", " "), _text(protocol[name]) if name in protocol else "changed") for name in [*telling, *names])
     return Column(result.task, result.preset, values, result.headline.metric)
 
 

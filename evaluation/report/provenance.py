@@ -36,7 +36,7 @@ def provenance(entry: Entry) -> Provenance:
     """A result, spelled out."""
     result = entry.result
     model, data = result.model, result.data
-    changed = ", ".join(f"{name} = {_text(value)}" for name, value in _changed(result).items())
+    changed = ", ".join(_changed(result))
     splits = {
         f"{role} images": f"{split.images:,} of split '{split.split}'"
         + (f", {split.skipped:,} left out as undecodable" if split.skipped else "")
@@ -89,9 +89,11 @@ def _figures(result: Result) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def _changed(result: Result) -> dict[str, Any]:
+def _changed(result: Result) -> list[str]:
+    """Names of the values that are not the preset's, with the values that the protocol has under these names."""
     names = result.protocol.get("changed")
-    return {str(name): result.protocol.get(str(name)) for name in names} if isinstance(names, list) else {}
+    known = [str(name) for name in names] if isinstance(names, list) else []
+    return [f"{name} = {_text(result.protocol[name])}" if name in result.protocol else name for name in known]
 
 
 def _command(result: Result) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from evaluation.report.charts import Range, Series, interval_chart, line_chart
 from evaluation.report.classes import confusion_matrix
 from evaluation.report.curves import curves_of
 from evaluation.report.entries import read_entries
-from evaluation.report.feature_map import project
+from evaluation.report.feature_map import check_method, project
 from evaluation.report.thumbnails import thumbnail
 from zoo.claims import add_results
 from zoo.data import ArrayImages
@@ -118,16 +119,18 @@ def test_a_map_keeps_neighbours_and_is_the_same_twice():
     assert (project(features, "tsne") == points).all()
 
 
+@pytest.mark.skipif(find_spec("umap") is not None, reason="umap-learn is installed")
+def test_umap_is_refused_where_it_is_not_installed():
+    with pytest.raises(UserError, match=r"--map umap needs umap-learn, which is not installed: pip install umap-learn"):
+        check_method("umap")
+
+
+# It compiles itself when it is first used.
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn is not installed")
 def test_umap_is_used_where_it_is_installed():
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(20, 8)).astype(np.float32)
-    try:
-        import umap  # noqa: F401
-    except ImportError:
-        with pytest.raises(UserError, match=r"--map umap needs umap-learn, which is not installed: pip install umap-learn"):
-            project(features, "umap")
-    else:
-        assert project(features, "umap").shape == (20, 2)
+    features = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
+    assert project(features, "umap").shape == (20, 2)
 
 
 def test_thumbnails_are_the_centre_square():
