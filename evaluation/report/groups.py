@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from evaluation.intervals import wilson
+from evaluation.report.details import numbers, table
 from evaluation.report.entries import Entry
 from zoo.data.base import CLASS_LEVEL
 from zoo.manifest import is_zoo_model, read_manifest
@@ -79,7 +80,7 @@ class Cell:
     value
         The newest result's headline; the mean where results differ in their seeds.
     interval
-        Wilson's, in the metric's unit, where the value is a count of test images; else None.
+        In the metric's unit (:func:`interval_of`).
     spread
         The sample's standard deviation over seeds; None for one choice of seeds.
     seeds
@@ -214,16 +215,20 @@ def make_cell(entries: Sequence[Entry], metric: str) -> Cell:
 
 
 def interval_of(result: Result, metric: str) -> tuple[float, float] | None:
-    """Wilson's interval in percent of a metric that is a share of the test images, by the result's counts; else None."""
+    """The confidence interval of a metric, in its unit; None where there is none.
+
+    It is Wilson's where the metric is a share of the test images by the result's counts; for other metrics the one that the result holds.
+    """
     counts = result.counts.get("correct")
     count = counts.get(metric) if isinstance(counts, Mapping) else None
-    test = result.data.splits.get("test")
-    if not isinstance(count, int) or isinstance(count, bool) or test is None or not 0 <= count <= test.images or test.images < 1:
+    test, value = result.data.splits.get("test"), result.metrics.get(metric, math.nan)
+    if isinstance(count, int) and not isinstance(count, bool) and test is not None and test.images > 0 and 0 <= count <= test.images:
+        # The metric must be this very share: a count of something else has no such interval.
+        if math.isclose(value, 100 * count / test.images, rel_tol=1e-9, abs_tol=1e-9):
+            return wilson(count, test.images)
         return None
-    # The metric must be this very share: a count of something else has no such interval.
-    if not math.isclose(result.metrics.get(metric, math.nan), 100 * count / test.images, rel_tol=1e-9, abs_tol=1e-9):
-        return None
-    return wilson(count, test.images)
+    limits = numbers(table(result, "intervals").get(metric), 2)
+    return (limits[0], limits[1]) if limits is not None and limits[0] <= value <= limits[1] else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.report.details import table, texts
 from evaluation.report.entries import Entry
 from evaluation.report.groups import interval_of
 from zoo.results import Result
@@ -71,6 +72,8 @@ def provenance(entry: Entry) -> Provenance:
             "versions": ", ".join(f"{name} {version}" for name, version in result.versions.items()),
             "commit": result.commit or "not recorded",
         },
+        "Intervals": {"method": table(result, "intervals").get("method")} if table(result, "intervals").get("method") else {},
+        "Warnings": {str(number): text for number, text in enumerate(texts(result.details.get("warnings")) or [], start=1)},
         "Counts": {name: value for name, value in result.counts.items() if name != "correct"},
     }
     rows = tuple((name, tuple((key, _text(value)) for key, value in part.items())) for name, part in parts.items() if part)

@@ -19,6 +19,8 @@ from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
 from evaluation.report.curves import Chart, curve_charts, log_charts
+from evaluation.report.details import texts
+from evaluation.report.differences import Differences, differences
 from evaluation.report.entries import Entry, read_entries
 from evaluation.report.feature_map import NAMES, FeatureMap, MapMethod, check_method, feature_maps
 from evaluation.report.groups import (
@@ -56,7 +58,9 @@ class Section:
     anchor: str
     group: Group
     families: list[Family]
+    warnings: list[tuple[Model, str]]
     intervals: list[Chart]
+    differences: list[Differences]
     curves: list[Chart]
     classes: list[ClassTable]
     confusions: list[Confusions]
@@ -199,6 +203,8 @@ def _make_page(
                 group=group,
                 families=seed_families(group),
                 intervals=[chart for column in group.columns if (chart := _interval_chart(group, column)) is not None],
+                warnings=_warnings(group),
+                differences=differences(group),
                 curves=curve_charts(group),
                 classes=class_tables(group),
                 confusions=found,
@@ -223,6 +229,12 @@ def _make_page(
         map_name=NAMES.get(method, ""),
         confidence=f"{CONFIDENCE:.0%}",
     )
+
+
+def _warnings(group: Group) -> list[tuple[Model, str]]:
+    """What the evaluations found doubtful about the models' inputs, each once."""
+    found = ((row, text) for row in group.rows for entry in group.of_row(row) for text in texts(entry.result.details.get("warnings")) or [])
+    return list(dict.fromkeys(found))
 
 
 def _interval_chart(group: Group, column: Column) -> Chart | None:

@@ -216,6 +216,36 @@ def test_other_protocols_stand_in_other_columns(tmp_path, make_result):
     assert "knn dino@32: these results do not agree in temperature" in page.text
 
 
+def test_the_best_model_is_compared_image_by_image(tmp_path, make_result):
+    from scipy.stats import binomtest
+
+    from evaluation.per_image import DETAIL, pack
+
+    rng = np.random.default_rng(0)
+    answers = [rng.random(1000) < share for share in (0.5, 0.55)]
+    results = []
+    for number, right in enumerate(answers):
+        result = with_counts(make_result(str(number) * 64), {"top1_k20": int(right.sum())}, 1000)
+        counts = result.counts | {"test_images": 1000}
+        model = replace(result.model, name=f"model{number}")
+        results.append(replace(result, model=model, counts=counts, details={DETAIL: pack({"top1_k20": right})}))
+    write_report([saved(tmp_path / "results", *results)], tmp_path / "report")
+    table = Page.of(tmp_path / "report").table_with("ahead of", "points", "only the best right")
+    only_best, only_other = int((answers[1] & ~answers[0]).sum()), int((answers[0] & ~answers[1]).sum())
+    name, points, _, *rest = table[1]
+    assert (name, points) == ("model0", f"{(only_best - only_other) / 10:.2f}")
+    assert rest == [str(only_best), str(only_other), f"{binomtest(only_best, only_best + only_other).pvalue:.2g}"]
+
+
+def test_warnings_and_intervals_that_a_result_holds_are_shown(tmp_path, make_result):
+    details = {"warnings": ["its mean is not the data's"], "intervals": {"method": "bootstrap", "top1_k20": [55.125, 59.5]}}
+    write_report([saved(tmp_path / "results", replace(make_result("1" * 64), details=details))], tmp_path / "report")
+    page = Page.of(tmp_path / "report")
+    assert page.table_with("model", "knn dino@32")[1] == ["run", "57.25 55.12 to 59.50"]
+    assert "run: its mean is not the data's" in page.text
+    assert "bootstrap" in page.text
+
+
 def test_models_of_one_name_are_told_apart(tmp_path, make_result):
     write_report([saved(tmp_path / "results", make_result("1" * 64), make_result("2" * 64))], tmp_path / "report")
     table = Page.of(tmp_path / "report").table_with("model", "knn dino@32")
@@ -385,7 +415,10 @@ def test_strange_details_are_left_alone(tmp_path, make_result):
             "curves": {"lr": [1], "test_correct": [[1], []]},
             "chosen": {"last": {"lr": 1}},
             "sweep": [1, 2],
+            "intervals": {"top1_k20": [60, 50]},
+            "warnings": "none",
+            "per_image": {"top1_k20": 3},
         },
     )
-    write_report([saved(tmp_path / "results", result)], tmp_path / "report")
+    write_report([saved(tmp_path / "results", result, replace(result, model=replace(result.model, name="b")))], tmp_path / "report")
     assert "57.25" in Page.of(tmp_path / "report").text
