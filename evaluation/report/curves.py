@@ -62,7 +62,7 @@ def curves_of(result: Result, label: str) -> Iterator[Curve]:
             accuracies = numbers(values)
             if accuracies is not None and len(accuracies) > 1:
                 title = f"{label}: {metric_label(name)}{' before pseudo-labels' if part == 'epochs_plain' else ''}"
-                yield Curve(title, "epoch", "top-1 (%)", False, tuple(enumerate(accuracies, start=1)))
+                yield Curve(title, "epoch", "%", False, tuple(enumerate(accuracies, start=1)))
     yield from _linear(result, label)
     yield from _sweep(result, label)
 
@@ -116,7 +116,7 @@ def _linear(result: Result, label: str) -> Iterator[Curve]:
         column = _column(courses, rate)
         if column is not None and isinstance(total, int) and total > 0 and len(column) > 1:
             title = f"{label}: {metric_label(name)} top-1, at the chosen rate"
-            yield Curve(title, "epoch", "top-1 (%)", False, tuple((epoch, 100 * right / total) for epoch, right in enumerate(column, 1)))
+            yield Curve(title, "epoch", "%", False, tuple((epoch, 100 * right / total) for epoch, right in enumerate(column, 1)))
     losses = _column(curves.get("loss"), rate)
     if losses is not None and len(losses) > 1:
         yield Curve(f"{label}: training loss, at the chosen rate", "epoch", "loss", False, tuple(enumerate(losses, start=1)))
@@ -134,7 +134,7 @@ def _sweep(result: Result, label: str) -> Iterator[Curve]:
         right = numbers(sweep.get(f"{name}_correct"), len(costs))
         if right is not None and isinstance(total, int) and total > 0:
             points = tuple((cost, 100 * count / total) for cost, count in zip(costs, right, strict=True))
-            yield Curve(f"{label}: {metric_label(name)} top-1 by C", "C", "top-1 (%)", True, points)
+            yield Curve(f"{label}: {metric_label(name)} top-1 by C", "C", "%", True, points)
 
 
 def _log_curves(rows: Sequence[dict[str, Any]]) -> Iterator[Curve]:

@@ -22,6 +22,9 @@ from zoo.runs import is_run, read_recipe
 
 # What a result's protocol says of the model and not of the protocol: it may differ down a column.
 MODEL_VALUES = ("mean", "std", "channels", "layer")
+# What a protocol came to in one training: it may differ as well. Rates that were chosen beforehand count as changed where they are not
+# the preset's.
+_OUTCOMES = ("selected_epoch", "labelled_images", "trunk_lr", "head_lr", "batch_norm_training")
 # Values that stand in a column's name also where they are the preset's.
 _TELLING = ("percent", "split")
 _SEED = "seed"
@@ -148,7 +151,7 @@ class Group:
     def unlike(self, column: Column) -> list[str]:
         """Names of protocol values that differ among the results of a column, though preset and changes are the same."""
         protocols = [entry.result.protocol for (_, own), entries in self.held.items() if own == column for entry in entries]
-        names = sorted({name for protocol in protocols for name in protocol} - {*MODEL_VALUES, "changed"})
+        names = sorted({name for protocol in protocols for name in protocol} - {*MODEL_VALUES, *_OUTCOMES, "changed"})
         return [name for name in names if len({_text(protocol.get(name)) for protocol in protocols}) > 1]
 
 

@@ -16,6 +16,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from evaluation.cache import FeatureCache, cache_folder
 from evaluation.cluster.run import run_cluster
 from evaluation.knn import run_knn
+from evaluation.linear.presets import LINEAR_PRESETS
+from evaluation.linear.run import run_linear
 from evaluation.plans import model_sources
 from evaluation.report import write_report
 from evaluation.runtime import Runtime
@@ -345,6 +347,22 @@ def test_clusters_show_their_images(tmp_path):
     assert images == [test.classes[test.labels[position]] for position in shown]
     for cluster in result.details["montage"]["clusters"]:
         assert f"cluster {cluster['cluster']}: {cluster['size']} images" in page.text
+
+
+def test_what_tasks_put_into_results_is_described(knn_of_shapes):
+    page = (Path(__file__).parents[2] / "docs" / "results-schema.md").read_text()
+    described = {
+        part: set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", text, re.MULTILINE))))
+        for part, text in (match.groups() for match in re.finditer(r"^## `(\w+)`\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL))
+    }
+    assert described.keys() == {"protocol", "counts", "details"}
+    data = open_data(SHAPES)
+    results = [knn_of_shapes, run_cluster(open_model("pixels"), data, preset="hirl")]
+    results.append(run_linear(open_model("pixels"), data, preset=LINEAR_PRESETS["logreg"].change(c=[0.1, 1])))
+    for result in results:
+        assert result.details.keys() <= described["details"]
+        assert {re.sub(r"^(train|test)_", "ROLE_", name) for name in result.counts} <= described["counts"]
+        assert described["protocol"] - {"layer"} <= result.protocol.keys()
 
 
 def test_the_log_of_a_run_at_hand_is_drawn(tmp_path, make_run, make_result):
