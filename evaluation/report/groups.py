@@ -66,10 +66,19 @@ class Column:
     metric: str
 
     @property
+    def name(self) -> str:
+        """Task and preset."""
+        return f"{self.task} {self.preset}"
+
+    @property
+    def changes(self) -> str:
+        """What was changed of the preset, and what must be known of it; empty for most."""
+        return ", ".join(f"{name} {value}" for name, value in self.changed)
+
+    @property
     def label(self) -> str:
-        """Task, preset and what was changed of it."""
-        changed = "".join(f", {name} {value}" for name, value in self.changed)
-        return f"{self.task} {self.preset}{changed}"
+        """Name and changes."""
+        return ", ".join(filter(None, [self.name, self.changes]))
 
 
 @dataclass(frozen=True)
@@ -282,9 +291,11 @@ def _family(result: Result) -> tuple[str, str] | None:
 
 
 def metric_label(metric: str) -> str:
-    """A metric's name for readers: ``top1_k20`` is "top-1, k = 20"."""
+    """A metric's name for readers: ``top1_k20`` is "top-1, k = 20", ``superclass/ami_k3`` is "superclass: AMI, k = 3"."""
     text = re.sub(r"(?<![a-z])top(\d)", r"top-\1", metric)
     text = re.sub(r"_k(\d+)(?=_|$)", r", k = \1", text)
+    text = re.sub(r"(?<![a-z])(?:nmi|ami|ari|fmi)(?![a-z])", lambda match: match[0].upper(), text)
+    text = re.sub(r"(?<![a-z])(map|ap)(?=_)", lambda match: match[0][:-2] + "AP", text)
     return text.replace("/", ": ").replace("_", " ")
 
 
@@ -305,4 +316,6 @@ def _fingerprints(data: DataFacts) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -212,7 +212,7 @@ def test_other_protocols_stand_in_other_columns(tmp_path, make_result):
     unlike = replace(unlike, protocol=unlike.protocol | {"temperature": 0.1})
     write_report([saved(tmp_path / "results", plain, changed, unlike)], tmp_path / "report")
     page = Page.of(tmp_path / "report")
-    table = page.table_with("model", "knn dino@32, k [10, 20]")
+    table = page.table_with("model", "knn dino@32 k [10, 20]")
     assert [row[1:] for row in table[1:]] == [["57.25", "40.00"], ["57.25", NOTHING]]
     # The same preset with another value that nobody says is changed: a newer version of the preset, say.
     assert "knn dino@32: these results do not agree in temperature" in page.text

@@ -14,6 +14,7 @@ from evaluation.report.classes import confusion_matrix
 from evaluation.report.curves import curves_of
 from evaluation.report.entries import read_entries
 from evaluation.report.feature_map import check_method, project
+from evaluation.report.groups import metric_label
 from evaluation.report.thumbnails import thumbnail
 from zoo.claims import add_results
 from zoo.data import ArrayImages
@@ -73,6 +74,21 @@ def test_accuracy_by_k_and_by_epoch(make_result):
     assert (by_epoch.title, by_epoch.points) == ("knn dino@32: test top-1", ((1, 10.0), (2, 20.0), (3, 30.0)))
 
 
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("top1_k20", "top-1, k = 20"),
+        ("top5_best_on_test", "top-5 best on test"),
+        ("superclass/ami_k3", "superclass: AMI, k = 3"),
+        ("map_11point", "mAP 11point"),
+        ("per_image_ap", "per image ap"),
+        ("low_shot_k4_mean", "low shot, k = 4 mean"),
+    ],
+)
+def test_metrics_are_named_for_readers(metric, label):
+    assert metric_label(metric) == label
+
+
 def test_a_linear_training_shows_the_chosen_rate(make_result):
     details = {
         "chosen": {"last": {"lr": 0.1}, "selected": {"lr": 1.0, "epoch": 1}},
@@ -104,7 +120,7 @@ def test_a_sweep_of_c(make_result):
 def test_measures_by_the_number_of_clusters(make_result):
     metrics = {"ami_k9": 10.0, "ami_k20": 12.0, "superclass/ami_k9": 5.0, "distance_k9": 0.5, "distance_k20": 0.4, "top1_k20": 57.25}
     (curve,) = curves_of(replace(make_result("1" * 64), task="cluster", metrics=metrics), "cluster hirl@32, k [9, 20], split val")
-    assert (curve.title, curve.points) == ("cluster hirl@32, split val: ami by number of clusters", ((9, 10.0), (20, 12.0)))
+    assert (curve.title, curve.points) == ("cluster hirl@32, split val: AMI by number of clusters", ((9, 10.0), (20, 12.0)))
 
 
 def test_a_map_keeps_neighbours_and_is_the_same_twice():
