@@ -1,6 +1,7 @@
 "use strict";
 
-// Tables: a click on a heading sorts by it, another one turns the order round. Cells carry what they sort by in data-v.
+// Tables: a click on a heading sorts by it, another one turns the order round. Cells carry what they sort by in data-v. Means over
+// seeds, in a body of their own, stay below.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
