@@ -14,6 +14,7 @@ from zoo.errors import UserError
 from zoo.results import Result
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from evaluation.runtime import Runtime
@@ -42,7 +43,7 @@ class AtHand:
     numbers_only
         Open nothing.
     device
-        As ``--device`` of ``evaluate``, for networks.
+        As ``--device`` of ``evaluate``, for networks and votes.
     say
         Called with a sentence for the user.
     """
@@ -154,7 +155,15 @@ class AtHand:
             other = "none of the models given has its weights" if self.models else "no model was given"
             return Missing(f"the features of {result.model.name} are not kept on this machine, and {other}", how)
         self.say(f"computing features of {len(images):,} images by {result.model.name}")
-        return replace(runtime, dtype=result.dtype).features(model, images, transform, fingerprint=fingerprint).features
+        try:
+            return replace(runtime, dtype=result.dtype).features(model, images, transform, fingerprint=fingerprint).features
+        except UserError as error:
+            self.say(str(error))
+            return Missing(str(error), "mend that, and make the report again")
+
+    def place(self) -> torch.device:
+        """Where networks run and similarities are computed."""
+        return self._ready().device
 
     def _ready(self) -> Runtime:
         if self._runtime is None:

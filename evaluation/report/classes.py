@@ -15,11 +15,14 @@ from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.details import numbers, table, texts
 from evaluation.report.groups import Column, Group, Model, metric_label
 from zoo.data import Images
+from zoo.errors import UserError
 from zoo.results import Result
 
 # A matrix of more classes than this cannot be read.
 _LARGEST_MATRIX = 30
 _PAIRS = 10
+# On a CPU no more products of numbers than this are summed for a model's votes: some minutes.
+_MOST_PRODUCTS = 4 * 10**12
 _HEADLINE = re.compile(r"top1_k(\d+)")
 
 
@@ -130,7 +133,10 @@ def confusions(group: Group, at_hand: AtHand) -> tuple[list[Confusions], list[tu
         if cell is None:
             absent.append((row.label, Missing("votes are counted again from a kNN result, and there is none", "add one of `--task knn`")))
             continue
-        made = _confusions(row, cell.entries[0].result, at_hand)
+        try:
+            made = _confusions(row, cell.entries[0].result, at_hand)
+        except UserError as error:
+            made = Missing(str(error), "evaluate the model again")
         if isinstance(made, Missing):
             absent.append((row.label, made))
         else:
@@ -144,9 +150,10 @@ def _confusions(row: Model, result: Result, at_hand: AtHand) -> Confusions | Mis
         return train
     if isinstance(test, Missing):
         return test
-    predicted = _votes(result, train, test, at_hand)
-    if isinstance(predicted, Missing):
-        return predicted
+    votes = _votes(result, train, test, at_hand)
+    if isinstance(votes, Missing):
+        return votes
+    asked, predicted = votes
     own = test.level(result.data.level)
     matrices = []
     for name, level in test.levels.items():
@@ -154,19 +161,27 @@ def _confusions(row: Model, result: Result, at_hand: AtHand) -> Confusions | Mis
             continue
         group_of = _groups_of_classes([train, test], result.data.level, name)
         if group_of is not None:
-            matrices.append(Confusion(name, level.classes, confusion_matrix(level.labels, group_of[predicted], len(level.classes))))
-    counts = confusion_matrix(own.labels, predicted, len(own.classes))
-    right, said = int(np.trace(counts)), table_count(result)
-    remark = "" if said in (None, right) else f"these votes give {right} right answers, and the result has {said}"
-    return Confusions(row, tuple(matrices), _pairs(counts, own.classes), remark)
+            counts = confusion_matrix(level.labels[asked], group_of[predicted], len(level.classes))
+            matrices.append(Confusion(name, level.classes, counts))
+    counts = confusion_matrix(own.labels[asked], predicted, len(own.classes))
+    return Confusions(row, tuple(matrices), _pairs(counts, own.classes), _remark(result, counts, len(test)))
 
 
-def _votes(result: Result, train: Images, test: Images, at_hand: AtHand) -> NDArray[np.int64] | Missing:
-    """The predictions of the headline's k."""
-    features = [at_hand.features(result, role) for role in ("train", "test")]
-    for one in features:
-        if isinstance(one, Missing):
-            return one
+def _remark(result: Result, counts: NDArray[np.int64], images: int) -> str:
+    right, said = int(np.trace(counts)), _headline_count(result)
+    if counts.sum() < images:
+        return f"counted on {counts.sum():,} of the {images:,} test images, evenly spread; on a GPU (--device cuda) all are counted"
+    return "" if said in (None, right) else f"these votes give {right} right answers, and the result has {said}"
+
+
+def _votes(result: Result, train: Images, test: Images, at_hand: AtHand) -> tuple[NDArray[np.int64], NDArray[np.int64]] | Missing:
+    """Positions of test images, int64 (Q,), and the predictions of the headline's k for them."""
+    features = []
+    for role in ("train", "test"):
+        found = at_hand.features(result, role)
+        if isinstance(found, Missing):
+            return found
+        features.append(found)
     from evaluation.knn import evaluate_knn
 
     level, protocol = result.data.level, result.protocol
@@ -174,22 +189,27 @@ def _votes(result: Result, train: Images, test: Images, at_hand: AtHand) -> NDAr
     unclear = Missing("its protocol is not one that this version can count again", "evaluate the model with this version")
     if match is None or protocol.get("similarity") not in ("cosine", "dot"):
         return unclear
-    k = int(match[1])
+    k, device = int(match[1]), at_hand.place()
+    asked = np.arange(len(test))
+    most = _MOST_PRODUCTS // features[0].numel()
+    if device.type == "cpu" and len(asked) > most:
+        asked = np.linspace(0, len(test) - 1, max(1, most)).round().astype(np.int64)
     try:
         evaluation = evaluate_knn(
-            features[0],  # type: ignore[arg-type]
+            features[0],
             train.level(level).labels,
-            features[1],  # type: ignore[arg-type]
-            test.level(level).labels,
+            features[1][asked],
+            test.level(level).labels[asked],
             k=[k],
             temperature=protocol["temperature"],
             weight=protocol["weight"],
             num_classes=result.data.classes,
             normalize=protocol["similarity"] == "cosine",
+            device=device,
         )
     except (KeyError, TypeError, ValueError):
         return unclear
-    return evaluation.scores[k].predictions
+    return asked, evaluation.scores[k].predictions
 
 
 def _groups_of_classes(splits: Sequence[Images], level: str, coarser: str) -> NDArray[np.int64] | None:
@@ -213,7 +233,7 @@ def _pairs(counts: NDArray[np.int64], names: Sequence[str]) -> tuple[tuple[str, 
     )
 
 
-def table_count(result: Result) -> int | None:
+def _headline_count(result: Result) -> int | None:
     """How many right answers a result's headline stands for, where its counts say so."""
     counts: Any = result.counts.get("correct")
     count = counts.get(result.headline.metric) if isinstance(counts, dict) else None

@@ -28,7 +28,7 @@ def report(
     weights: Annotated[list[Path] | None, typer.Option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
     map_method: Annotated[str, typer.Option("--map", help=f"Map of the features: {', '.join(MAP_METHODS)}.")] = MAP_METHODS[0],
     numbers_only: Annotated[bool, typer.Option("--numbers-only", help=_NUMBERS)] = False,
-    device: Annotated[str, typer.Option("--device", help="For --model: auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="For features and votes: auto (a GPU where there is one), cpu or cuda.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that exists.")] = False,
 ) -> None:
     """Make one page of results that needs no server and no network.

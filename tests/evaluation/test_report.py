@@ -288,6 +288,18 @@ def test_pictures_and_confusions_come_from_the_images_and_the_kept_features(tmp_
     assert all(label.startswith("t-SNE of pixels, 60 test images") for label in maps)
 
 
+def test_of_too_many_images_an_even_part_is_counted(tmp_path, monkeypatch, knn_of_shapes):
+    from evaluation.report import classes
+
+    # 120 training images of 8 x 8 x 3 numbers: enough for 15 test images and a half.
+    monkeypatch.setattr(classes, "_MOST_PRODUCTS", 120 * 192 * 15 + 1000)
+    write_report([saved(tmp_path / "results", knn_of_shapes)], tmp_path / "report", map_method="none", device="cpu")
+    page = Page.of(tmp_path / "report")
+    assert "pixels: counted on 15 of the 60 test images, evenly spread; on a GPU (--device cuda) all are counted" in page.text
+    matrix = next(table for table in page.tables if [cell.text for cell in table[0]][1:] == ["round", "polygon", "radial"])
+    assert sum(int(cell.attributes["title"].split(" of ")[0]) for row in matrix[1:] for cell in row[1:]) == 15
+
+
 def test_classes_are_counted_one_by_one(tmp_path, knn_of_shapes):
     write_report([saved(tmp_path / "results", knn_of_shapes)], tmp_path / "report", numbers_only=True)
     page = Page.of(tmp_path / "report")
