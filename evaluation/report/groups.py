@@ -28,6 +28,7 @@ _OUTCOMES = ("selected_epoch", "labelled_images", "trunk_lr", "head_lr", "batch_
 # Values that stand in a column's name also where they are the preset's.
 _TELLING = ("percent", "split")
 _SEED = "seed"
+_OWN_DATA = ("folder", "wds")
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,11 @@ class Group:
 
     @property
     def title(self) -> str:
-        return self.data.name + (f", {self.data.level} level" if self.data.level != CLASS_LEVEL else "")
+        """The data set, and the label level where it is not the classes."""
+        kind, _, place = self.data.spec.partition(":")
+        # The name of a set of one's own says only how its files lie.
+        name = f"{kind} {Path(place).name}" if kind in _OWN_DATA and Path(place).name else self.data.name
+        return name + (f", {self.data.level} level" if self.data.level != CLASS_LEVEL else "")
 
     def takes(self, result: Result) -> bool:
         """Whether a result is of these images: it shares a split, and no split of the same name differs."""

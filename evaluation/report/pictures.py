@@ -116,8 +116,11 @@ def _cluster(known: dict[str, object], images: Images, role: str, level: str, ad
         return None
     labels = [_label(images, level, position) for position in shown]
     name, count = Counter(labels).most_common(1)[0]
+    if count == 1 and len(shown) > 1:  # as many classes as images
+        name = ""
     pictures = tuple(
-        Picture(_address(addresses, role, images, position), label, label == name) for position, label in zip(shown, labels, strict=True)
+        Picture(_address(addresses, role, images, position), label, label == name or not name)
+        for position, label in zip(shown, labels, strict=True)
     )
     return Cluster(number, size, pictures, f"{count} of {len(shown)} shown: {name}" if name else "")
 

@@ -227,7 +227,7 @@ def _make_page(
         provenances={entry.number: provenance(entry) for entry in entries},
         copies={entry.number: _copy_name(entry) for entry in entries},
         map_name=NAMES.get(method, ""),
-        confidence=f"{CONFIDENCE:.0%}",
+        confidence=f"{100 * CONFIDENCE:.0f} %",
     )
 
 
@@ -249,7 +249,7 @@ def _interval_chart(group: Group, column: Column) -> Chart | None:
             interval = cell.value - cell.spread, cell.value + cell.spread
             text += f", standard deviation {cell.spread:.2f} over {cell.seeds} seeds"
         elif interval is not None:
-            text += f", {CONFIDENCE:.0%} interval {interval[0]:.2f} to {interval[1]:.2f}"
+            text += f", {100 * CONFIDENCE:.0f} % interval {interval[0]:.2f} to {interval[1]:.2f}"
         ranges.append((row, Range(row.label, row.colour, cell.value, interval, text)))
     if len(ranges) < 2:
         return None

@@ -248,6 +248,13 @@ def test_warnings_and_intervals_that_a_result_holds_are_shown(tmp_path, make_res
     assert "bootstrap" in page.text
 
 
+def test_a_folder_is_named_by_its_last_part(tmp_path, make_result):
+    result = make_result("1" * 64)
+    result = replace(result, data=replace(result.data, spec="folder:/somebody/birds", name="folder"))
+    write_report([saved(tmp_path / "results", result)], tmp_path / "report")
+    assert "folder birds" in Page.of(tmp_path / "report").text
+
+
 def test_models_of_one_name_are_told_apart(tmp_path, make_result):
     write_report([saved(tmp_path / "results", make_result("1" * 64), make_result("2" * 64))], tmp_path / "report")
     table = Page.of(tmp_path / "report").table_with("model", "knn dino@32")
