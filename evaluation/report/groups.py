@@ -27,6 +27,8 @@ MODEL_VALUES = ("mean", "std", "channels", "layer")
 _OUTCOMES = ("selected_epoch", "labelled_images", "trunk_lr", "head_lr", "batch_norm_training")
 # Values that stand in a column's name also where they are the preset's.
 _TELLING = ("percent", "split")
+# Values that protocols hold under other names than presets do.
+_HELD_AS = {"rates": ("lr", "c", "trunk_lr", "head_lr")}
 _SEED = "seed"
 _OWN_DATA = ("folder", "wds")
 
@@ -207,13 +209,20 @@ def name_models(entries: Sequence[Entry]) -> dict[int, Model]:
 
 def column_of(result: Result) -> Column:
     """The column that a result stands in."""
-    protocol = result.protocol
-    changed = protocol.get("changed")
-    names = [name for name in changed if isinstance(name, str)] if isinstance(changed, list) else []
-    telling = [name for name in _TELLING if name in protocol and name not in names]
-    # A changed value that the protocol has under another name is named all the same.
-    values = tuple((name.replace("_", " "), _text(protocol[name]) if name in protocol else "changed") for name in [*telling, *names])
+    changed = changed_values(result)
+    telling = {name: result.protocol[name] for name in _TELLING if name in result.protocol and name not in changed}
+    values = tuple((name.replace("_", " "), "changed" if value is None else _text(value)) for name, value in (telling | changed).items())
     return Column(result.task, result.preset, values, result.headline.metric)
+
+
+def changed_values(result: Result) -> dict[str, Any]:
+    """The values that are not the preset's, by the names that the protocol has for them; None for one that it does not hold."""
+    names = result.protocol.get("changed")
+    found: dict[str, Any] = {}
+    for name in names if isinstance(names, list) else []:
+        held = [known for known in _HELD_AS.get(str(name), ()) if known in result.protocol]
+        found |= {known: result.protocol.get(known) for known in held or [str(name)]}
+    return found
 
 
 def make_cell(entries: Sequence[Entry], metric: str) -> Cell:

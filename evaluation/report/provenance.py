@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.report.details import table, texts
 from evaluation.report.entries import Entry
-from evaluation.report.groups import interval_of
+from evaluation.report.groups import changed_values, interval_of
 from zoo.results import Result
 
 
@@ -37,7 +37,7 @@ def provenance(entry: Entry) -> Provenance:
     """A result, spelled out."""
     result = entry.result
     model, data = result.model, result.data
-    changed = ", ".join(_changed(result))
+    changed = ", ".join(name if value is None else f"{name} = {_text(value)}" for name, value in changed_values(result).items())
     splits = {
         f"{role} images": f"{split.images:,} of split '{split.split}'"
         + (f", {split.skipped:,} left out as undecodable" if split.skipped else "")
@@ -90,13 +90,6 @@ def _figures(result: Result) -> tuple[Figure, ...]:
         shown = "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
         figures.append(Figure(metric, json.dumps(value), "" if count is None else _text(count), shown))
     return tuple(figures)
-
-
-def _changed(result: Result) -> list[str]:
-    """Names of the values that are not the preset's, with the values that the protocol has under these names."""
-    names = result.protocol.get("changed")
-    known = [str(name) for name in names] if isinstance(names, list) else []
-    return [f"{name} = {_text(result.protocol[name])}" if name in result.protocol else name for name in known]
 
 
 def _command(result: Result) -> str:

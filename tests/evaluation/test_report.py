@@ -255,6 +255,18 @@ def test_a_folder_is_named_by_its_last_part(tmp_path, make_result):
     assert "folder birds" in Page.of(tmp_path / "report").text
 
 
+def test_changed_rates_are_named_by_their_values(tmp_path, make_result):
+    results = []
+    for rate in (0.1, 0.01):
+        result = replace(make_result("1" * 64, changed=("rates", "unknown")), task="semi")
+        results.append(replace(result, protocol=result.protocol | {"trunk_lr": rate, "head_lr": 1.0, "percent": 10.0}))
+    write_report([saved(tmp_path / "results", *results)], tmp_path / "report")
+    page = Page.of(tmp_path / "report")
+    for rate in ("0.1", "0.01"):
+        page.table_with("model", f"semi dino@32 percent 10, trunk lr {rate}, head lr 1, unknown changed")
+        assert f"trunk_lr = {rate}, head_lr = 1.0, unknown" in page.text
+
+
 def test_models_of_one_name_are_told_apart(tmp_path, make_result):
     write_report([saved(tmp_path / "results", make_result("1" * 64), make_result("2" * 64))], tmp_path / "report")
     table = Page.of(tmp_path / "report").table_with("model", "knn dino@32")
