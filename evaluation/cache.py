@@ -99,11 +99,17 @@ class FeatureCache:
         -------
         float32 (N, D), mapped from the file where it was kept.
         """
-        wanted = json.loads(json.dumps(description))
-        key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        wanted, key = _named(description)
         if key not in self._held:
             self._held[key] = self._kept_or_new(key, wanted, compute, still_true)
         return self._held[key]
+
+    def look_up(self, description: Mapping[str, Any]) -> Tensor | None:
+        """The features that ``description`` names, where they are held or kept; nothing is computed, and no network is asked."""
+        wanted, key = _named(description)
+        if key in self._held:
+            return self._held[key]
+        return None if self.folder is None else self._read(self._place(key), wanted)
 
     def forget(self) -> None:
         """Let go of what is held in memory."""
@@ -114,7 +120,7 @@ class FeatureCache:
     ) -> Tensor:
         if self.folder is None:
             return compute()
-        place = self.folder / key[:2] / key
+        place = self._place(key)
         kept = self._read(place, description)
         if kept is not None and not still_true(kept):
             self.say(f"the features kept in {place} are not what this network gives now; they are computed anew")
@@ -127,6 +133,10 @@ class FeatureCache:
         if self.processes.is_main:
             self._write(place, description, features)
         return features
+
+    def _place(self, key: str) -> Path:
+        assert self.folder is not None
+        return self.folder / key[:2] / key
 
     def _read(self, place: Path, description: dict[str, Any]) -> Tensor | None:
         try:
@@ -180,6 +190,12 @@ class FeatureCache:
                 return
             shutil.rmtree(place, ignore_errors=True)
             held -= bytes_
+
+
+def _named(description: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """A description as JSON gives it back, and the name of its entry."""
+    wanted = json.loads(json.dumps(description))
+    return wanted, hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(rows: NDArray[np.float32]) -> int:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # Raised when what is computed changes, so that features kept by earlier versions are not used.
 _FEATURE_FORMAT = 1
+# Libraries whose version may change a feature's last digits.
+_FEATURE_VERSIONS = ("torch", "torchvision", "timm", "pillow")
 # Images whose kept features are compared with new ones before they are used, and the relative difference that is allowed.
 _PROBED, _SAME = 4, 1e-3
 
@@ -153,31 +155,66 @@ class Runtime:
         data, error = "", None
         if self.processes.is_main:
             try:
-                data = f"{fingerprint or images.fingerprint()} {state_of(images)}"
+                data = data_key(images, fingerprint)
             except UserError as caught:
                 error = caught
         self.processes.raise_first(error)
-        versions = software_versions()
-        how = transform.describe()
-        if images.pixels is not None and images.pixels.shape[1:3] == (transform.resize, transform.resize):
-            del how["interpolation"]  # nothing is resized, whatever the preset says
-        return {
-            "format": _FEATURE_FORMAT,
-            "tensors_sha256": model.tensors_sha256,
-            "arch": model.arch,
-            "kind": model.kind,
-            "layer": model.layer,
-            "data": [images.name, images.split, len(images), self.processes.gather_objects(data)[0]],
-            "transform": how,
-            "dtype": self.dtype,
-            "device": device_name(self.device),
-            "versions": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "pillow")},
-        }
+        return describe_features(
+            images,
+            self.processes.gather_objects(data)[0],
+            transform,
+            tensors_sha256=model.tensors_sha256,
+            arch=model.arch,
+            kind=model.kind,
+            layer=model.layer,
+            dtype=self.dtype,
+            device=device_name(self.device),
+            versions=software_versions(),
+        )
 
     def forget_features(self) -> None:
         """Let go of the features that the cache holds in memory."""
         if self.cache is not None:
             self.cache.forget()
+
+
+def data_key(images: Images, fingerprint: str | None = None) -> str:
+    """What a description says of a split; ``fingerprint`` is the split's where it is known. Raises UserError where a file is missing."""
+    return f"{fingerprint or images.fingerprint()} {state_of(images)}"
+
+
+def describe_features(
+    images: Images,
+    data: str,
+    transform: EvalTransform,
+    *,
+    tensors_sha256: str,
+    arch: str,
+    kind: str,
+    layer: str | None,
+    dtype: str,
+    device: str,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Everything that the features of a split depend on, by which a :class:`evaluation.cache.FeatureCache` names them.
+
+    A result holds it all but ``data`` (:func:`data_key`), so features can be looked up without the model.
+    """
+    how = transform.describe()
+    if images.pixels is not None and images.pixels.shape[1:3] == (transform.resize, transform.resize):
+        del how["interpolation"]  # nothing is resized, whatever the preset says
+    return {
+        "format": _FEATURE_FORMAT,
+        "tensors_sha256": tensors_sha256,
+        "arch": arch,
+        "kind": kind,
+        "layer": layer,
+        "data": [images.name, images.split, len(images), data],
+        "transform": how,
+        "dtype": dtype,
+        "device": device,
+        "versions": {name: versions.get(name) for name in _FEATURE_VERSIONS},
+    }
 
 
 def transform_for(model: Model, data: UsedData, choices: ImageChoices) -> EvalTransform:

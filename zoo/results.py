@@ -1,4 +1,4 @@
-"""Results: a number, and everything that somebody else needs to get it again, in a JSON file that ``docs/evaluation.md`` describes."""
+"""Results: a number, and everything that somebody else needs to get it again, in a JSON file that ``docs/results-schema.md`` describes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,215 @@
+"""What of a result's images and features can be had here and now: never other images, never those of other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evaluation.plans import ModelSource
+from zoo.data import Data, Images, open_data
+from zoo.data.scan import check_images
+from zoo.errors import UserError
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from evaluation.runtime import Runtime
+    from zoo.model import Model
+    from zoo.transforms import EvalTransform
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that a page cannot show: why, and how it can be had."""
+
+    why: str
+    how: str
+
+
+@dataclass
+class AtHand:
+    """Images and features of results.
+
+    Attributes
+    ----------
+    data
+        Data sets (``NAME[:ROOT]``) that are tried, for results of data of that name, before the one that the result names.
+    models
+        Models from which features are computed where none are kept.
+    numbers_only
+        Open nothing.
+    device
+        As ``--device`` of ``evaluate``, for networks and votes.
+    say
+        Called with a sentence for the user.
+    """
+
+    data: Sequence[str] = ()
+    models: Sequence[ModelSource] = ()
+    numbers_only: bool = False
+    device: str = "auto"
+    say: Callable[[str], None] = lambda _text: None
+    _opened: dict[str, Data | UserError] = field(default_factory=dict, repr=False)
+    _images: dict[tuple[str, str, str], Images | Missing] = field(default_factory=dict, repr=False)
+    _features: dict[tuple[str, ...], Tensor | Missing] = field(default_factory=dict, repr=False)
+    _networks: dict[tuple[str, str | None, Any], Model] = field(default_factory=dict, repr=False)
+    _runtime: Runtime | None = field(default=None, repr=False)
+
+    def check(self, results: Sequence[Result]) -> None:
+        """Raise UserError where a data set or a model was given that none of the results is of."""
+        names = list(dict.fromkeys(_name(result.data.spec) for result in results))
+        for spec in self.data:
+            if _name(spec) not in names:
+                raise UserError(f"no result is of data '{_name(spec)}' (--data {spec}); they are of {', '.join(names)}")
+        inputs = list(dict.fromkeys((result.protocol.get("layer"), result.protocol.get("crop")) for result in results))
+        weights = {result.model.tensors_sha256 for result in results}
+        for source in self.models:
+            self._open(source, inputs, weights)
+
+    def images(self, result: Result, role: str) -> Images | Missing:
+        """The images that a result used as ``role``, known by their fingerprint."""
+        if self.numbers_only:
+            return Missing("the report was made of numbers alone", "leave --numbers-only out")
+        split = result.data.splits.get(role)
+        if split is None:
+            return Missing(f"the result used no {role} images", f"give a result that has {role} images")
+        key = (result.data.spec, split.split, split.fingerprint)
+        if key not in self._images:
+            self._images[key] = self._find_images(result, role)
+        return self._images[key]
+
+    def features(self, result: Result, role: str) -> Tensor | Missing:
+        """float32 (N, D): the features of these images that the result was counted on, kept or computed again."""
+        images = self.images(result, role)
+        if isinstance(images, Missing):
+            return images
+        facts = result.data.splits[role]
+        key = (result.model.tensors_sha256, facts.split, facts.fingerprint, str(sorted(result.protocol.items(), key=lambda item: item[0])))
+        if key not in self._features:
+            self._features[key] = self._find_features(result, images, facts.fingerprint)
+        return self._features[key]
+
+    def _find_images(self, result: Result, role: str) -> Images | Missing:
+        facts, name = result.data.splits[role], _name(result.data.spec)
+        how = f"give --data {name}:ROOT, with the folder that the images lie in"
+        why = ""
+        given = [spec for spec in self.data if _name(spec) == name]
+        for spec in [*given, *([] if result.data.spec in given else [result.data.spec])]:
+            try:
+                images = self._data(spec, bad=facts.skipped > 0).split(facts.split)
+                if facts.skipped:
+                    images = check_images(images, "skip")
+                if len(images) == facts.images and images.fingerprint() == facts.fingerprint:
+                    return images
+                found = f"the {facts.split} images of '{spec}' are not those of the result ({len(images):,} images, another fingerprint)"
+                if spec in given:
+                    self.say(found)
+            except UserError as error:
+                found = str(error)
+            why = why or found
+        return Missing(why, how)
+
+    def _data(self, spec: str, *, bad: bool) -> Data:
+        key = f"{spec} {bad}"
+        if key not in self._opened:
+            try:
+                self._opened[key] = open_data(spec, "skip" if bad else "refuse")
+            except UserError as error:
+                self._opened[key] = error
+        found = self._opened[key]
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def _find_features(self, result: Result, images: Images, fingerprint: str) -> Tensor | Missing:
+        from evaluation.runtime import data_key, describe_features
+
+        how = f"give --model {result.model.spec or 'MODEL'}, from which they are computed"
+        try:
+            transform = _transform(result)
+        except (KeyError, TypeError, ValueError):
+            return Missing("the result's protocol does not say how images reached the network", "evaluate the model again")
+        description = describe_features(
+            images,
+            data_key(images, fingerprint),
+            transform,
+            tensors_sha256=result.model.tensors_sha256,
+            arch=result.model.arch,
+            kind=result.model.kind,
+            layer=result.protocol.get("layer"),
+            dtype=result.dtype,
+            device=result.device,
+            versions=result.versions,
+        )
+        runtime = self._ready()
+        assert runtime.cache is not None
+        kept = runtime.cache.look_up(description)
+        if kept is not None:
+            return kept
+        model = self._networks.get((result.model.tensors_sha256, result.protocol.get("layer"), result.protocol.get("crop")))
+        if model is None:
+            other = "none of the models given has its weights" if self.models else "no model was given"
+            return Missing(f"the features of {result.model.name} are not kept on this machine, and {other}", how)
+        self.say(f"computing features of {len(images):,} images by {result.model.name}")
+        try:
+            return replace(runtime, dtype=result.dtype).features(model, images, transform, fingerprint=fingerprint).features
+        except UserError as error:
+            self.say(str(error))
+            return Missing(str(error), "mend that, and make the report again")
+
+    def place(self) -> torch.device:
+        """Where networks run and similarities are computed."""
+        return self._ready().device
+
+    def _ready(self) -> Runtime:
+        if self._runtime is None:
+            from evaluation.cache import FeatureCache, cache_folder, cache_limit
+            from evaluation.parallel import ALONE, choose_device
+            from evaluation.runtime import Runtime
+
+            cache = FeatureCache(cache_folder(), limit=cache_limit(), say=self.say)
+            self._runtime = Runtime(device=choose_device(self.device), processes=ALONE, progress=True, cache=cache)
+        return self._runtime
+
+    def _open(self, source: ModelSource, inputs: Sequence[tuple[Any, Any]], weights: set[str]) -> None:
+        from zoo.models import open_model
+
+        found, refusal = False, None
+        for layer, crop in inputs:
+            try:
+                model = open_model(**{**source.arguments, "layer": layer, "image_size": crop if isinstance(crop, int) else None})
+            except UserError as error:
+                refusal = error
+                continue
+            if model.tensors_sha256 in weights:
+                found = True
+                self._networks[model.tensors_sha256, layer, crop] = model
+            else:
+                refusal = UserError(
+                    f"no result is of --model {source.name}: none has its weights (tensors_sha256 {model.tensors_sha256[:12]}); "
+                    "leave it out, or evaluate it first"
+                )
+        if refusal is not None and not found:
+            raise refusal
+
+
+def run_folder(result: Result) -> Path | None:
+    """The run folder that a result's model was, by its name; None for other models."""
+    return Path(result.model.spec).expanduser() if result.model.kind == "run" and result.model.spec else None
+
+
+def _transform(result: Result) -> EvalTransform:
+    from zoo.transforms import EvalTransform
+
+    protocol, model = result.protocol, result.model
+    return EvalTransform(
+        protocol["resize"], protocol["crop"], protocol["interpolation"], model.mean, model.std, protocol.get("channels", "rgb")
+    )
+
+
+def _name(spec: str) -> str:
+    return spec.partition(":")[0]
