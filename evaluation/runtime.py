@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from evaluation.batches import BATCH_SIZE
+from evaluation.cache import FeatureCache
 from evaluation.features import Features, extract_features
 from evaluation.labelled import LabelledData
 from evaluation.parallel import Processes
@@ -46,6 +48,8 @@ class Runtime:
         Of the random draws of tasks that make any.
     progress
         Show progress bars.
+    cache
+        Where features are looked up before they are computed; None: they are computed anew each time.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -55,6 +59,7 @@ class Runtime:
     workers: int | None = None
     seed: int = 0
     progress: bool = False
+    cache: FeatureCache | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -64,19 +69,49 @@ class Runtime:
         if self.batch_size < 1:
             raise UserError(f"the batch size must be at least 1, not {self.batch_size}")
 
-    def features(self, model: Model, images: Images, transform: EvalTransform) -> Features:
-        """:func:`evaluation.features.extract_features` with these settings."""
-        return extract_features(
-            model.module,
-            images,
-            transform,
-            batch_size=self.batch_size,
-            device=self.device,
-            autocast=DTYPES[self.dtype],
-            workers=self.workers,
-            processes=self.processes,
-            progress=self.progress,
-        )
+    def features(
+        self, model: Model, images: Images, transform: EvalTransform, *, layer: str | None = None, fingerprint: str | None = None
+    ) -> Features:
+        """:func:`evaluation.features.extract_features` with these settings, or from the cache.
+
+        Parameters
+        ----------
+        fingerprint
+            Of the images (:meth:`zoo.data.base.Images.fingerprint`) where it is known already.
+        """
+
+        def compute() -> Tensor:
+            return extract_features(
+                model.module,
+                images,
+                transform,
+                batch_size=self.batch_size,
+                device=self.device,
+                autocast=DTYPES[self.dtype],
+                workers=self.workers,
+                processes=self.processes,
+                progress=self.progress,
+            ).features
+
+        if self.cache is None:
+            features = compute()
+        else:
+            description = {
+                "model": model.tensors_sha256,
+                "arch": model.arch,
+                "data": [images.name, images.split, len(images), images.fingerprint() if fingerprint is None else fingerprint],
+                "transform": transform.describe(),
+                "layer": layer,
+                "dtype": self.dtype,
+                "device": device_name(self.device),
+            }
+            features = self.cache.get(description, compute)
+        return Features(features, images.levels, images.name, images.split)
+
+    def forget_features(self) -> None:
+        """Let go of the features that the cache holds in memory."""
+        if self.cache is not None:
+            self.cache.forget()
 
 
 def transform_for(model: Model, data: LabelledData, choices: ImageChoices) -> EvalTransform:
