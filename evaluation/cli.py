@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from evaluation.plans import ALL, Plan, make_plans, picture_paths, result_paths
+from evaluation.plans import ALL, ModelSource, Plan, make_plans, model_sources, picture_paths, result_paths
 from evaluation.table import print_results
 from evaluation.task import load
 from evaluation.tasks import TASKS
@@ -33,9 +33,11 @@ Examples:
 * `evaluate --task knn --model timm:resnet50 --data imagenet:/data --preset moco --device cuda`
 * `evaluate --task knn --model models/moco --data cifar100:data --level superclass --k 1,5,20`
 * `evaluate --task all --model runs/moco --data cifar10:data --out results`: every task, from features that are computed once
+* `evaluate --task knn --model python:nets.py:resnet20 --weights resnet20.th --features avgpool --data cifar10:data`: any network
 * `torchrun --nproc_per_node 8 -m evaluation --task knn --model runs/moco --data imagenet:/data`: on 8 GPUs, with the same counts
 
-A MODEL is a zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or `pixels`. DATA is `NAME[:ROOT]`.
+A MODEL is a zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]`, `pixels`, or any network:
+`python:FILE_OR_MODULE:CALLABLE` with `--weights FILE`. DATA is `NAME[:ROOT]`.
 
 Tasks:
 
@@ -49,12 +51,21 @@ _PICTURES = "Folder for a picture per model: some test images and their nearest 
 _SKIP = "Leave out images that cannot be decoded; the result counts them."
 _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 
+_NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
+_WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
+_FEATURES = "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces."
+_MEAN = "Per-channel mean that the input is normalised with (RGB, of pixels in [0, 1]), instead of the model's or the data's."
+_STD = "Per-channel standard deviation, likewise."
+_CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
+
 app = make_app(HELP)
 
 
 def evaluate(
     models: Annotated[list[str], typer.Option("--model", metavar="MODEL", help="What to evaluate; may be given several times.")],
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Data set with labelled train and test images.")],
+    weights: Annotated[list[Path] | None, typer.Option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
+    features: Annotated[str | None, typer.Option("--features", metavar="NODE", help=_FEATURES)] = None,
     task: Annotated[list[str], typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK)] = ["knn"],  # noqa: B006 (typer's way)
     preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
     out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
@@ -62,22 +73,28 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
     level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
     image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
+    mean: Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help=_MEAN)] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help=_STD)] = None,
+    channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
     seed: Annotated[int, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
     version: bool = version_option("evaluate"),
     **task_options: Any,
 ) -> None:
     plans = make_plans(task, preset or [], task_options)
     tasks = [plan.task for plan in plans]
+    sources = model_sources(models, weights or [], features, mean, std, channels)
+    models = [source.name for source in sources]
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
 
     # From here on it takes torch, and seconds.
-    from evaluation.cache import FeatureCache
+    from evaluation.cache import FeatureCache, cache_folder, cache_limit
     from evaluation.parallel import choose_device, start_processes, stop_processes
     from evaluation.runtime import Runtime
 
@@ -91,12 +108,17 @@ def evaluate(
             dtype=dtype,
             seed=seed,
             progress=True,
-            cache=FeatureCache(),
+            cache=FeatureCache(
+                None if no_cache else cache_folder(),
+                limit=cache_limit(),
+                processes=processes,
+                say=lambda text: typer.echo(text, err=True) if processes.is_main else None,
+            ),
             **{name: value for name, value in settings.items() if value is not None},
         )
         _announce(runtime)
         results: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
-        for position, plan, result, prepared in _results(plans, models, data, level, skip_bad_images, image_size, runtime):
+        for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, runtime):
             results[plan.task.name].append(result)
             place_of_result = (position, plan.task.name)
             if processes.is_main and place_of_result in targets:
@@ -111,7 +133,7 @@ def evaluate(
 
 def _results(
     plans: Sequence[Plan],
-    models: Sequence[str],
+    sources: Sequence[ModelSource],
     data: str,
     level: str,
     skip_bad_images: bool,
@@ -129,18 +151,21 @@ def _results(
     opened_data = open_data(data, on_bad)
     sides = {plan.task.name: plan.preset.images.fitting(opened_data.image_size, image_size).crop for plan in plans}
     # Networks that are built for one size of image are built once for each size that the tasks want.
-    opened = [{side: open_model(spec, image_size=side) for side in sorted(set(sides.values()))} for spec in models]
+    opened = [{side: open_model(image_size=side, **source.arguments) for side in sorted(set(sides.values()))} for source in sources]
+    if runtime.processes.is_main:
+        for note in dict.fromkeys(note for by_side in opened for model in by_side.values() for note in model.notes):
+            typer.echo(note, err=True)
     prepared = {
         way: load(way)(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
         for way in dict.fromkeys(plan.task.prepare for plan in plans)
     }
     runs = [load(plan.task.run) for plan in plans]
-    for position, spec in enumerate(models):
+    for position, source in enumerate(sources):
         by_side = opened[position]
         for plan, run_task in zip(plans, runs, strict=True):
             made = prepared[plan.task.prepare]
             result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
-            yield position, plan, replace(result, model=replace(result.model, spec=spec)), made
+            yield position, plan, replace(result, model=replace(result.model, spec=source.name)), made
         # And with them their memory on the device, and the features in memory.
         by_side.clear()
         runtime.forget_features()
