@@ -19,7 +19,7 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.backbones import (
     create_empty_backbone,
@@ -42,7 +42,9 @@ _CHECK_IMAGES = 2
 _CHECK_SEED = 0
 
 
-def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest, *, overwrite: bool = False) -> Path:
+def write_zoo_model(
+    folder: str | Path, backbone: nn.Module, manifest: Manifest, *, overwrite: bool = False, release: bool = False
+) -> Path:
     """Write a zoo model folder, load it again through the zoo and through timm, and only then give it its name.
 
     Parameters
@@ -53,6 +55,8 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
         What is known of the model. Its hashes, counts, ``timm_native`` and ``created`` are filled in here.
     overwrite
         Replace an existing zoo model folder; anything else at ``folder`` is never replaced.
+    release
+        Give up the backbone's tensors once they are written: it is left on the meta device. Saves their memory while the folder is checked.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
     architecture = timm_config(backbone)["architecture"]
     if architecture != manifest.arch:
         raise UserError(f"'{manifest.name}' is said to be a '{manifest.arch}', but the network is a '{architecture}'")
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.state_dict().items()}
+    state = _separate(backbone)
     with new_folder(folder, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:
         weights = temporary / WEIGHTS_FILE
         try:
@@ -89,7 +93,11 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
         (temporary / CONFIG_FILE).write_text(config, encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8")
-        _check_round_trip(temporary, backbone, manifest)
+        wanted = _features(backbone, manifest)
+        if release:
+            state.clear()
+            backbone.to("meta")
+        _check_round_trip(temporary, wanted, manifest)
     return Path(folder)
 
 
@@ -149,19 +157,40 @@ def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
     return {"architecture": manifest.arch, "num_classes": 0, "num_features": manifest.num_features, "pretrained_cfg": settings}
 
 
-def _check_round_trip(folder: Path, backbone: nn.Module, manifest: Manifest) -> None:
+def _separate(backbone: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors, of which no two share memory: safetensors stores none that do."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in backbone.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.numel() * tensor.element_size():
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        state[name] = tensor
+    return state
+
+
+def _features(network: nn.Module, manifest: Manifest) -> Tensor:
+    """What the network makes of fixed images. Raises UserError where that is not finite."""
     side = manifest.image_size
     images = torch.randn(_CHECK_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(_CHECK_SEED))
-    reloaded = {"the zoo": load_zoo_model(folder)[0], "timm": _load_through_timm(folder)}
-    with torch.no_grad(), _evaluating(backbone):
-        wanted = backbone(images)
-        if not torch.isfinite(wanted).all():
-            raise UserError(f"'{manifest.name}' gives features that are not finite: its training diverged, so it is not written")
-        for name, network in reloaded.items():
-            if tensors_sha256(network.state_dict()) != manifest.tensors_sha256:
-                raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, its tensors differ from those written")
-            if not torch.equal(network(images), wanted):
-                raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, it gives other features")
+    with torch.no_grad(), _evaluating(network):
+        features: Tensor = network(images)
+    if not torch.isfinite(features).all():
+        raise UserError(f"'{manifest.name}' gives features that are not finite: its training diverged, so it is not written")
+    return features
+
+
+def _check_round_trip(folder: Path, wanted: Tensor, manifest: Manifest) -> None:
+    # One after the other: three networks at a time would be the peak of memory.
+    for name, load in {"the zoo": lambda: load_zoo_model(folder)[0], "timm": lambda: _load_through_timm(folder)}.items():
+        network = load()
+        if tensors_sha256(network.state_dict()) != manifest.tensors_sha256:
+            raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, its tensors differ from those written")
+        if not torch.equal(_features(network, manifest), wanted):
+            raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, it gives other features")
+        del network
 
 
 def _load_through_timm(folder: Path) -> nn.Module:

@@ -118,7 +118,7 @@ def test_a_result_of_our_own_is_a_file_beside_the_catalogue(tmp_path, make_resul
     path.write_text('[[model]]\nname = "resnet18.a"\nmethod = "moco"\nown = ["knn.json"]\n')
     assert find_entry("resnet18.a", files=[path]).own == (result,)
     (tmp_path / "knn.json").write_text("{}")
-    with pytest.raises(UserError, match="knn.json is not a result"):
+    with pytest.raises(UserError, match=r"knn\.json is not a result"):
         load_catalogue([path])
 
 
@@ -148,7 +148,7 @@ def test_a_wrong_file_is_one_sentence_that_names_it(own, old, new, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match="there is no catalogue file .*absent"):
+    with pytest.raises(UserError, match=r"there is no catalogue file .*absent"):
         load_catalogue([tmp_path / "absent.toml"])
 
 
