@@ -110,13 +110,23 @@ def import_checkpoint(
     if entry is not None and format == AUTO:
         format = entry.reader or AUTO
     stated = prepared or Preparation()
-    wanted_size = stated.image_size or (entry.image_size if entry else None)
-    reading = read_backbone(path, format=format, arch=arch or (entry.arch if entry else None), encoder=encoder, trust_pickle=trust_pickle)
+    reading = read_backbone(
+        path,
+        format=format,
+        arch=arch or (entry.arch if entry else None),
+        encoder=encoder,
+        image_size=stated.image_size,
+        trust_pickle=trust_pickle,
+    )
     sha256 = check_hash(path, entry) if entry else file_sha256(path)
-    facts, assumed = _preparation(reading, stated, entry, wanted_size)
+    images, assumed = _preparation(reading, stated, entry)
     manifest = Manifest(
         name=name or (entry.name if entry else f"{reading.architecture.name}.{_tag(path)}"),
         arch=reading.architecture.name,
+        image_size=images.image_size,
+        normalisation={"mean": list(images.mean), "std": list(images.std)},
+        interpolation=images.interpolation,
+        crop_pct=images.crop_pct,
         method=method or (entry.method if entry else reading.method),
         encoder=reading.encoder if len(reading.reader.parts) != 1 else None,
         epochs=epochs or (entry.epochs if entry else reading.epochs),
@@ -132,7 +142,6 @@ def import_checkpoint(
             "versions": software_versions(),
         },
         licence=licence or (entry.licence if entry else None),
-        **facts,
     )
     return Imported(write_zoo_model(out, reading.backbone, manifest, overwrite=overwrite, release=True), reading, assumed)
 
@@ -155,20 +164,30 @@ def check_hash(path: str | Path, entry: CatalogueEntry) -> str:
     )
     for kind, wanted, found in known:
         if wanted is not None and not found.startswith(wanted):
-            raise UserError(f"{path} is not the file of '{entry.name}': its {kind} is {found[:12]}..., and it should begin with {wanted[:12]}")
+            raise UserError(
+                f"{path} is not the file of '{entry.name}': its {kind} is {found[:12]}..., and it should begin with {wanted[:12]}"
+            )
     return sha256.hexdigest()
 
 
-def _preparation(
-    reading: Reading, stated: Preparation, entry: CatalogueEntry | None, wanted_size: int | None
-) -> tuple[dict[str, object], tuple[str, ...]]:
-    """How images are prepared, as the manifest's fields, and which of it was assumed, in words."""
-    small = reading.architecture.name in SMALL_STEM_NAMES
+@dataclass(frozen=True)
+class _Prepared:
+    """:class:`Preparation` with nothing left open."""
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_pct: float
+
+
+def _preparation(reading: Reading, stated: Preparation, entry: CatalogueEntry | None) -> tuple[_Prepared, tuple[str, ...]]:
+    """How images are prepared: as stated, else by the entry, the layout, ImageNet's way; and which of it was assumed, in words."""
     own = reading.facts if reading.reader.name == "ours" else {}
     mean = stated.mean or (entry.mean if entry else None) or reading.reader.mean or _three(own.get("mean"))
     std = stated.std or (entry.std if entry else None) or reading.reader.std or _three(own.get("std"))
-    size = reading.architecture.image_size or wanted_size or own.get("image_size")
-    if small and (mean is None or std is None or size is None):
+    size = stated.image_size or reading.architecture.image_size or (entry.image_size if entry else None) or own.get("image_size")
+    if reading.architecture.name in SMALL_STEM_NAMES and (mean is None or std is None or size is None):
         raise UserError(
             f"{reading.path} is a {reading.architecture.name}, and it does not say how its images were prepared: give --image-size, --mean "
             "and --std (for CIFAR-10: 32, 0.4914,0.4822,0.4465 and 0.2023,0.1994,0.2010, or what it was trained with)"
@@ -187,13 +206,7 @@ def _preparation(
         crop_pct = crop_pct or (1.0 if int(size) <= WHOLE_IMAGE_SIDE else CROP_PCT)
         if not own:
             assumed.append(f"{interpolation} resizing and a centre crop of {crop_pct:g} of the side")
-    facts = {
-        "image_size": int(size),
-        "normalisation": {"mean": list(mean), "std": list(std)},
-        "interpolation": interpolation,
-        "crop_pct": crop_pct,
-    }
-    return facts, tuple(assumed)
+    return _Prepared(int(size), mean, std, interpolation, crop_pct), tuple(assumed)
 
 
 def _three(values: object) -> tuple[float, float, float] | None:

@@ -42,9 +42,7 @@ _CHECK_IMAGES = 2
 _CHECK_SEED = 0
 
 
-def write_zoo_model(
-    folder: str | Path, backbone: nn.Module, manifest: Manifest, *, overwrite: bool = False, release: bool = False
-) -> Path:
+def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest, *, overwrite: bool = False, release: bool = False) -> Path:
     """Write a zoo model folder, load it again through the zoo and through timm, and only then give it its name.
 
     Parameters

@@ -310,7 +310,9 @@ def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> 
     )
     _check_trained(checkpoint, backbone)
     cast = tuple(name for name, tensor in given.items() if tensor.is_floating_point() and tensor.dtype != torch.float32)
-    accounting = Accounting(tuple(sorted(given)), filled, cast, tuple(name.removeprefix(found.prefix) for name in found.dropped), found.others, found.unknown)
+    accounting = Accounting(
+        tuple(sorted(given)), filled, cast, tuple(name.removeprefix(found.prefix) for name in found.dropped), found.others, found.unknown
+    )
     return backbone.eval(), accounting
 
 
