@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from zoo.catalogue_commands import list_models, show_entry
 from zoo.console import make_app, run, version_option
 from zoo.errors import UserError
+from zoo.hub import commands as hub_commands
 from zoo.import_command import import_model
 from zoo.integrity import check_weights
 from zoo.manifest import Manifest, is_zoo_model, read_manifest
@@ -83,7 +84,9 @@ app = make_app(
     "* `zoo import hcsc_200eps.pth --out models/hcsc`: make a zoo model of a checkpoint\n"
     "* `zoo export runs/moco --out models/moco`: make a zoo model of a run\n"
     "* `zoo info models/moco`: what it is, and what was measured\n"
-    "* `zoo add-result models/moco knn.json`: add a result to its card",
+    "* `zoo add-result models/moco knn.json`: add a result to its card\n"
+    "* `zoo push models/moco my-lab/resnet18.moco_200ep`: publish it\n"
+    "* `zoo pull my-lab/resnet18.moco_200ep`: get it, checked",
     cls=CommandGroup,
     no_args_is_help=True,
 )
@@ -154,6 +157,10 @@ def add_result_command(
 def _looks_like_path(text: str) -> bool:
     """Whether a word that names nothing that is there was meant as a path: names of the catalogue are ARCHITECTURE.TAG."""
     return "/" in text or "\\" in text or text.startswith(("~", ".")) or "." not in text
+
+
+for _command in (hub_commands.pull, hub_commands.push, hub_commands.card):
+    app.command()(_command)
 
 
 def _describe_model(folder: Path, manifest: Manifest, *, checked: bool) -> str:

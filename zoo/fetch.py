@@ -29,7 +29,7 @@ from zoo.files import PARTIAL_SUFFIX, replace_text
 from zoo.hashing import file_sha256
 from zoo.home import zoo_home
 from zoo.integrity import download_accident, read_head
-from zoo.pins import SHOWN_DIGITS, FilePin, Pins
+from zoo.pins import FilePin, Pins
 from zoo.reasons import first_line
 
 _CHUNK_BYTES = 1 << 18
@@ -39,6 +39,27 @@ _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # A prefix of a hash counts from so many hex digits on: torchvision puts eight into its file names.
 _SHORTEST_HASH = 8
 _REMARK = ".json"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the caller knows of the file: hashes, or the first digits of them."""
+
+    sha256: str | None
+    md5: str | None
+
+    def differs(self, path: Path, found: str, first: str | None) -> str | None:
+        """What is wrong with a file of sha256 ``found`` that had ``first`` when it was first fetched; None: nothing."""
+        if self.md5 is not None:
+            with path.open("rb") as file:
+                md5 = hashlib.file_digest(file, "md5").hexdigest()
+            if not md5.startswith(self.md5):
+                return f"md5 {md5}, not {self.md5}"
+        wanted = self.sha256 or first
+        return None if wanted is None or found.startswith(wanted) else f"sha256 {found}, not {wanted}"
+
+    def differs_from_authors(self, wrong: str | None) -> bool:
+        return self.sha256 is not None or (wrong or "").startswith("md5")
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,7 @@ def fetch(
     url: str,
     *,
     sha256: str | None = None,
+    md5: str | None = None,
     folder: str | Path | None = None,
     offline: bool = False,
     deadline: float | Deadline = DEFAULT_DEADLINE,
@@ -69,6 +91,8 @@ def fetch(
     sha256
         What it must be: 64 hex digits, or the first eight or more of them. None: what it was when this URL was first fetched, which the
         lock file remembers.
+    md5
+        The same of its MD5, which is all that some authors print.
     folder
         Where to keep it; None: ``downloads`` in :func:`zoo.home.zoo_home`. Several processes may fetch into one folder: one of them
         downloads, the others wait for it.
@@ -98,7 +122,7 @@ def fetch(
         raise UserError(f"'{url}' is not an address to download from; it must begin with http:// or https://")
     limit = deadline if isinstance(deadline, Deadline) else Deadline(deadline)
     pins = Pins() if pins is None else pins
-    wanted = None if sha256 is None else _hash(sha256)
+    wanted = _Wanted(_hash("sha256", sha256), _hash("md5", md5))
     place = zoo_home() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] if folder is None else Path(folder)
     target = place / (unquote(PurePosixPath(parts.path).name) or parts.hostname).replace(os.sep, "_")
     try:
@@ -110,44 +134,46 @@ def fetch(
 
 
 def _fetch(
-    url: str, target: Path, wanted: str | None, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool
+    url: str, target: Path, wanted: _Wanted, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool
 ) -> Path:
     pin = None if update else pins.get(url)
     remembered = None if pin is None else pin.files.get(target.name)
-    expected = wanted or (remembered.sha256 if remembered is not None else None)
-    if wanted is not None and remembered is not None and not remembered.sha256.startswith(wanted):
+    first = None if remembered is None else remembered.sha256
+    if first is not None and wanted.sha256 is not None and not first.startswith(wanted.sha256):
         raise UserError(
-            f"{url} should have sha256 {wanted[:SHOWN_DIGITS]}, but when it was first fetched it had {remembered.sha256[:SHOWN_DIGITS]} "
-            f"({pins.path}); give --update once you know which is right"
+            f"{url} should have sha256 {wanted.sha256}, but when it was first fetched it had {first} ({pins.path}); give --update once you "
+            "know which is right"
         )
     if target.exists() and not (update and not offline):
         found = file_sha256(target)
-        if expected is None or found.startswith(expected):
-            if pin is None:
+        wrong = wanted.differs(target, found, first)
+        if wrong is None:
+            if remembered is None:
                 pins.put(url, {target.name: FilePin(target.stat().st_size, found)})
             return target
         if offline:
-            raise UserError(f"{target} is damaged ({_differs(found, expected)}); fetch it again with network")
+            raise UserError(f"{target} is damaged ({wrong}); fetch it again with network")
     elif offline:
         raise UserError(f"{url} was not downloaded before, and no network may be used; run this once without --offline")
-    found = ""
     # A file that is not what it must be is downloaded once more from its first byte: a resumed or a proxied one may be a patchwork.
-    for afresh in (False, True):
-        found = _download(url, target, deadline, progress, afresh=afresh or target.exists())
-        if expected is None or found.startswith(expected):
+    for afresh in (target.exists(), True):
+        _download(url, target, deadline, progress, afresh=afresh)
+        found = file_sha256(target)
+        wrong = wanted.differs(target, found, first)
+        if wrong is None:
             pins.put(url, {target.name: FilePin(target.stat().st_size, found)})
             return target
     target.unlink()
-    first = "" if remembered is None or wanted is not None else f"; it was {expected} when it was first fetched ({pins.path})"
+    if wanted.differs_from_authors(wrong):
+        raise UserError(f"{url} is not the file that its authors describe ({wrong}, also when it was downloaded a second time)")
     raise UserError(
-        f"{url} is not the file that it should be ({_differs(found, expected or '')}, also when downloaded a second time){first}; "
-        "it was changed, or something between here and there alters it"
-        + ("" if wanted is not None else ": --update accepts it as it is now")
+        f"{url} is not the file that it was when it was first fetched ({wrong}, also when it was downloaded a second time; {pins.path} "
+        "remembers): its authors changed it, or something on the way alters it; --update accepts it as it is now"
     )
 
 
-def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afresh: bool) -> str:
-    """Download to ``target`` and return its sha256. A part that is there already is continued unless ``afresh``."""
+def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afresh: bool) -> None:
+    """Download to ``target``. A part that is there already is continued unless ``afresh``."""
     partial = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
     remark = partial.with_name(partial.name + _REMARK)
     if afresh:
@@ -165,7 +191,6 @@ def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afr
         )
     except (HTTPError, URLError, http.client.HTTPException, OSError) as error:
         raise _sentence(url, error) from error
-    found = file_sha256(partial)
     if accident := download_accident(read_head(partial)):
         partial.unlink()
         remark.unlink(missing_ok=True)
@@ -174,7 +199,6 @@ def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afr
         )
     os.replace(partial, target)
     remark.unlink(missing_ok=True)
-    return found
 
 
 def _continue(url: str, partial: Path, remark: Path, deadline: Deadline, progress: bool) -> None:
@@ -295,15 +319,13 @@ def _sentence(url: str, error: Exception) -> UserError:
     return UserError(f"the download of {url} broke off ({first_line(error)}); the next call goes on from there")
 
 
-def _hash(text: str) -> str:
-    digits = text.lower().removeprefix("sha256:")
-    if not _SHORTEST_HASH <= len(digits) <= 64 or any(digit not in "0123456789abcdef" for digit in digits):
-        raise UserError(f"'{text}' is no sha256: it has 64 hex digits, of which at least the first {_SHORTEST_HASH} must be given")
+def _hash(kind: str, text: str | None) -> str | None:
+    if text is None:
+        return None
+    digits, length = text.lower(), hashlib.new(kind).digest_size * 2
+    if not _SHORTEST_HASH <= len(digits) <= length or any(digit not in "0123456789abcdef" for digit in digits):
+        raise UserError(f"'{text}' is no {kind}: it has {length} hex digits, of which at least the first {_SHORTEST_HASH} must be given")
     return digits
-
-
-def _differs(found: str, expected: str) -> str:
-    return f"sha256 {found}, not {expected}"
 
 
 @contextlib.contextmanager

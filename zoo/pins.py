@@ -18,8 +18,6 @@ from zoo.reasons import first_line
 
 LOCK_FILE = "zoo.lock.json"
 SCHEMA = 1
-# Digits of a hash that a sentence shows.
-SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True)

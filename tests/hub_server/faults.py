@@ -17,7 +17,8 @@ class Fault:
     kind
         ``"status"`` (answer with ``status``), ``"cut"`` (close after ``after`` bytes of the body), ``"reset"`` (the same by TCP reset),
         ``"corrupt"`` (the right length with one byte flipped), ``"short"`` (announce and send fewer bytes), ``"html"`` (a web page with status
-        200), ``"stall"`` (send ``after`` bytes, then nothing for ``seconds``), ``"slow"`` (``seconds`` before every 64 KiB), ``"ignore-range"``,
+        200), ``"lost"`` (do what was asked, and answer with ``status``), ``"hang"`` (``seconds`` before anything is done), ``"edit"`` (put
+        ``edit[1]`` in the place of ``edit[0]`` in the body), ``"stall"`` (send ``after`` bytes, then nothing for ``seconds``), ``"slow"`` (``seconds`` before every 64 KiB), ``"ignore-range"``,
         ``"drop-header"`` (leave out the header ``header``).
     match
         A regular expression that the path must contain.
@@ -38,6 +39,7 @@ class Fault:
     after: int = 0
     seconds: float = 0.0
     header: str = ""
+    edit: tuple[bytes, bytes] = (b"", b"")
     times: int = 1
     skip: int = 0
 

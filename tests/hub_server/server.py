@@ -131,6 +131,8 @@ class HubServer:
             self._reset(handler)
             return
         body = handler.rfile.read(length)
+        if fault is not None and fault.kind == "hang":
+            time.sleep(fault.seconds)
         if fault is not None and fault.kind == "status":
             self._send(handler, Answer(status=fault.status, headers=fault.headers, body=b"{}"), None)
             return
@@ -155,6 +157,10 @@ class HubServer:
     def _send(self, handler: BaseHTTPRequestHandler, answer: Answer, fault: Fault | None) -> None:
         kind = fault.kind if fault is not None else ""
         body, status, headers = answer.body, answer.status, dict(answer.headers)
+        if fault is not None and kind == "lost":
+            body, status, headers = b"{}", fault.status, fault.headers
+        if fault is not None and kind == "edit":
+            body = body.replace(*fault.edit)
         if kind == "html":
             body, status, headers = b"<!DOCTYPE html><html><body>Log in to the network</body></html>", 200, {"Content-Type": "text/html"}
         if kind == "corrupt" and body:
