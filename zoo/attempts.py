@@ -117,7 +117,10 @@ def attempt(
             deadline.check(doing)
             return call()
         except Exception as error:
-            if isinstance(error, UserError) or wait is None or not transient(error):
+            if isinstance(error, UserError) or not transient(error):
+                raise
+            deadline.check(doing)
+            if wait is None:
                 raise
             pause = max(wait, wait_asked(error) or 0.0)
             if pause >= deadline.left:

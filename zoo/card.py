@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from zoo.citations import citations
-from zoo.manifest import Manifest
+from zoo.manifest import CURVE_FILE, Manifest
 from zoo.results import Result
 
 # The Hub's identifiers of data sets; of the others the Hub has no page to link to.
@@ -31,6 +32,10 @@ _HUB_LICENCES = (
     "mit",
 )
 
+# What the Hub calls the tasks; what it has no name for is the classification that most of them are.
+_HUB_TASKS = {"detection": "object-detection", "segmentation": "image-segmentation"}
+_FROZEN = ("cluster", "knn", "linear", "voc07")
+
 
 def make_card(manifest: Manifest) -> str:
     """The card of a zoo model: front matter for the Hub, then Markdown."""
@@ -48,7 +53,7 @@ def make_card(manifest: Manifest) -> str:
 
 def _front_matter(manifest: Manifest) -> str:
     # The Hub's client takes a moment to import, and `zoo info` uses this module too.
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
     tags = ["image-feature-extraction", "self-supervised-learning", "timm"]
     name = (manifest.data or "").partition(":")[0]
@@ -61,8 +66,33 @@ def _front_matter(manifest: Manifest) -> str:
         model_name=manifest.name,
         license=licence,
         license_name=licence_name,
+        eval_results=[EvalResult(**_claim(result)) for result in manifest.results] or None,
     )
     return data.to_yaml()
+
+
+def _claim(result: Result) -> dict[str, Any]:
+    """A result as an entry of the Hub's model-index: its number, its data, its preset and its date."""
+    data, test = result.data, result.data.splits.get("test")
+    metric = result.headline.metric
+    return {
+        "task_type": _HUB_TASKS.get(result.task, "image-classification"),
+        "task_name": f"{result.task} evaluation of frozen features" if result.task in _FROZEN else result.task,
+        # Also what results are grouped by, so it must tell `shapes` from `shapes:clutter=2`.
+        "dataset_type": _HUB_DATASETS.get(data.name, data.spec),
+        "dataset_name": data.spec,
+        "dataset_config": data.level,
+        "dataset_split": None if test is None else test.split,
+        "metric_type": "accuracy" if metric.startswith("top") else metric,
+        "metric_name": f"{result.task} {metric}",
+        "metric_value": result.headline.value,
+        "metric_config": result.preset,
+        "metric_args": {
+            "date": result.date[:10],
+            **({"changed": result.protocol["changed"]} if result.protocol.get("changed") else {}),
+            **({} if test is None else {"images": test.images, "fingerprint": test.fingerprint}),
+        },
+    }
 
 
 def _hub_licence(licence: str | None) -> tuple[str | None, str | None]:
@@ -96,7 +126,8 @@ def _loading(manifest: Manifest) -> str:
     size = f", img_size={manifest.image_size}" if manifest.fixed_input else ""
     return f"""## How to load it
 
-`FOLDER` is this folder. On the Hugging Face Hub, `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`.
+`FOLDER` is this folder. On the Hugging Face Hub `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`, `zoo.load("hub:ORG/NAME")` that of
+`zoo.load("FOLDER")`, and `zoo pull ORG/NAME --out FOLDER` makes the folder.
 
 With timm:
 
@@ -142,6 +173,8 @@ def _training(manifest: Manifest) -> str:
     }
     rows = [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
     text = "## How it was trained\n\n" + _markdown_table(["", ""], rows)
+    if manifest.curve_sha256 is not None:
+        text += f"\n\n![Loss and learning rate over the steps of the training]({CURVE_FILE})"
     if manifest.recipe:
         text += f"\n\nThe resolved recipe:\n\n```json\n{json.dumps(manifest.recipe, indent=2, ensure_ascii=False)}\n```"
     return text
@@ -197,7 +230,7 @@ def _limitations(manifest: Manifest) -> str:
 
 
 def _citation(manifest: Manifest) -> str:
-    entries = citations(manifest.method)
+    entries = citations(manifest.method, manifest.recipe)
     return "## Citation\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
 
 

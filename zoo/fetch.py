@@ -11,9 +11,9 @@ import os
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -133,9 +133,7 @@ def fetch(
         raise UserError(f"{target} cannot be written ({error.strerror or error})") from error
 
 
-def _fetch(
-    url: str, target: Path, wanted: _Wanted, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool
-) -> Path:
+def _fetch(url: str, target: Path, wanted: _Wanted, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool) -> Path:
     pin = None if update else pins.get(url)
     remembered = None if pin is None else pin.files.get(target.name)
     first = None if remembered is None else remembered.sha256
@@ -195,7 +193,8 @@ def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afr
         partial.unlink()
         remark.unlink(missing_ok=True)
         raise UserError(
-            f"{url} does not give a file: {accident}; a log-in, a notice of the network, or a wrong address can be behind it: open it in a browser"
+            f"{url} does not give a file: {accident}; a log-in, a notice of the network or a wrong address may be behind it: open it in a "
+            "browser"
         )
     os.replace(partial, target)
     remark.unlink(missing_ok=True)
@@ -243,13 +242,18 @@ def _continue(url: str, partial: Path, remark: Path, deadline: Deadline, progres
 
 def _total(headers: Message, status: int) -> int | None:
     """Size of the whole file in bytes, where the server says it."""
-    text = headers.get("Content-Range", "").rpartition("/")[2] if status == http.client.PARTIAL_CONTENT else headers.get("Content-Length", "")
+    text = (
+        headers.get("Content-Range", "").rpartition("/")[2] if status == http.client.PARTIAL_CONTENT else headers.get("Content-Length", "")
+    )
     return int(text) if text.isdecimal() else None
 
 
 def _fits(headers: Message, have: int, known: _Partial | None) -> bool:
     """Whether a partial answer is the rest of the file that was begun."""
     if not headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+        return False
+    # Not every server minds If-Range.
+    if known is not None and known.validator is not None and known.validator != _validator(headers):
         return False
     return known is None or known.total in (None, _total(headers, http.client.PARTIAL_CONTENT))
 
@@ -313,7 +317,9 @@ def _sentence(url: str, error: Exception) -> UserError:
         reason: Any = error.reason
         if isinstance(reason, ssl.SSLError):
             return UserError(f"{host} cannot be trusted ({first_line(reason)}); behind a proxy that inspects traffic, set SSL_CERT_FILE")
-        return UserError(f"{host} cannot be reached ({getattr(reason, 'strerror', None) or reason}); is there network, and HTTPS_PROXY where it is needed?")
+        return UserError(
+            f"{host} cannot be reached ({getattr(reason, 'strerror', None) or reason}); is there network, and HTTPS_PROXY where it is needed?"
+        )
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError) and error.errno is not None:
         return UserError(f"the download of {url} cannot be written ({error.strerror or error})")
     return UserError(f"the download of {url} broke off ({first_line(error)}); the next call goes on from there")

@@ -8,6 +8,7 @@ The folder holds ``model.safetensors`` (the backbone, by timm's key names), ``co
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,14 +36,22 @@ from zoo.errors import UserError
 from zoo.files import new_folder
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.integrity import appearance, check_weights
-from zoo.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_json_object, read_manifest
+from zoo.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_json_object, read_manifest
 from zoo.reasons import first_line
 
 _CHECK_IMAGES = 2
 _CHECK_SEED = 0
 
 
-def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest, *, overwrite: bool = False, release: bool = False) -> Path:
+def write_zoo_model(
+    folder: str | Path,
+    backbone: nn.Module,
+    manifest: Manifest,
+    *,
+    curve: bytes | None = None,
+    overwrite: bool = False,
+    release: bool = False,
+) -> Path:
     """Write a zoo model folder, load it again through the zoo and through timm, and only then give it its name.
 
     Parameters
@@ -51,6 +60,8 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
         The network on the CPU, as :func:`zoo.backbones.create_backbone` makes it for ``manifest.arch`` and ``manifest.image_size``.
     manifest
         What is known of the model. Its hashes, counts, ``timm_native`` and ``created`` are filled in here.
+    curve
+        The picture of the training, a PNG file's bytes; None: there is none.
     overwrite
         Replace an existing zoo model folder; anything else at ``folder`` is never replaced.
     release
@@ -85,9 +96,12 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
             fixed_input=fixed_input(backbone),
             file_sha256=file_sha256(weights),
             tensors_sha256=tensors_sha256(state),
+            curve_sha256=None if curve is None else hashlib.sha256(curve).hexdigest(),
         )
         check_claims(manifest.results, manifest)
         config = json.dumps(_timm_file(manifest, backbone), indent=2) + "\n"
+        if curve is not None:
+            (temporary / CURVE_FILE).write_bytes(curve)
         (temporary / CONFIG_FILE).write_text(config, encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8")

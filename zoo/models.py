@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import checked, create_backbone, create_empty_backbone, feature_width, fixed_input, load_state, native_size
+from zoo.catalogue.files import load_catalogue
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.manifest import is_zoo_model
 from zoo.model import Model
 from zoo.model_folder import load_zoo_model
+from zoo.pulling import HUB_SCHEME, open_name
 from zoo.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
-KINDS = "a zoo model folder, a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED] or pixels"
+KINDS = "a zoo model folder, a name of the catalogue, hub:ORG/NAME[@REVISION], a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED] or pixels"
 # How a network that was trained here expects its test images resized: as torchvision's RandomResizedCrop made the training views.
 INTERPOLATION = "bilinear"
 # Data sets of images up to this side (CIFAR, Tiny-ImageNet, STL-10) are seen whole; larger ones by the field's crop of 224 from 256.
@@ -37,7 +39,8 @@ def open_model(spec: str | Path, *, weights_encoder: str = DEFAULT_ENCODER, imag
     Parameters
     ----------
     spec
-        A zoo model folder; a run folder (its newest checkpoint) or one checkpoint file of it; ``timm:NAME`` (with timm's pretrained
+        A zoo model folder; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
+        it is not here yet (:mod:`zoo.pulling`); a run folder (its newest checkpoint) or one checkpoint file of it; ``timm:NAME`` (with timm's pretrained
         weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
         ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``pixels``.
     weights_encoder
@@ -56,6 +59,8 @@ def open_model(spec: str | Path, *, weights_encoder: str = DEFAULT_ENCODER, imag
         model = _open_pixels()
     elif colon and scheme == "random":
         model = _open_random(spec, rest, image_size)
+    elif colon and scheme == HUB_SCHEME:
+        model = _open_zoo_model(open_name(rest), image_size)
     elif colon and scheme in ("timm", "torchvision"):
         # Only these two need the network, and the clients behind it are slow to import.
         from zoo import published
@@ -106,6 +111,8 @@ def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
         return _open_run(path, latest_checkpoint(path), encoder, image_size)
     if path.is_file() and is_run(path.parent.parent):
         return _open_run(path.parent.parent, path, encoder, image_size)
+    if not path.exists() and spec in load_catalogue():
+        return _open_zoo_model(open_name(spec), image_size)
     if path.exists():
         raise UserError(
             f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/"

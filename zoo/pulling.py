@@ -11,6 +11,9 @@ from zoo.errors import UserError
 from zoo.hub.names import HubName, is_hub_name, parse_hub_name
 from zoo.pins import Pins
 
+# What ``--model`` has before a name on the Hub.
+HUB_SCHEME = "hub"
+
 
 @dataclass(frozen=True)
 class PulledModel:
@@ -45,7 +48,9 @@ def pull_model(
     overwrite: bool = False,
     progress: bool = False,
 ) -> PulledModel:
-    """Get a model by its name in the catalogue, or by ``org/name[@revision]`` on the Hub; the arguments are those of :func:`zoo.hub.pull.pull`.
+    """Get a model by its name in the catalogue, or by ``org/name[@revision]`` on the Hub.
+
+    The arguments are those of :func:`zoo.hub.pull.pull`.
 
     Raises
     ------
@@ -78,3 +83,24 @@ def pull_model(
         progress=progress,
     )
     return PulledModel(pulled.folder, f"{hub_name.repository} at commit {pulled.commit}", pulled.sha256, pulled.notes)
+
+
+def open_name(name: str) -> Path:
+    """The folder of a model that was pulled before, checked again without a request; pulled now where it was not.
+
+    Parameters
+    ----------
+    name
+        As :func:`pull_model` takes it.
+
+    Raises
+    ------
+    UserError
+        As :func:`pull_model`.
+    """
+    from zoo.hub.pull import pulled_folder
+
+    if "/" in name and not is_hub_name(name):
+        parse_hub_name(name)  # says what is wrong with it
+    is_here = is_hub_name(name) and pulled_folder(parse_hub_name(name)) is not None
+    return pull_model(name, offline=is_here, progress=True).folder

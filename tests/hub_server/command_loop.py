@@ -16,8 +16,8 @@ import timm
 import torch
 
 import zoo.cli
-import zoo.pulling
 import zoo.hub.push
+import zoo.pulling
 from zoo.console import run
 
 _IMPORTED = (huggingface_hub.HfApi, timm, torch, zoo.pulling, zoo.hub.push)

@@ -150,7 +150,9 @@ class Store:
         if len(self.repositories) >= MAX_REPOSITORIES:
             raise HubError(507, None, "too many repositories")
         repository = self.repositories[name] = Repository(name, private)
-        self._commit(repository, {".gitattributes": File(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n", False)}, "initial commit", "")
+        self._commit(
+            repository, {".gitattributes": File(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n", False)}, "initial commit", ""
+        )
         return repository
 
     def publish(self, name: str, files: dict[str, bytes], **settings: bool) -> str:
@@ -173,7 +175,15 @@ class Store:
         return oid
 
     def commit(
-        self, repository: Repository, revision: str, changes: dict[str, File | None], *, title: str, author: str, parent: str | None, pr: bool
+        self,
+        repository: Repository,
+        revision: str,
+        changes: dict[str, File | None],
+        *,
+        title: str,
+        author: str,
+        parent: str | None,
+        pr: bool,
     ) -> tuple[Commit, str | None]:
         """A commit on a branch, or on a new pull request; None for a path deletes it. Returns it and the pull request's number."""
         base = repository.resolve(revision)

@@ -51,6 +51,10 @@ def _read(folder: Path, xet_hash: str, size: int) -> bytes:
     with tempfile.TemporaryDirectory() as place:
         target = Path(place) / "file"
         hf_xet.download_files(
-            [hf_xet.PyXetDownloadInfo(str(target), xet_hash, size)], endpoint=f"local://{folder}", token_info=None, token_refresher=None, progress_updater=None
+            [hf_xet.PyXetDownloadInfo(str(target), xet_hash, size)],
+            endpoint=f"local://{folder}",
+            token_info=None,
+            token_refresher=None,
+            progress_updater=None,
         )
         return target.read_bytes()

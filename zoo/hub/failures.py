@@ -82,17 +82,23 @@ def sentence(error: BaseException, name: HubName) -> UserError:
         return UserError(f"{hub} does not know your token, it is wrong or expired; make a new one and set HF_TOKEN or run `hf auth login`")
     if isinstance(error, GatedRepoError):
         if get_token() is None:
-            return UserError(f"'{name}' is gated: accept its terms at {hub}/{name.repository}, then give your token by HF_TOKEN or `hf auth login`")
+            return UserError(
+                f"'{name}' is gated: accept its terms at {hub}/{name.repository}, then give your token by HF_TOKEN or `hf auth login`"
+            )
         return UserError(f"'{name}' is gated and your account has not been let in; ask for access at {hub}/{name.repository}")
     if isinstance(error, DisabledRepoError):
         return UserError(f"'{name}' was disabled by the Hub; {hub}/{name.repository} says why")
     if isinstance(error, RevisionNotFoundError):
-        return UserError(f"'{name.repository}' has no revision '{name.revision}'; {hub}/{name.repository}/tree/main lists branches and tags")
+        return UserError(
+            f"'{name.repository}' has no revision '{name.revision}'; {hub}/{name.repository}/tree/main lists branches and tags"
+        )
     if isinstance(error, RemoteEntryNotFoundError):
         return UserError(f"'{name}' lacks a file that its listing has ({first_line(error)}); try again later")
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         if get_token() is None:
-            return UserError(f"{hub} has no public model '{name.repository}': it does not exist, or it is private and needs a token (HF_TOKEN, `hf auth login`)")
+            return UserError(
+                f"{hub} has no public model '{name.repository}': it does not exist, or it is private and needs a token (HF_TOKEN, `hf auth login`)"
+            )
         return UserError(f"{hub} shows your account no model '{name.repository}': it does not exist, or it is private and not yours to see")
     if isinstance(error, OfflineModeIsEnabled):
         return UserError(f"'{name}' cannot be had without network: HF_HUB_OFFLINE is set")
@@ -106,7 +112,9 @@ def _of_status(error: BaseException, name: HubName, status: int | None) -> UserE
     if status == 401:
         return UserError(f"{hub} wants a token for this; set HF_TOKEN or run `hf auth login`")
     if status == 403:
-        return UserError(f"{hub} forbids your token to do this with '{name.repository}' ({_header(error, 'X-Error-Message') or 'no reason given'})")
+        return UserError(
+            f"{hub} forbids your token to do this with '{name.repository}' ({_header(error, 'X-Error-Message') or 'no reason given'})"
+        )
     if status == 429:
         wait = wait_asked(error)
         when = "later" if wait is None else f"in {wait:.0f} seconds"
@@ -114,14 +122,18 @@ def _of_status(error: BaseException, name: HubName, status: int | None) -> UserE
     if status is not None and status >= 500:
         return UserError(f"{hub} has trouble (HTTP status {status}); try again later")
     if status is not None:
-        return UserError(f"{hub} refused a request for '{name.repository}' (HTTP status {status}: {_header(error, 'X-Error-Message') or first_line(error)})")
+        return UserError(
+            f"{hub} refused a request for '{name.repository}' (HTTP status {status}: {_header(error, 'X-Error-Message') or first_line(error)})"
+        )
     return None
 
 
 def _of_connection(error: BaseException, name: HubName) -> UserError:
     hub = constants.ENDPOINT
     if isinstance(error, LocalEntryNotFoundError):
-        return UserError(f"'{name}' is not whole in the cache ({constants.HF_HUB_CACHE}), and no network may be used; pull it once with network")
+        return UserError(
+            f"'{name}' is not whole in the cache ({constants.HF_HUB_CACHE}), and no network may be used; pull it once with network"
+        )
     if is_transport_error(error):
         kinds = {kind.__name__ for kind in type(error).__mro__}
         if kinds & {"ConnectError", "ConnectTimeout", "ProxyError"}:

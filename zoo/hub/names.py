@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from zoo.errors import UserError
 
-# What --model writes before such a name.
-SCHEME = "hub"
 DEFAULT_REVISION = "main"
 # The Hub's own rules: letters, digits, '.', '_', '-', and neither '..' nor '--'.
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -56,7 +54,9 @@ def parse_hub_name(text: str) -> HubName:
     """``org/name[@revision]``. Raises UserError for anything else, and for a short commit hash, which the Hub's cache does not know."""
     match = _NAME.fullmatch(text)
     if match is None or ".." in match["repository"] or "--" in match["repository"] or len(match["repository"]) > _LONGEST:
-        raise UserError(f"'{text}' does not name a model on the Hub: write ORG/NAME or ORG/NAME@REVISION, such as my-lab/resnet50.moco_200ep")
+        raise UserError(
+            f"'{text}' does not name a model on the Hub: write ORG/NAME or ORG/NAME@REVISION, such as my-lab/resnet50.moco_200ep"
+        )
     revision = match["revision"] or DEFAULT_REVISION
     if _SHORT_COMMIT.fullmatch(revision) and not revision.isdecimal() and not revision.isalpha():
         raise UserError(f"'{revision}' looks like a shortened commit; write all of its 40 hex digits, or the name of a branch or tag")

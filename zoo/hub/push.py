@@ -176,7 +176,9 @@ class Plan:
         try:
             _load_through_timm(HubName(self.name.repository, commit), self.manifest)
         except Exception as error:
-            raise UserError(f"{page}: the push cannot be loaded from the Hub through timm ({first_line(error)}); {self._before()}") from error
+            raise UserError(
+                f"{page}: the push cannot be loaded from the Hub through timm ({first_line(error)}); {self._before()}"
+            ) from error
         return Pushed(commit, page, notes)
 
     def _before(self) -> str:
@@ -201,7 +203,9 @@ def plan_push(
     """
     name = parse_hub_name(repository)
     if name.revision != DEFAULT_REVISION:
-        raise UserError(f"a push goes to the branch '{DEFAULT_REVISION}' or, with --create-pr, to a pull request; leave out '@{name.revision}'")
+        raise UserError(
+            f"a push goes to the branch '{DEFAULT_REVISION}' or, with --create-pr, to a pull request; leave out '@{name.revision}'"
+        )
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_publishable(folder, manifest)
@@ -212,7 +216,9 @@ def plan_push(
     if remote is not None:
         _check_same_model(name, remote, manifest, access, replace)
         if private and not remote.private:
-            raise UserError(f"'{name}' exists already and is public, and --private is for new repositories; its settings page on the Hub changes that")
+            raise UserError(
+                f"'{name}' exists already and is public, and --private is for new repositories; its settings page on the Hub changes that"
+            )
     elif create_pr:
         raise UserError(f"there is no repository '{name}' that a pull request could go to; push without --create-pr")
     files = {file: _describe(folder / file) for file in (*REQUIRED, *OPTIONAL) if (folder / file).is_file()}
@@ -295,7 +301,9 @@ def _check_card_claims(path: Path, card: str, wanted: str) -> None:
     try:
         claimed, held = (_card_results(text) for text in (card, wanted))
     except Exception as error:
-        raise UserError(f"the front matter of {path} cannot be read ({first_line(error)}); `zoo card {path.parent}` makes it again") from error
+        raise UserError(
+            f"the front matter of {path} cannot be read ({first_line(error)}); `zoo card {path.parent}` makes it again"
+        ) from error
     extra = [claim for claim in claimed if claim not in held]
     if extra:
         metric, data, value = extra[0]
@@ -347,7 +355,9 @@ def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access
     except Exception as error:
         raise failures.sentence(error, name) from error
     if theirs != manifest.name:
-        raise UserError(f"the name '{name}' is taken: the repository holds the model '{theirs}', not '{manifest.name}'; choose another name, or give --replace")
+        raise UserError(
+            f"the name '{name}' is taken: the repository holds the model '{theirs}', not '{manifest.name}'; choose another name, or give --replace"
+        )
 
 
 def _describe(path: Path) -> Listed:
