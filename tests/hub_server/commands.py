@@ -32,9 +32,18 @@ class Commands:
 
     A first process imports what they all need; each command is a fork of it, so that what it does to its environment, its cache of
     clients or itself is its own.
+
+    Parameters
+    ----------
+    home
+        A folder for all that the commands keep.
+    hub
+        Address of the Hub.
+    networks
+        Import what loads networks, which takes seconds; without it commands that do so are slow.
     """
 
-    def __init__(self, home: Path, hub: str, **environment: str) -> None:
+    def __init__(self, home: Path, hub: str, *, networks: bool = True, **environment: str) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         settings = {
@@ -51,7 +60,11 @@ class Commands:
         foreign = ("HF_TOKEN", "HF_HUB_OFFLINE", "ZOO_CATALOGUE")
         inherited = {name: value for name, value in os.environ.items() if name not in foreign}
         self._loop = subprocess.Popen(
-            [sys.executable, str(_LOOP)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**inherited, **settings}
+            [sys.executable, str(_LOOP), *(["networks"] if networks else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**inherited, **settings},
         )
 
     def __enter__(self) -> Commands:

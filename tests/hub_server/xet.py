@@ -50,11 +50,6 @@ def _read(folder: Path, xet_hash: str, size: int) -> bytes:
 
     with tempfile.TemporaryDirectory() as place:
         target = Path(place) / "file"
-        hf_xet.download_files(
-            [hf_xet.PyXetDownloadInfo(str(target), xet_hash, size)],
-            endpoint=f"local://{folder}",
-            token_info=None,
-            token_refresher=None,
-            progress_updater=None,
-        )
+        with hf_xet.XetSession().new_file_download_group(endpoint=f"local://{folder}") as group:
+            group.start_download_file(hf_xet.XetFileInfo(xet_hash, size), str(target))
         return target.read_bytes()

@@ -344,7 +344,7 @@ def test_what_does_not_answer_like_a_hub(hub, commands, model):
 
 
 def test_no_network(tmp_path, model):
-    with Commands(tmp_path / "home", "http://127.0.0.1:9") as commands:
+    with Commands(tmp_path / "home", "http://127.0.0.1:9", networks=False) as commands:
         refused(commands.zoo("pull", "alice/any", "--deadline", "3"), r"127\.0\.0\.1:9 cannot be reached .*--offline takes what was pulled")
 
 
