@@ -318,7 +318,8 @@ def _sentence(url: str, error: Exception) -> UserError:
         if isinstance(reason, ssl.SSLError):
             return UserError(f"{host} cannot be trusted ({first_line(reason)}); behind a proxy that inspects traffic, set SSL_CERT_FILE")
         return UserError(
-            f"{host} cannot be reached ({getattr(reason, 'strerror', None) or reason}); is there network, and HTTPS_PROXY where it is needed?"
+            f"{host} cannot be reached ({getattr(reason, 'strerror', None) or reason}); is there network, and HTTPS_PROXY where it is "
+            "needed?"
         )
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError) and error.errno is not None:
         return UserError(f"the download of {url} cannot be written ({error.strerror or error})")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import checked, create_backbone, create_empty_backbone, feature_width, fixed_input, load_state, native_size
-from zoo.catalogue.files import load_catalogue
+from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.manifest import is_zoo_model
@@ -18,7 +18,10 @@ from zoo.model_folder import load_zoo_model
 from zoo.pulling import HUB_SCHEME, open_name
 from zoo.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
-KINDS = "a zoo model folder, a name of the catalogue, hub:ORG/NAME[@REVISION], a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED] or pixels"
+KINDS = (
+    "a zoo model folder, a name of the catalogue, hub:ORG/NAME[@REVISION], a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED] "
+    "or pixels"
+)
 # How a network that was trained here expects its test images resized: as torchvision's RandomResizedCrop made the training views.
 INTERPOLATION = "bilinear"
 # Data sets of images up to this side (CIFAR, Tiny-ImageNet, STL-10) are seen whole; larger ones by the field's crop of 224 from 256.
@@ -40,8 +43,8 @@ def open_model(spec: str | Path, *, weights_encoder: str = DEFAULT_ENCODER, imag
     ----------
     spec
         A zoo model folder; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
-        it is not here yet (:mod:`zoo.pulling`); a run folder (its newest checkpoint) or one checkpoint file of it; ``timm:NAME`` (with timm's pretrained
-        weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
+        it is not here yet (:mod:`zoo.pulling`); a run folder (its newest checkpoint) or one checkpoint file of it; ``timm:NAME`` (with
+        timm's pretrained weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
         ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``pixels``.
     weights_encoder
         Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Other models have one encoder.

@@ -15,11 +15,14 @@ class Fault:
     route
         Name of the route that fails, as :data:`hub_server.routes.ROUTES` and the CDN call them.
     kind
-        ``"status"`` (answer with ``status``), ``"cut"`` (close after ``after`` bytes of the body), ``"reset"`` (the same by TCP reset),
-        ``"corrupt"`` (the right length with one byte flipped), ``"short"`` (announce and send fewer bytes), ``"html"`` (a web page with status
-        200), ``"lost"`` (do what was asked, and answer with ``status``), ``"hang"`` (``seconds`` before anything is done), ``"edit"`` (put
-        ``edit[1]`` in the place of ``edit[0]`` in the body), ``"stall"`` (send ``after`` bytes, then nothing for ``seconds``), ``"slow"`` (``seconds`` before every 64 KiB), ``"ignore-range"``, ``"ignore-if-range"``,
-        ``"drop-header"`` (leave out the header ``header``).
+        - ``"status"``: answer with ``status``; ``"lost"``: the same after doing what was asked
+        - ``"cut"``: close after ``after`` bytes of the body; ``"reset"``: the same by a TCP reset
+        - ``"corrupt"``: the right length with one byte flipped; ``"short"``: announce and send ``after`` bytes
+        - ``"edit"``: put ``edit[1]`` in the place of ``edit[0]`` in the body; ``"html"``: a web page with status 200
+        - ``"hang"``: ``seconds`` before anything is done; ``"slow"``: ``seconds`` before every 64 KiB; ``"stall"``: ``seconds`` of silence
+          after ``after`` bytes
+        - ``"ignore-range"``, ``"ignore-if-range"``: as some servers do
+        - ``"drop-header"``: leave out the header ``header``
     match
         A regular expression that the path must contain.
     method

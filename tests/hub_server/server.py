@@ -113,8 +113,7 @@ class HubServer:
                 if not isinstance(sys.exception(), ConnectionError):
                     super().handle_error(request, client_address)  # type: ignore[arg-type]
 
-        server = Server(("127.0.0.1", 0), Handler)
-        return server
+        return Server(("127.0.0.1", 0), Handler)
 
     def _answer(self, handler: BaseHTTPRequestHandler, origin: str) -> None:
         parts = urlsplit(handler.path)

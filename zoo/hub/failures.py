@@ -97,7 +97,8 @@ def sentence(error: BaseException, name: HubName) -> UserError:
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         if get_token() is None:
             return UserError(
-                f"{hub} has no public model '{name.repository}': it does not exist, or it is private and needs a token (HF_TOKEN, `hf auth login`)"
+                f"{hub} has no public model '{name.repository}': it does not exist, or it is private and needs a token (HF_TOKEN or "
+                "`hf auth login`)"
             )
         return UserError(f"{hub} shows your account no model '{name.repository}': it does not exist, or it is private and not yours to see")
     if isinstance(error, OfflineModeIsEnabled):
@@ -123,7 +124,8 @@ def _of_status(error: BaseException, name: HubName, status: int | None) -> UserE
         return UserError(f"{hub} has trouble (HTTP status {status}); try again later")
     if status is not None:
         return UserError(
-            f"{hub} refused a request for '{name.repository}' (HTTP status {status}: {_header(error, 'X-Error-Message') or first_line(error)})"
+            f"{hub} refused a request for '{name.repository}' (HTTP status {status}: "
+            f"{_header(error, 'X-Error-Message') or first_line(error)})"
         )
     return None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from zoo.attempts import DEFAULT_DEADLINE, Deadline
 from zoo.card import make_card
@@ -308,14 +308,14 @@ def _check_card_claims(path: Path, card: str, wanted: str) -> None:
     if extra:
         metric, data, value = extra[0]
         raise UserError(
-            f"{path} claims {metric} = {value} on {data}, which {MANIFEST_FILE} does not hold: results come from `zoo add-result {path.parent} "
-            "RESULT.json`"
+            f"{path} claims {metric} = {value} on {data}, which {MANIFEST_FILE} does not hold: results come from "
+            f"`zoo add-result {path.parent} RESULT.json`"
         )
 
 
 def _card_results(card: str) -> list[tuple[str, str, Any]]:
     """(metric, data, value) of what a card's front matter and its table of results claim."""
-    results = ModelCard(card, ignore_metadata_errors=False).data.eval_results or []
+    results = ModelCard(card, ignore_metadata_errors=False).data.get("eval_results") or []
     found = [(result.metric_name or result.metric_type, result.dataset_name, result.metric_value) for result in results]
     for line in card.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -343,8 +343,8 @@ def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access
         return
     if MANIFEST_FILE not in remote.files:
         raise UserError(
-            f"the name '{name}' is taken: the repository holds {', '.join(sorted(other)[:4])} and no zoo model; choose another name, or give "
-            "--replace"
+            f"the name '{name}' is taken: the repository holds {', '.join(sorted(other)[:4])} and no zoo model; choose another name, or "
+            "give --replace"
         )
     from zoo.hub.snapshot import get_file
 
@@ -356,7 +356,8 @@ def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access
         raise failures.sentence(error, name) from error
     if theirs != manifest.name:
         raise UserError(
-            f"the name '{name}' is taken: the repository holds the model '{theirs}', not '{manifest.name}'; choose another name, or give --replace"
+            f"the name '{name}' is taken: the repository holds the model '{theirs}', not '{manifest.name}'; choose another name, or give "
+            "--replace"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.utils import tqdm
+from huggingface_hub.utils.tqdm import tqdm
 
 from zoo.attempts import Deadline, attempt
 from zoo.errors import UserError
@@ -147,7 +147,7 @@ def check_whole(name: HubName, listing: Listing) -> None:
 def _bar(access: Access) -> type[tqdm]:
     """The client's progress bar, which also looks at the clock: a transfer that is given up ends soon."""
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(tqdm):
         def __init__(self, *arguments: Any, **settings: Any) -> None:
             settings["disable"] = settings.get("disable") or not access.progress
             super().__init__(*arguments, **settings)

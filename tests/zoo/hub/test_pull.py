@@ -38,7 +38,8 @@ import timm, torch, zoo
 from zoo.hashing import tensors_sha256
 from zoo.models import open_model
 images = torch.randn(2, 3, 32, 32)
-networks = [zoo.load({str(model)!r}), zoo.load("hub:alice/plain"), zoo.load("hub:alice/plain@{commit}"), open_model("hub:alice/plain").module]
+networks = [zoo.load(spec) for spec in ({str(model)!r}, "hub:alice/plain", "hub:alice/plain@{commit}")]
+networks += [open_model("hub:alice/plain").module]
 networks += [timm.create_model(f"hf-hub:alice/plain{{rev}}", pretrained=True).eval() for rev in ("@{commit}", "")]
 for network in networks[1:]:
     assert tensors_sha256(network.state_dict()) == tensors_sha256(networks[0].state_dict())
@@ -271,7 +272,8 @@ def test_what_is_no_zoo_model(hub, commands, model, other_model):
     hub.store.publish("timm/resnet18.a1_in1k", {name: files[name] for name in ("config.json", WEIGHTS)})
     refused(
         commands.zoo("pull", "timm/resnet18.a1_in1k"),
-        r"is no zoo model: it has config\.json, model\.safetensors, and lacks zoo\.json, README\.md; if it is one of timm's, --model timm:resnet18",
+        r"is no zoo model: it has config\.json, model\.safetensors, and lacks zoo\.json, README\.md",
+        "if it is one of timm's, --model timm:resnet18",
     )
     hub.store.publish("alice/lying", {**files, WEIGHTS: content(other_model)[WEIGHTS]})
     refused(commands.zoo("pull", "alice/lying"), r"model\.safetensors is not the file that zoo\.json describes")
