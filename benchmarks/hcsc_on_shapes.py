@@ -21,7 +21,8 @@ from torch import nn
 from evaluation.clustering import kmeans
 from evaluation.features import extract_features
 from evaluation.knn import evaluate_knn
-from evaluation.presets import KNN_PRESETS, find
+from evaluation.knn.presets import KNN_PRESETS
+from evaluation.presets import find
 from evaluation.training.log import read_log
 from pretrain.loop import train
 from pretrain.recipes import load_recipe

@@ -223,7 +223,7 @@ def _check_patches(backbone: nn.Module, arch: str, side: int) -> None:
         raise UserError(f"'{arch}' cuts images into patches of {patch_side} px, and {side} px is not a multiple of that")
 
 
-def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, arch: str | None = None) -> None:
     """Load ``state`` into ``backbone``, every key accounted for.
 
     ``num_batches_tracked``, which only counts, may be absent altogether (files of old torch versions); it is then 0.
@@ -232,6 +232,8 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str) ->
     ----------
     source
         Where the tensors come from, for messages.
+    arch
+        What messages call the network; by default timm's name of it.
 
     Raises
     ------
@@ -257,8 +259,7 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str) ->
     complaints += [_named("of another shape", shapes), _named("of another type", dtypes)]
     found = [text for text in complaints if text]
     if found:
-        arch = timm_config(backbone)["architecture"]
-        raise UserError(f"the weights of {source} do not fit '{arch}': {'; '.join(found)}")
+        raise UserError(f"the weights of {source} do not fit '{arch or timm_config(backbone)['architecture']}': {'; '.join(found)}")
     backbone.load_state_dict(given)
 
 
