@@ -96,3 +96,42 @@ def test_what_cannot_be_pulled(hub, commands, catalogue):
     refused(commands.zoo("pull", "resnet50.strange", **environment), r"no reader of ours fits .*; they are at http://.* \(its own layers\)")
     environment = catalogue("resnet50.gone", f'url = "{hub.url}/files/gone.pth"', 'reader = "moco"')
     refused(commands.zoo("pull", "resnet50.gone", **environment), r"there is no such file \(HTTP status 404\)")
+
+
+def test_the_catalogue_is_verified_row_by_row(hub, commands, model, tmp_path):
+    hub.store.publish("alice/verified", content(model))
+    data = "shapes:train=90,test=45,size=32"
+    rows = {"test_resnet.true": "true.json", "test_resnet.false": "false.json", "test_resnet.elsewhere": None, "test_resnet.lost": None}
+    evaluated = f"""
+import json, pathlib
+from dataclasses import replace
+from evaluation.knn.run import run_knn
+from zoo.data import open_data
+from zoo.models import open_model
+from zoo.results import Headline, save_result
+result = run_knn(open_model("hub:alice/verified"), open_data("{data}"))
+metric, value = result.headline.metric, result.headline.value
+folder = pathlib.Path({str(tmp_path)!r})
+save_result(result, folder / "true.json")
+save_result(replace(result, headline=Headline(metric, value + 20), metrics={{**result.metrics, metric: value + 20}}), folder / "false.json")
+print(value)
+"""
+    value = float(commands.python(evaluated).last)
+    lines = []
+    for name, own in rows.items():
+        repository = "alice/none" if name.endswith("lost") else "alice/verified"
+        lines += ["[[model]]", f'name = "{name}"', 'method = "moco"', f'repository = "{repository}"']
+        lines += [f'own = ["{own}"]'] if own else []
+        lines += [f'published = [{{ task = "knn", value = {value + 0.4}, data = "shapes", source = "a paper" }}]'] if own is None else []
+    (tmp_path / "catalogue.toml").write_text("\n".join(lines))
+    words = ("verify", "--catalogue", "test_resnet.*", "--data", data)
+    done = commands.zoo(*words, ZOO_CATALOGUE=str(tmp_path / "catalogue.toml"))
+    assert done.status == 1, done.err
+    true, false, elsewhere, lost, summary = done.out.splitlines()
+    assert true.startswith(f"test_resnet.true: knn dino@32 on {data}")
+    assert f": reproduced: top1_k20 {value:.2f} = {value:.2f}" in true
+    assert f": NOT REPRODUCED: top1_k20 {value + 20:.2f} / {value:.2f} (-20.00, allowed 0)" in false
+    # What others printed is compared within half a point, by the preset that has the method's name.
+    assert elsewhere.startswith("test_resnet.elsewhere: knn on shapes, by preset moco (printed in a paper): ")
+    assert "has no public model 'alice/none'" in lost
+    assert summary.startswith("4 claims: ")
