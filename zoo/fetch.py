@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -124,13 +125,18 @@ def fetch(
     pins = Pins() if pins is None else pins
     wanted = _Wanted(_hash("sha256", sha256), _hash("md5", md5))
     place = zoo_home() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] if folder is None else Path(folder)
-    target = place / (unquote(PurePosixPath(parts.path).name) or parts.hostname).replace(os.sep, "_")
+    target = place / _file_name(parts.path, parts.hostname)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with _turn(target, limit):
             return _fetch(url, target, wanted, offline, limit, pins, update, progress)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror or error})") from error
+
+
+def _file_name(path: str, host: str) -> str:
+    """What the file is called here: as there, without what no file name should have."""
+    return re.sub(r"[^\w.+-]", "_", unquote(PurePosixPath(path).name)).lstrip(".") or host
 
 
 def _fetch(url: str, target: Path, wanted: _Wanted, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool) -> Path:

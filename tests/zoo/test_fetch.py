@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hub_server import HubServer, sha256
@@ -59,6 +60,16 @@ def test_a_file_is_downloaded_once_and_checked_each_time(hub, url, tmp_path):
     assert gets(hub) == 1
     assert left_over(path) == []
     assert Pins().get(url).files["weights.pth"].sha256 == sha256(CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"), [("a%20b.pth", "a_b.pth"), ("..%2F..%2Fevil.pth", "_.._evil.pth"), (".hidden", "hidden"), ("..", "127.0.0.1")]
+)
+def test_names_that_no_file_should_have(hub, there, here):
+    hub.files[unquote(there)] = CONTENT
+    path = fetch(f"{hub.url}/files/{there}")
+    assert path.name == here
+    assert path.read_bytes() == CONTENT
 
 
 def test_a_folder_of_the_callers(url, tmp_path):
