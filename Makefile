@@ -38,6 +38,7 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/knn.py
 	$(BIN)/python benchmarks/kmeans.py
 	$(BIN)/python benchmarks/hcsc_step.py
+	$(BIN)/python benchmarks/pull.py
 
 clean:
 	rm -rf demo-out

@@ -12,11 +12,14 @@ _HEAD_BYTES = 512
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
 
 
-def check_weights(folder: str | Path, manifest: Manifest) -> None:
-    """Raise UserError where ``model.safetensors`` is missing or is not the file that ``zoo.json`` describes."""
+def check_weights(folder: str | Path, manifest: Manifest, *, found: str | None = None) -> None:
+    """Raise UserError where ``model.safetensors`` is missing or is not the file that ``zoo.json`` describes.
+
+    ``found`` is the file's sha256 where it was taken from its bytes just now.
+    """
     path = Path(folder) / WEIGHTS_FILE
     try:
-        found = file_sha256(path)
+        found = file_sha256(path) if found is None else found
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no {WEIGHTS_FILE}, so it is not a whole zoo model folder") from error
     except OSError as error:

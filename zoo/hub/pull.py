@@ -160,7 +160,7 @@ def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, 
         if file == MANIFEST_FILE:
             # Before the weights are transferred: what the folder itself says that they are.
             _check_catalogue(name, read_manifest(folder).file_sha256, sha256)
-    check_weights(folder, read_manifest(folder))
+    check_weights(folder, read_manifest(folder), found=found[WEIGHTS_FILE].sha256)
     _name_in_cache(name, listing.commit, access)
     _check_config(name, pin, listing.commit, found, pins, update)
     if pin is None or pin.commit != listing.commit or update:
@@ -283,7 +283,7 @@ def _from_cache(name: HubName, pins: Pins, sha256: str | None) -> Pulled:
         folder = path.parent
     manifest = read_manifest(folder)
     _check_catalogue(name, manifest.file_sha256, sha256)
-    check_weights(folder, manifest)
+    check_weights(folder, manifest, found=found[WEIGHTS_FILE].sha256)
     if pin is None:
         # In the client's cache a snapshot's folder is named by its commit.
         pins.put(name.key, found, folder.name)
