@@ -36,7 +36,8 @@ Examples:
 * `evaluate --task knn --model models/moco --data cifar100:data --level superclass --k 1,5,20`
 * `torchrun --nproc_per_node 8 -m evaluation --task knn --model runs/moco --data imagenet:/data`: on 8 GPUs, with the same counts
 
-A MODEL is a zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or `pixels`. DATA is `NAME[:ROOT]`.
+A MODEL is a zoo model folder, a run, a checkpoint file, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or `pixels`.
+DATA is `NAME[:ROOT]`.
 """
 
 _PRESETS = "; ".join(f"{task.name}: {', '.join(task.presets)}" for task in TASKS.values())

@@ -19,7 +19,7 @@ class Model:
     name
         What results call it.
     kind
-        ``"zoo"``, ``"run"``, ``"timm"``, ``"torchvision"``, ``"random"`` or ``"pixels"``.
+        ``"zoo"``, ``"run"``, ``"file"``, ``"timm"``, ``"torchvision"``, ``"random"`` or ``"pixels"``.
     arch
         timm's name of the architecture; ``"pixels"`` for raw pixels.
     num_features
