@@ -131,7 +131,7 @@ def test_hcsc_as_the_published_files_are_expected_to_be(tmp_path):
         torch.testing.assert_close(backbone(images), query.eval()(images))
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "wide_resnet50_2"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_torchvisions_own_networks(arch, tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -203,6 +203,6 @@ def test_a_bare_backbone_of_another_timm_architecture_is_read_by_name(tmp_path):
         if name.endswith("running_mean"):
             tensor.fill_(0.5)
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    with pytest.raises(UserError, match="the architecture cannot be told .*--arch"):
+    with pytest.raises(UserError, match=r"the architecture cannot be told .*--arch"):
         read_backbone(tmp_path / "net.pth")
     assert equal(read_backbone(tmp_path / "net.pth", arch="test_efficientnet").backbone, network.state_dict())
