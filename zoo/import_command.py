@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.catalogue import load_catalogue
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
 
 if TYPE_CHECKING:
     from zoo.importing import Imported
@@ -94,7 +94,7 @@ def import_model(
         trust_pickle=trust_pickle,
         overwrite=overwrite,
     )
-    typer.echo("\n".join(_report(done)))
+    typer.echo("\n".join(map(printable, _report(done))))
     if name is None:
         same = [
             entry.name for entry in entries.values() if entry.home and entry.home.url and _file_name(entry.home.url) == _file_name(file)
