@@ -9,6 +9,7 @@ import typer
 
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
+from zoo.formats.readers import reader_names
 
 if TYPE_CHECKING:
     from zoo.importing import Imported
@@ -18,7 +19,7 @@ def import_model(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file (.pth, .pth.tar, .ckpt, .safetensors ...), or its URL.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The zoo model folder to write.")],
     format: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="`auto`: recognise the layout. Else the layout's name; a wrong one lists them.")
+        str, typer.Option("--format", metavar="NAME", help=f"`auto`: recognise the layout. Else one of {', '.join(reader_names())}.")
     ] = "auto",
     arch: Annotated[
         str | None, typer.Option("--arch", metavar="NAME", help="timm's name of the architecture; without it, by the tensors' shapes.")

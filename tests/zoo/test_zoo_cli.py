@@ -119,7 +119,10 @@ def test_commands_of_other_packages_are_listed_and_run_and_a_broken_one_harms_no
 
 
 def test_nothing_here_imports_torch(zoo_folder, make_run):
-    calls = [["--help"], ["--version"], ["info", str(zoo_folder), "--check"], ["info", str(make_run())], ["export", "--help"]]
+    calls = [
+        *(["--help"], ["--version"], ["info", str(zoo_folder), "--check"], ["info", str(make_run())], ["export", "--help"]),
+        *(["list"], ["list", "--json"], ["info", "resnet50.hcsc_200ep"], ["import", "--help"]),
+    ]
     for call in calls:
         program = f"""
 import sys
