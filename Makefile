@@ -38,6 +38,8 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/knn.py
 	$(BIN)/python benchmarks/kmeans.py
 	$(BIN)/python benchmarks/hcsc_step.py
+	$(BIN)/python benchmarks/zoo_start.py
+	$(BIN)/python benchmarks/import_memory.py
 	$(BIN)/python benchmarks/pull.py
 
 clean:

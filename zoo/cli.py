@@ -104,7 +104,7 @@ def info(
     ] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare the weights' sha256 with zoo.json; exit status 2 if it differs.")] = False,
 ) -> None:
-    """Show what a zoo model, a run or a model of the catalogue is.
+    """Show what a zoo model or a run is, or a model of the catalogue.
 
     Examples:
 

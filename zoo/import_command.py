@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.catalogue import load_catalogue
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
+from zoo.formats.readers import reader_names
 
 if TYPE_CHECKING:
     from zoo.importing import Imported
@@ -18,7 +19,7 @@ def import_model(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file (.pth, .pth.tar, .ckpt, .safetensors ...), or its URL.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The zoo model folder to write.")],
     format: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="`auto`: recognise the layout. Else the layout's name; a wrong one lists them.")
+        str, typer.Option("--format", metavar="NAME", help=f"`auto`: recognise the layout. Else one of {', '.join(reader_names())}.")
     ] = "auto",
     arch: Annotated[
         str | None, typer.Option("--arch", metavar="NAME", help="timm's name of the architecture; without it, by the tensors' shapes.")
@@ -94,7 +95,7 @@ def import_model(
         trust_pickle=trust_pickle,
         overwrite=overwrite,
     )
-    typer.echo("\n".join(_report(done)))
+    typer.echo("\n".join(map(printable, _report(done))))
     if name is None:
         same = [
             entry.name for entry in entries.values() if entry.home and entry.home.url and _file_name(entry.home.url) == _file_name(file)

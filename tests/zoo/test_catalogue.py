@@ -13,6 +13,7 @@ from pretrain.recipe_files import recipe_names
 from zoo.catalogue import CatalogueEntry, files, find_entry, load_catalogue
 from zoo.catalogue.files import matching
 from zoo.errors import UserError
+from zoo.formats.readers import reader_names
 from zoo.results import save_result
 
 OWN = """
@@ -71,7 +72,7 @@ def test_every_builtin_entry_is_whole():
         assert entry.recipe is None or entry.recipe in recipes, entry.name
         assert entry.epochs is None or re.search(rf"{entry.epochs}ep", entry.name), entry.name
         assert entry.name.startswith(entry.arch + "."), entry.name
-        assert entry.reader or entry.note, entry.name
+        assert entry.reader in reader_names() or (entry.reader is None and entry.note), entry.name
     assert {name for name, entry in entries.items() if entry.missing} >= {"resnet50.csml", "resnet50.mocov2_ccrop_100ep"}
 
 

@@ -66,7 +66,7 @@ def _resnet(shapes: Shapes) -> str:
     if len(stem) != 4 or len(inner) != 4 or stem[1] != 3 or stem[2] != stem[3] or stem[2] not in (3, 7):
         raise UserError(f"{looks} is no architecture of this toolkit; if timm has it, name it with --arch")
     small = stem[2] == 3
-    if (stages, bottleneck) == _TINY_STAGES and small and stem[0] == _TINY_CHANNELS:
+    if (stages, bottleneck) == _TINY_STAGES and small and inner[0] == _TINY_CHANNELS:
         return "resnet10_small"
     depth = _DEPTHS.get((stages, bottleneck))
     if depth is None:

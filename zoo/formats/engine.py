@@ -150,6 +150,13 @@ def read_backbone(
         its values cannot be weights.
     """
     checkpoint = open_checkpoint(path, trust_pickle=trust_pickle)
+    return backbone_in(checkpoint, format=format, arch=arch, encoder=encoder, image_size=image_size)
+
+
+def backbone_in(
+    checkpoint: Checkpoint, *, format: str = AUTO, arch: str | None = None, encoder: str | None = None, image_size: int | None = None
+) -> Reading:
+    """:func:`read_backbone` of a file that is open."""
     content = checkpoint.content
     _refuse(checkpoint)
     if format == AUTO:
@@ -248,7 +255,7 @@ def _choose(checkpoint: Checkpoint, reader: Reader, encoder: str | None) -> Foun
         known = [part.encoder for part in parts]
         if wanted in known or encoder is None:
             raise UserError(f"{path} has no {wanted} network; it has {', '.join(present)}: choose with --encoder")
-        raise UserError(f"{reader.title} has no '{wanted}' network; it has {', '.join(known)}")
+        raise UserError(f"{path} has no '{wanted}' network: {reader.title} has {', '.join(known)}")
     return present[wanted]
 
 
@@ -297,7 +304,8 @@ def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> 
     counters = {name for name in wanted if name.endswith(_COUNTERS)}
     filled = tuple(sorted(counters)) if not counters & given.keys() else ()
     missing = sorted(wanted.keys() - given.keys() - set(filled))
-    where = f"{spell(found.state.place)} under '{found.state.wrapper}{found.prefix}'"
+    front = found.state.wrapper + found.prefix
+    where = spell(found.state.place) + (f" under '{front}'" if front else "")
     if missing:
         raise UserError(
             f"{checkpoint.path} is not a whole {architecture.name}: {len(missing)} of its {len(wanted)} tensors are missing in {where} "

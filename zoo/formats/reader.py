@@ -70,7 +70,7 @@ class Reader:
     ask
         Whether a file that holds several parts is refused until one is chosen.
     confirmed
-        Whether a real file has been read.
+        Whether a file has been read that the layout's own code wrote, or that its authors published.
     note
         What a user should know.
     """

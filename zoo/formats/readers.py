@@ -1,6 +1,7 @@
 """The layouts that are known. Sources: the code that writes or reads such files, as ``docs/formats.md`` lists it; free of torch.
 
-None has been confirmed on a file that its authors published (``confirmed``): their layouts are what that code writes.
+``confirmed`` ones have been tried on a file that their own code wrote, or that their authors published; the others are as that code
+would write them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _MMSELFSUP_VIT = (
 _MOCO_V3_VIT_SMALL = (
     "MoCo v3's ViT-S has 12 heads where timm's has 6: every shape fits, and the features would be wrong (its ViT-B and ResNets are read)"
 )
+_OPENMMLAB_VIT = r"(backbone\.)?layers\.\d"
 _SOLO_LEARN_STEM = (
     "solo-learn pads conv1 of its small-image networks by 2 where ours pad by 1: every shape fits, and the features would be wrong"
 )
@@ -151,7 +153,7 @@ READERS: tuple[Reader, ...] = (
         "HIRL or one of its baselines",
         (Part("backbone", (_MODEL, _STATE, _BARE), ("model.backbone.", "backbone.")),),
         needs=(rf"(model\.)?backbone\.{_BACKBONE}",),
-        lacks=(r"projector\.", r"neck\.", r"classifier\.", r"momentum_backbone\.", r"projection_head\.", r"encoder_q\.0\."),
+        lacks=(_OPENMMLAB_VIT, r"projector\.", r"neck\.", r"classifier\.", r"momentum_backbone\.", r"projection_head\.", r"encoder_q\.0\."),
         drop=(*_HEADS, r"masked_embed"),
         others=(
             r"(model\.)?(encoder|encoder_q|encoder_k|predictor|prototypes|queue|queue_ptr|projections|teacher|student|head)(\.|$|\d)",
@@ -167,6 +169,7 @@ READERS: tuple[Reader, ...] = (
         needs=(r"conv1\.", r"layer4\."),
         lacks=(r"projection_head\.", r"prototypes", r"encoder", r"backbone\.", r"queue"),
         drop=(r"fc\.",),
+        confirmed=True,
     ),
     Reader(
         "timm",
@@ -189,7 +192,7 @@ READERS: tuple[Reader, ...] = (
             Part("student", (("student",),), ("backbone.",)),
         ),
         needs=(rf"(backbone\.)?{_BACKBONE}",),
-        lacks=(r"projector\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue"),
+        lacks=(_OPENMMLAB_VIT, r"projector\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue"),
         drop=(*_HEADS, r"masked_embed"),
         others=(r"head\.",),
     ),
@@ -221,6 +224,10 @@ READERS: tuple[Reader, ...] = (
         ),
         needs=(rf"(backbone\.|encoder_q\.0\.)?{_BACKBONE}",),
         lacks=(
+            _OPENMMLAB_VIT,
+            r"encoder_k\.module\.",
+            r"target_net\.",
+            r"momentum_encoder\.",
             r"momentum_backbone\.",
             r"encoder_q\.conv1\.",
             r"projection_head\.",
