@@ -70,6 +70,7 @@ def import_model(
 
     * `zoo import resnet18.ckpt --out models/r18 --image-size 32 --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2`
     """
+    from zoo.fetch import fetch
     from zoo.importing import Preparation, import_checkpoint
 
     prepared = Preparation(
@@ -77,7 +78,7 @@ def import_model(
     )
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
-    path = Path(file).expanduser() if url is None else _fetched(url)
+    path = Path(file).expanduser() if url is None else fetch(url, progress=True)
     done = import_checkpoint(
         path,
         out,
@@ -146,7 +147,3 @@ def _interpolation(name: str | None) -> str | None:
 
 def _file_name(path_or_url: str) -> str:
     return path_or_url.partition("?")[0].rpartition("/")[2]
-
-
-def _fetched(url: str) -> Path:
-    raise UserError(f"'{url}' is a URL: download it first, then import the file")

@@ -74,6 +74,16 @@ def test_a_file_that_its_authors_exchanged_is_refused(hub, commands, catalogue, 
     )
 
 
+def test_an_address_can_be_imported_as_it_stands(hub, commands, checkpoint, tmp_path):
+    hub.files["by_url.pth.tar"] = checkpoint
+    url = f"{hub.url}/files/by_url.pth.tar"
+    done = commands.zoo("import", url, "--out", tmp_path / "model", "--name", "resnet18.by_url")
+    assert done.status == 0, done.err
+    assert read_manifest(tmp_path / "model").source["url"] == url
+    hub.files["by_url.pth.tar"] = b"<!DOCTYPE html><html></html>"
+    refused(commands.zoo("import", f"{url}?again", "--out", tmp_path / "page"), "does not give a file: it is a web page")
+
+
 def test_a_row_with_a_home_on_the_hub(hub, commands, catalogue, model, other_model):
     commit = hub.store.publish("alice/home", content(model))
     hub.store.publish("alice/home", content(other_model))
