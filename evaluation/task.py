@@ -84,11 +84,11 @@ class Task:
     prepare
         ``"module:function"`` that makes an opened data set ready, once for all models and all tasks that name the same function. It is
         called with the data and the keywords ``level``, ``on_bad``, ``processes`` and ``progress``.
-    draw
-        ``"module:function"`` that draws a picture of a result, ``(path, result, prepared data)``; None for a task without pictures.
     tolerance
         What a number may differ by, in its own unit, when the same is measured again (``zoo verify``); 0 for a task that counts and draws
         nothing at random.
+    draw
+        ``"module:function"`` that draws a picture of a result, ``(path, result, prepared data)``; None for a task without pictures.
     in_all
         Whether ``--task all`` includes it.
     """
@@ -102,9 +102,9 @@ class Task:
     run: str
     columns: Callable[[Result], dict[str, str]]
     prepare: str = LABELLED_DATA
+    tolerance: float = DEFAULT_TOLERANCE
     draw: str | None = None
     in_all: bool = True
-    tolerance: float = DEFAULT_TOLERANCE
 
     def preset(self, name: str | None, values: Mapping[str, Any]) -> Preset:
         """The preset of that name, changed by those of the task's options that were given (not None), as they were typed."""
