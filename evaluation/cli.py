@@ -166,7 +166,7 @@ def _results(
         for plan, run_task in zip(plans, runs, strict=True):
             made = prepared[plan.task.prepare]
             result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
-            protocol = {**result.protocol, **({"options": dict(plan.options)} if plan.options else {})}
+            protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
             yield position, plan, replace(result, protocol=protocol, model=replace(result.model, spec=source.name)), made
         # And with them their memory on the device, and the features in memory.
         by_side.clear()

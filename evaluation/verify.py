@@ -265,20 +265,25 @@ def preset_of(claim: Result, task: Task) -> Preset:
     UserError
         The preset is not known, or a value was changed by a program and not by an option that could be given again.
     """
-    name = claim.preset.partition("@")[0]
     options = claim.protocol.get("options")
-    if options is None:
-        # A result of a program, which has no options: values that are called like one are given to it.
-        names = {option.name for option in task.options}
-        changed = list(claim.protocol.get("changed") or ())
-        foreign = [value for value in changed if value not in names]
-        if foreign:
-            raise UserError(f"its {', '.join(foreign)} was changed from the preset '{name}' by a program, and no option does so again")
-        base = task.preset(name, {})
-        return task.change(base, **{value: claim.protocol[value] for value in changed})
-    if not isinstance(options, Mapping):
-        raise UserError("its protocol's options are not readable")
-    return task.preset(name, options)
+    if options is not None:
+        if not isinstance(options, Mapping) or not isinstance(options.get("preset"), str):
+            raise UserError("its protocol's options are not readable")
+        return task.preset(options["preset"], options)
+    # A result of a program, which has no options: values that are called like one are given to it.
+    name = _registered_name(claim.preset, task)
+    names = {option.name for option in task.options}
+    changed = list(claim.protocol.get("changed") or ())
+    foreign = [value for value in changed if value not in names]
+    if foreign:
+        raise UserError(f"its {', '.join(foreign)} was changed from the preset '{name}' by a program, and no option does so again")
+    return task.change(task.preset(name, {}), **{value: claim.protocol[value] for value in changed})
+
+
+def _registered_name(preset: str, task: Task) -> str:
+    """The preset's name without what a task adds to say how it was carried out, such as the image size after an ``@``."""
+    fitting = [name for name in task.presets if preset == name or preset.startswith((f"{name}@", f"{name}-"))]
+    return max(fitting, key=len) if fitting else preset.partition("@")[0]
 
 
 def tolerance_of(claim: Result, again: Result, metric: str) -> float:
@@ -332,6 +337,8 @@ def _other_data(claimed: DataFacts, found: DataFacts | None, spec: str) -> str |
 
 def _other_protocol(claim: Result, again: Result) -> str | None:
     """How the new measurement was made otherwise than the claim; None where it was made in the same way."""
+    if again.preset != claim.preset:
+        return f"this version measures in another way: by {again.preset}"
     for name, value in claim.protocol.items():
         if name in _REMARKS:
             continue

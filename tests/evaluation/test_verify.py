@@ -83,7 +83,7 @@ def test_what_was_evaluated_and_put_on_the_card_is_reproduced(measured, typed, t
         status, _, error = typed("evaluate", "--task", "knn", "--model", folder, "--data", DATA, "--out", name, *options)
         assert status == 0, error
         add_result(folder, load_result(name))
-    assert load_result(tmp_path / "0.2.json").protocol["options"] == {"k": "1,7", "temperature": 0.2}
+    assert load_result(tmp_path / "0.2.json").protocol["options"] == {"preset": "dino", "k": "1,7", "temperature": 0.2}
     claims = read_manifest(folder).results
     status, out, error = typed("zoo", "verify", folder)
     assert status == 0, error
@@ -218,10 +218,13 @@ def test_tolerances(measured):
 def test_presets_of_claims(measured):
     _, claim = measured
     assert preset_of(claim, TASKS["knn"]) == KNN_PRESETS["dino"].change(k=[1, 5])
-    typed_options = replace(claim, protocol={**claim.protocol, "options": {"k": "2,3"}})
-    assert preset_of(typed_options, TASKS["knn"]) == KNN_PRESETS["dino"].change(k=[2, 3])
-    with pytest.raises(UserError, match="not readable"):
-        preset_of(replace(claim, protocol={**claim.protocol, "options": 3}), TASKS["knn"])
+    typed_options = replace(claim, protocol={**claim.protocol, "options": {"preset": "moco", "k": "2,3"}})
+    assert preset_of(typed_options, TASKS["knn"]) == KNN_PRESETS["moco"].change(k=[2, 3])
+    in_some_way = replace(claim, preset="moco-quickly@16", protocol={"changed": []})
+    assert preset_of(in_some_way, TASKS["knn"]) == KNN_PRESETS["moco"]
+    for unreadable in (3, {}, {"preset": 3}):
+        with pytest.raises(UserError, match="not readable"):
+            preset_of(replace(claim, protocol={**claim.protocol, "options": unreadable}), TASKS["knn"])
 
 
 def test_json_has_every_number(measured, typed, claiming):
