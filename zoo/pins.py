@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from zoo.home import zoo_home
 from zoo.reasons import first_line
 
 LOCK_FILE = "zoo.lock.json"
+LOCK_VARIABLE = "ZOO_LOCK"
 SCHEMA = 1
 
 
@@ -48,13 +50,19 @@ class Pin:
 
 
 class Pins:
-    """The lock file ``path``, by default the user's own. A name is ``org/name@revision``, or a URL."""
+    """A lock file.
+
+    Parameters
+    ----------
+    path
+        None: the one that ``$ZOO_LOCK`` names, or else the user's own in :func:`zoo.home.zoo_home`.
+    """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = zoo_home() / LOCK_FILE if path is None else Path(path)
+        self.path = Path(path or os.environ.get(LOCK_VARIABLE) or zoo_home() / LOCK_FILE).expanduser()
 
     def get(self, name: str) -> Pin | None:
-        """What is known under a name. Raises UserError where the file is damaged."""
+        """What is known under a name (``org/name@revision``, or a URL). Raises UserError where the file is damaged."""
         return self._read().get(name)
 
     def of_commit(self, repository: str, commit: str) -> Pin | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def open_name(name: str) -> Path:
             is_here = pulled_folder(_hub_home(entry)) is not None
         else:
             is_here = is_zoo_model(_imported_folder(entry))
-    return pull_model(name, offline=is_here, progress=True).folder
+    return pull_model(name, offline=is_here, progress=sys.stderr.isatty()).folder
 
 
 def _from_authors(

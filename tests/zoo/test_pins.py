@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,10 @@ def test_a_damaged_file_is_said_and_kept(tmp_path, text):
 
 def test_where_it_lies(tmp_path, monkeypatch):
     monkeypatch.delenv("ZOO_HOME", raising=False)
+    monkeypatch.delenv("ZOO_LOCK", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert zoo_home() == tmp_path / "backbone-loop"
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "own"))
     assert Pins().path == tmp_path / "own" / "zoo.lock.json"
+    monkeypatch.setenv("ZOO_LOCK", "models.lock.json")
+    assert Pins().path == Path("models.lock.json")

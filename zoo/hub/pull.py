@@ -157,12 +157,13 @@ def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, 
         _check_rewritten(name, file, listing, known, pins)
         path, found[file] = _checked_file(name, listing, file, known, access)
         folder = path.parent
+        # The weights come last: whatever the small files show is found before the long transfer.
         if file == MANIFEST_FILE:
-            # Before the weights are transferred: what the folder itself says that they are.
             _check_catalogue(name, read_manifest(folder).file_sha256, sha256)
+        if file in _DECISIVE and pin is not None and pin.files[file].sha256 != found[file].sha256 and not update:
+            raise _moved(name, pin, listing.commit, f"{file} had sha256 {pin.files[file].sha256} and has {found[file].sha256}", pins)
     check_weights(folder, read_manifest(folder), found=found[WEIGHTS_FILE].sha256)
     _name_in_cache(name, listing.commit, access)
-    _check_config(name, pin, listing.commit, found, pins, update)
     if pin is None or pin.commit != listing.commit or update:
         pins.put(name.key, found, listing.commit)
     if pin is not None and pin.commit != listing.commit:
@@ -244,15 +245,6 @@ def _check_moved(name: HubName, pin: Pin | None, listing: Listing, pins: Pins, u
     before, now = pin.files[WEIGHTS_FILE].sha256, listing.files[WEIGHTS_FILE].sha256
     if now is not None and before != now:
         raise _moved(name, pin, listing.commit, f"{WEIGHTS_FILE} had sha256 {before} and has {now}", pins)
-
-
-def _check_config(name: HubName, pin: Pin | None, commit: str, found: dict[str, FilePin], pins: Pins, update: bool) -> None:
-    if pin is None or pin.commit == commit or update:
-        return
-    for file in _DECISIVE:
-        before, now = pin.files[file].sha256, found[file].sha256
-        if before != now:
-            raise _moved(name, pin, commit, f"{file} had sha256 {before} and has {now}", pins)
 
 
 def _moved(name: HubName, pin: Pin, commit: str, what: str, pins: Pins) -> UserError:

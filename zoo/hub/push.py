@@ -20,7 +20,7 @@ from zoo.hub import failures
 from zoo.hub.names import DEFAULT_REVISION, HubName, parse_hub_name
 from zoo.hub.snapshot import OPTIONAL, REQUIRED, Access, Listed, Listing, git_sha1, list_files
 from zoo.integrity import check_weights
-from zoo.manifest import CARD_FILE, CURVE_FILE, MANIFEST_FILE, Manifest, read_json_object, read_manifest
+from zoo.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, Manifest, read_json_object, read_manifest
 from zoo.reasons import first_line
 
 # What the Hub itself puts into every new repository.
@@ -277,6 +277,7 @@ def check_publishable(folder: Path, manifest: Manifest) -> None:
         raise UserError(f"{folder} is not a whole zoo model folder: it lacks {', '.join(missing)}")
     check_weights(folder, manifest)
     check_claims(manifest.results, manifest)
+    _check_config(folder, manifest)
     curve = folder / CURVE_FILE
     if manifest.curve_sha256 != (file_sha256(curve) if curve.is_file() else None):
         raise UserError(f"{curve} is not the picture that {MANIFEST_FILE} describes; export the run again")
@@ -284,6 +285,9 @@ def check_publishable(folder: Path, manifest: Manifest) -> None:
     card = path.read_text(encoding="utf-8")
     wanted = make_card(manifest)
     if card == wanted:
+        from zoo.model_folder import load_zoo_model  # takes torch, and seconds
+
+        load_zoo_model(folder)
         return
     _check_card_claims(path, card, wanted)
     line = next(
@@ -294,6 +298,25 @@ def check_publishable(folder: Path, manifest: Manifest) -> None:
         f"{path} is not the card that {MANIFEST_FILE} makes (it differs from line {line} on): the card is made, not edited; "
         f"`zoo card {folder}` makes it again"
     )
+
+
+def _check_config(folder: Path, manifest: Manifest) -> None:
+    """Raise UserError where ``config.json``, which timm goes by, says something else than zoo.json."""
+    config = read_json_object(folder / CONFIG_FILE)
+    prepared = config.get("pretrained_cfg")
+    prepared = prepared if isinstance(prepared, dict) else {}
+    said = {
+        "architecture": (config.get("architecture"), manifest.arch),
+        "mean": (prepared.get("mean"), list(manifest.mean)),
+        "std": (prepared.get("std"), list(manifest.std)),
+        "interpolation": (prepared.get("interpolation"), manifest.interpolation),
+        "crop_pct": (prepared.get("crop_pct"), manifest.crop_pct),
+        "input_size": (prepared.get("input_size"), [3, manifest.image_size, manifest.image_size]),
+        "license": (prepared.get("license"), manifest.licence),
+    }
+    for name, (here, there) in said.items():
+        if here != there:
+            raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} says {name} {here}, {MANIFEST_FILE} {there}; export it again")
 
 
 def _check_card_claims(path: Path, card: str, wanted: str) -> None:

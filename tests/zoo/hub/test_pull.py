@@ -307,6 +307,15 @@ def test_what_may_pass_is_tried_again(hub, commands, model, route, kind, setting
     assert not hub.faults[0].times, "the fault did not happen"
 
 
+def test_a_hub_in_trouble_does_not_pass_off_a_stale_copy(hub, commands, model, other_model):
+    hub.store.publish("alice/stale", content(model))
+    pulled(commands.zoo("pull", "alice/stale"))
+    hub.store.publish("alice/stale", content(other_model))
+    hub.fail("info", status=503, times=9)
+    refused(commands.zoo("pull", "alice/stale", "--deadline", "2"), r"has trouble \(HTTP status 503\)|was not done within 2 seconds")
+    assert content(pulled(commands.zoo("pull", "alice/stale", "--offline"))) == content(model)
+
+
 def test_refusals_are_not_tried_again(hub, commands, model):
     hub.store.publish("alice/refusals", content(model))
     cases = {
@@ -334,7 +343,7 @@ def test_a_long_wait_ends_at_the_deadline(hub, commands, model):
     hub.faults.clear()
     hub.fail("cdn", status=429, headers={"Retry-After": "3600"}, times=9)
     started = time.monotonic()
-    refused(commands.zoo("pull", "alice/slow", "--deadline", "2"), "the download of alice/slow was not done within 2 seconds")
+    refused(commands.zoo("pull", "alice/slow", "--deadline", "2"), "alice/slow was not done within 2 seconds")
     assert time.monotonic() - started < 10
     hub.faults.clear()
     hub.fail("cdn", "slow", seconds=0.2, times=9)

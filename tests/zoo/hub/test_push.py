@@ -142,6 +142,14 @@ CHANGES = {
         lambda f: edit(f, "zoo.json", '"kind": "run",\n        "tensors_sha256": "', '"kind": "run",\n        "tensors_sha256": "0'),
         "was measured with the weights of 'run'",
     ),
+    "another mean for timm": (
+        lambda f: edit(f, "config.json", "0.5", "0.25"),
+        r"config\.json says mean \[0\.25, 0\.4, 0\.3\], zoo\.json \[0\.5",
+    ),
+    "another licence for timm": (
+        lambda f: edit(f, "config.json", '"pretrained_cfg": {', '"pretrained_cfg": {"license": "mit",'),
+        r"config\.json says license mit, zoo\.json None",
+    ),
     "no card": (lambda f: (f / "README.md").unlink(), r"it lacks README\.md"),
     "a picture from elsewhere": (
         lambda f: (f / "training_curve.png").write_bytes(b"png"),
