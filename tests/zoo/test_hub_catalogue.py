@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hub_server import sha256
-from typed import WEIGHTS, content, pulled, refused
+from hub_typed import WEIGHTS, content, pulled, refused
 
 from zoo.hashing import tensors_sha256
 from zoo.manifest import read_manifest

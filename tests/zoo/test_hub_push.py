@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import sha256
-from typed import ALICE, BOB, READER, WEIGHTS, content, pulled, refused
+from hub_typed import ALICE, BOB, READER, WEIGHTS, content, pulled, refused
 
 from zoo.claims import add_result
 from zoo.manifest import read_manifest

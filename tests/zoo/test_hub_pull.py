@@ -11,7 +11,7 @@ import time
 import pytest
 from hub_server import git_sha1, sha256
 from hub_server.commands import Commands
-from typed import ALICE, BOB, WEIGHTS, content, pulled, refused
+from hub_typed import ALICE, BOB, WEIGHTS, content, pulled, refused
 
 
 def pins(commands: Commands) -> dict[str, dict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hub_server import HubServer
 from hub_server.commands import Commands
-from typed import ALICE, WEIGHTS, content, pulled, refused
+from hub_typed import ALICE, WEIGHTS, content, pulled, refused
 
 pytest.importorskip("hf_xet", reason="the Hub's client works without hf-xet where there is no wheel of it")
 
