@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.citations import citations
@@ -34,6 +34,8 @@ _HUB_LICENCES = (
 
 # What the Hub calls the tasks; what it has no name for is the classification that most of them are.
 _HUB_TASKS = {"detection": "object-detection", "segmentation": "image-segmentation"}
+# The method of networks that were trained as classifiers.
+SUPERVISED = "supervised"
 _FROZEN = ("cluster", "knn", "linear", "voc07")
 
 
@@ -55,7 +57,7 @@ def _front_matter(manifest: Manifest) -> str:
     # The Hub's client takes a moment to import, and `zoo info` uses this module too.
     from huggingface_hub import EvalResult, ModelCardData
 
-    tags = ["image-feature-extraction", "self-supervised-learning", "timm"]
+    tags = ["image-feature-extraction", *([] if manifest.method == SUPERVISED else ["self-supervised-learning"]), "timm"]
     name = (manifest.data or "").partition(":")[0]
     licence, licence_name = _hub_licence(manifest.licence)
     data = ModelCardData(
@@ -104,7 +106,8 @@ def _hub_licence(licence: str | None) -> tuple[str | None, str | None]:
 
 
 def _summary(manifest: Manifest) -> str:
-    trained = f"pre-trained without labels by {manifest.method}" if manifest.method else "pre-trained"
+    how = "with labels" if manifest.method == SUPERVISED else f"without labels by {manifest.method}"
+    trained = f"pre-trained {how}" if manifest.method else "pre-trained"
     if manifest.data:
         trained += f" on `{manifest.data}`"
     side = f"{manifest.image_size}x{manifest.image_size}"
@@ -166,6 +169,10 @@ def _training(manifest: Manifest) -> str:
         "Epochs": manifest.epochs,
         "Optimizer steps": manifest.steps,
         "Run": manifest.source.get("run"),
+        "Imported from": manifest.source.get("url") or (manifest.source.get("checkpoint") if "format" in manifest.source else None),
+        "sha256 of the imported file": manifest.source.get("sha256"),
+        "Layout of the imported file": _layout(manifest.source),
+        "Assumed, since nobody says otherwise": "; ".join(manifest.source.get("assumed", ())),
         "Commit of the toolkit": manifest.source.get("commit"),
         "Versions": ", ".join(f"{name} {version}" for name, version in manifest.source.get("versions", {}).items() if version),
         "sha256 of `model.safetensors`": f"`{manifest.file_sha256}`",
@@ -178,6 +185,12 @@ def _training(manifest: Manifest) -> str:
     if manifest.recipe:
         text += f"\n\nThe resolved recipe:\n\n```json\n{json.dumps(manifest.recipe, indent=2, ensure_ascii=False)}\n```"
     return text
+
+
+def _layout(source: Mapping[str, Any]) -> str | None:
+    if "format" not in source:
+        return None
+    return f"{source['format']}" + ("" if source.get("format_confirmed") else " (not confirmed by a file of its authors)")
 
 
 RESULT_COLUMNS = ("Task", "Data", "Test images", "Protocol", "Metric", "Value", "Measured")
@@ -206,7 +219,7 @@ def _results(manifest: Manifest) -> str:
     protocols = "\n".join(f"- {result.task}, {result.data.name}: {_protocol(result)}" for result in manifest.results)
     return (
         f"{head}Each was measured with these very weights; `zoo.json` holds it whole, with fingerprints of the data, counts, seeds and "
-        f"versions. Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
+        f"versions, and `zoo verify FOLDER --data NAME:ROOT` measures it again. Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
     )
 
 

@@ -89,6 +89,22 @@ def test_results_on_sets_that_differ_by_a_setting_are_kept_apart(make_manifest, 
     assert [one.dataset_name for one in read] == ["shapes", "shapes:clutter=2"]
 
 
+def test_where_an_import_is_from_and_what_was_assumed_is_said(make_manifest):
+    source = {"checkpoint": "x.pth", "sha256": "d" * 64, "format": "moco", "format_confirmed": False, "url": "https://a/x.pth"}
+    text = make_card(make_manifest(source={**source, "assumed": ["images of 224 px", "ImageNet's mean"]}))
+    assert "| Imported from | https://a/x.pth |" in text
+    assert f"| sha256 of the imported file | {'d' * 64} |" in text
+    assert "| Layout of the imported file | moco (not confirmed by a file of its authors) |" in text
+    assert "| Assumed, since nobody says otherwise | images of 224 px; ImageNet's mean |" in text
+    assert "Imported" not in make_card(make_manifest(source={"run": "moco", "checkpoint": "step_00000010.pt"}))
+
+
+def test_a_classifiers_backbone_is_not_said_to_have_learned_without_labels(make_manifest):
+    text = make_card(make_manifest(method="supervised", data="imagenet"))
+    assert "pre-trained with labels on `imagenet`" in text
+    assert "self-supervised" not in text
+
+
 def test_methods_and_crops_are_cited(make_manifest):
     text = make_card(make_manifest(method="hcsc", recipe={"views": {"crop": "contrastive_crop"}}))
     assert re.findall(r"@\w+{(\w+),", text) == ["guo2022hcsc", "peng2022crafting"]
