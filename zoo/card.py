@@ -219,7 +219,8 @@ def _results(manifest: Manifest) -> str:
     protocols = "\n".join(f"- {result.task}, {result.data.name}: {_protocol(result)}" for result in manifest.results)
     return (
         f"{head}Each was measured with these very weights; `zoo.json` holds it whole, with fingerprints of the data, counts, seeds and "
-        f"versions, and `zoo verify FOLDER --data NAME:ROOT` measures it again. Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
+        "versions, and `zoo verify FOLDER --data NAME:ROOT` measures it again. "
+        f"Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
     )
 
 
