@@ -1,10 +1,11 @@
 """Where do the boxes lie, and what do they change? On `shapes`, whose true boxes and masks are known.
 
-    python benchmarks/boxes_on_shapes.py --out DIR [--images 5000] [--epochs 20] [--seed 0] [--quick]
+    python benchmarks/boxes_on_shapes.py --out DIR [--images 5000] [--epochs 20] [--seed 0] [--precision fp32] [--quick]
 
-Trains SimCLR twice, with RandomResizedCrop and with ContrastiveCrop, and at every fifth of both runs locates the objects by the weights of
-that moment: overlap (IoU) with the true boxes, the boxes' mean area, and the share of crops without a single pixel of the object, which
-make false positives. Writes DIR/boxes.json, a picture (DIR/boxes.png) and the contact sheet of the last boxes (DIR/sheet.png).
+Trains SimCLR three times, with RandomResizedCrop, and with ContrastiveCrop by the published threshold and by a quantile. At every fifth of
+each run it locates the objects by the weights of that moment: overlap (IoU) with the true boxes, the boxes' mean area, and the share of
+crops without a single pixel of the object, which make false positives. Writes DIR/boxes.json, a picture (DIR/boxes.png) and the contact
+sheet of the last boxes of the last run (DIR/sheet.png).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from evaluation.training.log import read_log
@@ -30,7 +32,14 @@ from zoo.models import open_model
 from zoo.randomness import uniforms
 from zoo.runs import checkpoints
 
-CROPS = {"RandomResizedCrop": "random_resized_crop", "ContrastiveCrop": "contrastive_crop"}
+PLAIN, BY_THRESHOLD, BY_QUANTILE = "RandomResizedCrop", "ContrastiveCrop, threshold 0.1", "ContrastiveCrop, quantile 0.75"
+# What each run adds to the common recipe.
+RUNS = {
+    PLAIN: ["views.crop=random_resized_crop"],
+    BY_THRESHOLD: ["views.crop=contrastive_crop", "boxes.threshold=0.1"],
+    BY_QUANTILE: ["views.crop=contrastive_crop", "boxes.quantile=0.75"],
+}
+COLOURS = dict(zip(RUNS, ("#4878a8", "#d1662b", "#4f9a55"), strict=True))
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 RULES: dict[str, dict[str, Any]] = {
     "threshold 0.1": {"threshold": 0.1},
@@ -82,13 +91,19 @@ def box_quality(images: ArrayImages, checkpoint: Path, rule: dict[str, Any]) -> 
     return boxes, numbers | {"unlocated": float((~located).mean())}
 
 
-def run_one(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def folder_of(name: str, options: argparse.Namespace) -> Path:
+    return Path(options.out / name.lower().replace(", ", "_").replace(" ", "_"))
+
+
+def run_one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train with one kind of crop, and measure its checkpoints."""
+    folder = folder_of(name, options)
     data = f"shapes:train={options.images},test=1000"
     overrides = [
-        f"data={data}", "backbone=resnet10_small", f"views.crop={CROPS[name]}", "views.scale=[0.2,1.0]", "views.alpha=0.6", "batch=128",
+        f"data={data}", "backbone=resnet10_small", *RUNS[name], "views.scale=[0.2,1.0]", "views.alpha=0.6", "batch=128",
         f"epochs={options.epochs}", f"seed={options.seed}", f"schedule.warmup_epochs={options.epochs / 6}", "device=auto", "trackers=[]",
         f"checkpoint.every_epochs={max(1, options.epochs // 5)}", "checkpoint.keep=99", f"knn.every_epochs={options.epochs}",
+        f"precision={options.precision}",
     ]  # fmt: skip
     started = time.perf_counter()
     train(load_recipe("shapes_demo", overrides), folder, overwrite=True)
@@ -110,25 +125,29 @@ def run_one(name: str, options: argparse.Namespace, folder: Path) -> dict[str, A
 
 
 def draw(path: Path, results: dict[str, Any], floor: dict[str, Any], truth: dict[str, Any], full_iou: float) -> None:
-    figure = Figure(figsize=(9.5, 3.6), dpi=130)
+    figure = Figure(figsize=(9.5, 4.4), dpi=130)
     left, right = figure.subplots(1, 2)
-    for name, colour in zip(CROPS, ("#4878a8", "#d1662b"), strict=True):
-        for rule, style in zip(RULES, ("-", "--", ":"), strict=True):
+    styles = dict(zip(RULES, ("-", "--", ":"), strict=True))
+    for name, colour in COLOURS.items():
+        for rule, style in styles.items():
             rows = [row for row in results[name]["rows"] if row["rule"] == rule]
             epochs = [row["epoch"] for row in rows]
-            look = {"marker": "o", "markersize": 3, "color": colour}
-            left.plot(epochs, [row["IoU"] for row in rows], style, **look, label=f"trained with {name}, {rule}")
-            if name == "ContrastiveCrop":
-                free = [100 * row["crops"]["alpha 0.6"]["no object"] for row in rows]
-                right.plot(epochs, free, style, **look, label=f"ContrastiveCrop (0.6), {rule}")
-    left.axhline(full_iou, color="gray", linewidth=0.8, label="the whole image as box")
-    right.axhline(100 * floor["no object"], color="#4878a8", label="RandomResizedCrop")
-    right.axhline(100 * truth["no object"], color="gray", linewidth=0.8, label="ContrastiveCrop (0.6), true boxes")
+            look = {"marker": "o", "markersize": 3, "color": colour, "linestyle": style}
+            left.plot(epochs, [row["IoU"] for row in rows], **look)
+            if name != PLAIN:
+                right.plot(epochs, [100 * row["crops"]["alpha 0.6"]["no object"] for row in rows], **look)
+    left.axhline(full_iou, color="gray", linewidth=0.8)
+    left.annotate("the whole image as box", (0.98, full_iou), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7)
+    for value, text in ((floor, "crops by RandomResizedCrop"), (truth, "crops by ContrastiveCrop, true boxes")):
+        right.axhline(100 * value["no object"], color="gray", linewidth=0.8)
+        place = (0.02, 100 * value["no object"])
+        right.annotate(text, place, xycoords=("axes fraction", "data"), ha="left", va="bottom", fontsize=7)
     left.set(xlabel="epoch", title="IoU of boxes with the true boxes")
-    right.set(xlabel="epoch", title="crops without any of the object, %", ylim=(0, None))
-    for axes in (left, right):
-        axes.legend(fontsize=6)
-    figure.tight_layout()
+    right.set(xlabel="epoch", title="crops without any of the object, % (alpha 0.6)", ylim=(0, None))
+    runs = [Line2D([], [], color=colour, label=f"trained with {name}") for name, colour in COLOURS.items()]
+    rules = [Line2D([], [], color="black", linestyle=style, label=f"boxes by {rule}") for rule, style in styles.items()]
+    figure.legend(handles=[*runs, *rules], loc="lower center", ncols=2, fontsize=7)
+    figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path)
 
 
@@ -138,6 +157,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--quick", action="store_true", help="few images and epochs: does it run at all?")
     options = parser.parse_args()
     if options.quick:
@@ -155,20 +175,22 @@ def main() -> None:
         }
         for alpha in (1.0, 0.6, 0.1)
     }
-    results = {name: run_one(name, options, options.out / CROPS[name]) for name in CROPS}
+    results = {name: run_one(name, options) for name in RUNS}
     report = {"RandomResizedCrop": plain, "references": references, "runs": results, "full IoU": float(overlap(whole, known).mean())}
     (options.out / "boxes.json").write_text(json.dumps(report, indent=1))
     draw(options.out / "boxes.png", results, plain, references["alpha 0.6"]["true boxes"], report["full IoU"])
-    draw_boxes(options.out / "sheet.png", boxes_of_run(options.out / CROPS["ContrastiveCrop"], 40))
+    draw_boxes(options.out / "sheet.png", boxes_of_run(folder_of(BY_QUANTILE, options), 40))
     print(f"mean area of the true boxes {areas(known).mean():.3f}; IoU of the whole image with them {report['full IoU']:.3f}")
-    print(f"{'crops by':<40}{'no object':>10}{'< 1/5':>8}{'pairs':>8}{'visible':>9}{'IoU':>7}   (%; IoU of two views)")
+    print(f"{'crops by':<70}{'no object':>10}{'< 1/5':>8}{'pairs':>8}{'visible':>9}{'IoU':>7}   (%; IoU of two views)")
     lines = {"RandomResizedCrop": plain}
     lines |= {f"ContrastiveCrop {alpha}, {what}": numbers for alpha, both in references.items() for what, numbers in both.items()}
-    last = [row for row in results["ContrastiveCrop"]["rows"] if row["epoch"] == options.epochs]
-    lines |= {f"ContrastiveCrop {alpha}, last boxes, {row['rule']}": numbers for row in last for alpha, numbers in row["crops"].items()}
+    for run in (BY_THRESHOLD, BY_QUANTILE):
+        last = [row for row in results[run]["rows"] if row["epoch"] == options.epochs]
+        for row in last:
+            lines |= {f"{run}: {alpha}, last boxes, {row['rule']}": numbers for alpha, numbers in row["crops"].items()}
     for name, numbers in lines.items():
         values = list(numbers.values())
-        print(f"{name:<52}" + "".join(f"{100 * value:>8.2f}" for value in values[:4]) + f"{values[4]:>8.3f}")
+        print(f"{name:<70}" + "".join(f"{100 * value:>8.2f}" for value in values[:4]) + f"{values[4]:>8.3f}")
     for name, result in results.items():
         seconds, surveys, knn = result["seconds"], result["survey_seconds"], 100 * result["knn_top1"]
         print(f"trained with {name}: {seconds:.0f} s, surveys {surveys:.1f} s, kNN top-1 {knn:.1f} %")
