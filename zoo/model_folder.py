@@ -23,11 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from zoo.backbones import (
-    create_empty_backbone,
     feature_width,
     fixed_input,
     is_timm_native,
-    load_state,
+    load_backbone,
     timm_config,
 )
 from zoo.card import make_card
@@ -135,11 +134,10 @@ def load_zoo_model(folder: str | Path) -> tuple[nn.Module, Manifest]:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a safetensors file ({appearance(path)}: {first_line(error)})") from error
-    backbone = create_empty_backbone(manifest.arch, image_size=manifest.image_size)
-    load_state(backbone, state, str(path))
+    backbone = load_backbone(manifest.arch, state, str(path), image_size=manifest.image_size)
     if tensors_sha256(state) != manifest.tensors_sha256:
         raise UserError(f"{folder} contradicts itself: the tensors of {WEIGHTS_FILE} do not have the tensors_sha256 of {MANIFEST_FILE}")
-    return backbone.eval(), manifest
+    return backbone, manifest
 
 
 def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:

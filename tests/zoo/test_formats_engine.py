@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
+from data_files import shared_data
 from fake_checkpoints import ARCH, FAKES, behind, linear, moco, other, training
 
 from zoo.errors import UserError
 from zoo.formats.engine import read_backbone
-
-RESNET20 = Path(os.environ.get("ZOO_TEST_RESNET20", Path(__file__).parents[3] / "shared/data/cifar10-resnet20/resnet20-12fca82f.th"))
 
 
 @pytest.fixture(scope="module")
@@ -182,14 +178,14 @@ def test_what_is_known_to_be_unreadable_says_the_way_out(content, sentence, refu
     assert sentence in refusal(content)
 
 
-@pytest.mark.skipif(not RESNET20.exists(), reason=f"needs the real checkpoint {RESNET20.name} in ../shared/data")
 def test_a_real_checkpoint_of_a_network_that_is_not_ours():
+    path = shared_data() / "cifar10-resnet20" / "resnet20-12fca82f.th"
     with pytest.raises(
         UserError, match=r"a ResNet of 3-3-3 basic blocks whose conv1 is \[16, 3, 3, 3\] is no architecture of this toolkit"
     ):
-        read_backbone(RESNET20)
+        read_backbone(path)
     with pytest.raises(UserError, match=r"is not a whole resnet18_small: \d+ of its 120 tensors are missing"):
-        read_backbone(RESNET20, arch="resnet18_small")
+        read_backbone(path, arch="resnet18_small")
 
 
 def test_names_out_of_a_file_cannot_act_on_the_terminal(right, refusal):

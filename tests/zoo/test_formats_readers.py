@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
@@ -206,3 +208,8 @@ def test_a_bare_backbone_of_another_timm_architecture_is_read_by_name(tmp_path):
     with pytest.raises(UserError, match=r"the architecture cannot be told .*--arch"):
         read_backbone(tmp_path / "net.pth")
     assert equal(read_backbone(tmp_path / "net.pth", arch="test_efficientnet").backbone, network.state_dict())
+
+
+def test_every_format_is_in_the_docs():
+    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    assert [name for name in reader_names() if f"`{name}`" not in text] == []

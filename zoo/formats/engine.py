@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import create_empty_backbone, load_state
+from zoo.backbones import WeightsError, load_backbone
 from zoo.errors import UserError
 from zoo.formats.architecture import Architecture, infer_architecture
 from zoo.formats.layout import CollisionError, Found, StateDict, evidence, find_part, misfit, outline, parts_in, spell, state_dicts
@@ -23,7 +23,6 @@ from zoo.formats.readers import READERS, get_reader
 from zoo.runs import CHECKPOINT_FORMAT
 
 AUTO = "auto"
-_COUNTERS = "num_batches_tracked"
 _FIRST_NAMES = ("conv1.weight", "layer1.0.conv1.weight", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
 _NAMED = 4  # how many names an error spells out
 
@@ -298,30 +297,35 @@ def _shapes(found: Found) -> dict[str, tuple[int, ...]]:
 
 
 def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> tuple[nn.Module, Accounting]:
-    backbone = create_empty_backbone(architecture.name, image_size=architecture.image_size)
-    wanted = backbone.state_dict()
     given: dict[str, Tensor] = {target: found.state.tensors[name] for target, name in found.names.items()}
-    counters = {name for name in wanted if name.endswith(_COUNTERS)}
-    filled = tuple(sorted(counters)) if not counters & given.keys() else ()
-    missing = sorted(wanted.keys() - given.keys() - set(filled))
     front = found.state.wrapper + found.prefix
     where = spell(found.state.place) + (f" under '{front}'" if front else "")
-    if missing:
-        raise UserError(
-            f"{checkpoint.path} is not a whole {architecture.name}: {len(missing)} of its {len(wanted)} tensors are missing in {where} "
-            f"({_some(missing)}){_elsewhere(checkpoint, wanted, len(wanted) - len(missing))}"
+    try:
+        # Of the old container everything has been read into memory of its own; else the tensors are pages of the file.
+        backbone = load_backbone(
+            architecture.name,
+            given,
+            f"{checkpoint.path} ({where})",
+            image_size=architecture.image_size,
+            copy=checkpoint.container != "legacy",
         )
-    load_state(
-        backbone,
-        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in given.items()},
-        f"{checkpoint.path} ({where})",
-    )
+    except WeightsError as error:
+        if not error.missing:
+            raise
+        raise UserError(
+            f"{checkpoint.path} is not a whole {architecture.name}: {len(error.missing)} of its {len(error.wanted)} tensors are missing in "
+            f"{where} ({_some(error.missing)}){_elsewhere(checkpoint, error.wanted, len(error.wanted) - len(error.missing))}"
+        ) from error
     _check_trained(checkpoint, backbone)
-    cast = tuple(name for name, tensor in given.items() if tensor.is_floating_point() and tensor.dtype != torch.float32)
     accounting = Accounting(
-        tuple(sorted(given)), filled, cast, tuple(name.removeprefix(found.prefix) for name in found.dropped), found.others, found.unknown
+        matched=tuple(sorted(given)),
+        filled=tuple(sorted(backbone.state_dict().keys() - given.keys())),
+        cast=tuple(name for name, tensor in given.items() if tensor.is_floating_point() and tensor.dtype != torch.float32),
+        dropped=tuple(name.removeprefix(found.prefix) for name in found.dropped),
+        others=found.others,
+        unknown=found.unknown,
     )
-    return backbone.eval(), accounting
+    return backbone, accounting
 
 
 def _unfit(tensor: Tensor) -> str | None:
@@ -383,7 +387,7 @@ def _backbone_like(checkpoint: Checkpoint) -> str:
     return f"; names of a backbone stand behind '{state.wrapper}{prefix}' in {spell(state.place)}"
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 

@@ -190,7 +190,10 @@ def _check_sums(path: Path, archive: zipfile.ZipFile) -> None:
                 while file.read(_CHUNK_BYTES):
                     pass
         except (zipfile.BadZipFile, EOFError, OSError) as error:
-            raise UserError(f"{path} is damaged: '{entry.filename}' in it does not have its checksum; get it again") from error
+            raise UserError(
+                f"{path} is damaged: '{entry.filename}' in it does not have its checksum; get it again (or save it again, if it was saved "
+                "with checksums switched off)"
+            ) from error
 
 
 def _survey_legacy(path: Path, size: int) -> Survey:
