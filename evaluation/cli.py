@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from evaluation.presets import find
+from evaluation.plans import ALL, ModelSource, Plan, make_plans, model_sources, picture_paths, result_paths
 from evaluation.table import print_results
-from evaluation.tasks import TASKS, Preset, Task
+from evaluation.task import load
+from evaluation.tasks import TASKS
 from zoo.console import make_app, run, version_option
 from zoo.data.base import CLASS_LEVEL
-from zoo.errors import UserError
-from zoo.results import check_result_path, save_result
+from zoo.results import save_result
 
 if TYPE_CHECKING:
-    from evaluation.labelled import LabelledData
     from evaluation.runtime import Runtime
     from zoo.data.scan import OnBad
     from zoo.results import Result
@@ -34,47 +32,70 @@ Examples:
 * `evaluate --task knn --model pixels --model random:resnet18 --model runs/moco --data shapes`: side by side
 * `evaluate --task knn --model timm:resnet50 --data imagenet:/data --preset moco --device cuda`
 * `evaluate --task knn --model models/moco --data cifar100:data --level superclass --k 1,5,20`
+* `evaluate --task all --model runs/moco --data cifar10:data --out results`: every task, from features that are computed once
+* `evaluate --task knn --model python:nets.py:resnet20 --weights resnet20.th --features avgpool --data cifar10:data`: any network
 * `torchrun --nproc_per_node 8 -m evaluation --task knn --model runs/moco --data imagenet:/data`: on 8 GPUs, with the same counts
 
-A MODEL is a zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or `pixels`. DATA is `NAME[:ROOT]`.
-"""
+A MODEL is a zoo model folder, a name of the catalogue, `hub:ORG/NAME[@REVISION]`, a run, a checkpoint file, `timm:NAME`,
+`torchvision:NAME`, `random:ARCH[:SEED]`, `pixels`, or any network: `python:FILE_OR_MODULE:CALLABLE` with `--weights FILE`.
+DATA is `NAME[:ROOT]`.
 
-_PRESETS = "; ".join(f"{task.name}: {', '.join(task.presets)}" for task in TASKS.values())
+Tasks:
+
+""" + "\n".join(f"* `{task.name}`: {task.summary}. Presets: {', '.join(task.presets)}" for task in TASKS.values())
+
+_TASK = f"What to do: {', '.join(TASKS)}; several with commas between them, or `{ALL}`."
+_PRESET = "Protocol, by default the task's first one; for several tasks TASK=NAME,TASK=NAME or a NAME that all of them have."
+_OUT = "Result file (.json) to write; for several models or tasks a folder."
 _IMAGE_SIZE = "Side in pixels of the network's input, instead of the preset's crop (or of the images' own size where that is smaller)."
 _PICTURES = "Folder for a picture per model: some test images and their nearest training images."
 _SKIP = "Leave out images that cannot be decoded; the result counts them."
 _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 
+_NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
+_WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
+_FEATURES = "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces."
+_MEAN = "Per-channel mean that the input is normalised with (RGB, of pixels in [0, 1]), instead of the model's or the data's."
+_STD = "Per-channel standard deviation, likewise."
+_CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
+
 app = make_app(HELP)
 
 
-@app.command(help=HELP)
 def evaluate(
     models: Annotated[list[str], typer.Option("--model", metavar="MODEL", help="What to evaluate; may be given several times.")],
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Data set with labelled train and test images.")],
-    task: Annotated[str, typer.Option("--task", help=f"What to do: {', '.join(TASKS)}.")] = "knn",
-    preset: Annotated[str | None, typer.Option("--preset", help=f"Protocol ({_PRESETS}).")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Result file (.json) to write; for several models a folder.")] = None,
+    weights: Annotated[list[Path] | None, typer.Option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
+    features: Annotated[str | None, typer.Option("--features", metavar="NODE", help=_FEATURES)] = None,
+    task: Annotated[list[str], typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK)] = ["knn"],  # noqa: B006 (typer's way)
+    preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
-    k: Annotated[str | None, typer.Option("--k", metavar="K[,K...]", help="knn: numbers of neighbours, not the preset's.")] = None,
-    temperature: Annotated[float | None, typer.Option("--temperature", metavar="T", help="knn: temperature, not the preset's.")] = None,
     level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
     image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
+    mean: Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help=_MEAN)] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help=_STD)] = None,
+    channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
     seed: Annotated[int, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
     version: bool = version_option("evaluate"),
+    **task_options: Any,
 ) -> None:
-    chosen = find("task", task, TASKS)
-    protocol = chosen.preset(preset, _task_options(chosen, {"k": _numbers(k), "temperature": temperature}))
-    targets = _targets(models, out, overwrite=overwrite)
-    sheets = _sheets(models, pictures, overwrite=overwrite)
+    plans = make_plans(task, preset or [], task_options)
+    tasks = [plan.task for plan in plans]
+    sources = model_sources(models, weights or [], features, mean, std, channels)
+    models = [source.name for source in sources]
+    targets = result_paths(models, tasks, out, overwrite=overwrite)
+    sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
 
     # From here on it takes torch, and seconds.
+    from evaluation.cache import FeatureCache, cache_folder, cache_limit
     from evaluation.parallel import choose_device, start_processes, stop_processes
     from evaluation.runtime import Runtime
 
@@ -88,19 +109,23 @@ def evaluate(
             dtype=dtype,
             seed=seed,
             progress=True,
+            cache=FeatureCache(
+                None if no_cache else cache_folder(),
+                limit=cache_limit(),
+                processes=processes,
+                say=lambda text: typer.echo(text, err=True) if processes.is_main else None,
+            ),
             **{name: value for name, value in settings.items() if value is not None},
         )
         _announce(runtime)
-        results = []
-        computed = _results(chosen, protocol, models, data, level, skip_bad_images, image_size, runtime)
-        for (result, labelled), target, sheet in zip(computed, targets, sheets, strict=True):
-            results.append(result)
-            if target is not None and processes.is_main:
-                save_result(result, target, overwrite=overwrite)
-            if sheet is not None and processes.is_main:
-                from evaluation.pictures import draw_result
-
-                draw_result(sheet, result, labelled)
+        results: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
+        for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, runtime):
+            results[plan.task.name].append(result)
+            place_of_result = (position, plan.task.name)
+            if processes.is_main and place_of_result in targets:
+                save_result(result, targets[place_of_result], overwrite=overwrite)
+            if processes.is_main and place_of_result in sheets and plan.task.draw is not None:
+                load(plan.task.draw)(sheets[place_of_result], result, prepared)
         if processes.is_main:
             _report(results, out)
     finally:
@@ -108,83 +133,44 @@ def evaluate(
 
 
 def _results(
-    task: Task,
-    preset: Preset,
-    models: Sequence[str],
+    plans: Sequence[Plan],
+    sources: Sequence[ModelSource],
     data: str,
     level: str,
     skip_bad_images: bool,
     image_size: int | None,
     runtime: Runtime,
-) -> Iterator[tuple[Result, LabelledData]]:
-    """One result after the other; everything is opened, and so checked, before the first is computed."""
-    from evaluation.labelled import labelled_data
+) -> Iterator[tuple[int, Plan, Result, Any]]:
+    """Position of the model, plan, result and prepared data, one after the other.
+
+    Everything is opened, and so checked, before the first is computed.
+    """
     from zoo.data import open_data
     from zoo.models import open_model
 
     on_bad: OnBad = "skip" if skip_bad_images else "refuse"
     opened_data = open_data(data, on_bad)
-    side = preset.images.fitting(opened_data.image_size, image_size).crop
-    opened = deque((spec, open_model(spec, image_size=side)) for spec in models)
-    labelled = labelled_data(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
-    run_task = task.load()
-    while opened:
-        spec, model = opened.popleft()  # and with it, in the end, its memory on the device
-        result = run_task(model, labelled, preset=preset, image_size=image_size, runtime=runtime)
-        yield replace(result, model=replace(result.model, spec=spec)), labelled
-
-
-def _task_options(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given. Raises UserError for one that the task does not have."""
-    options = {name: value for name, value in given.items() if value is not None}
-    foreign = sorted(options.keys() - task.options)
-    if foreign:
-        raise UserError(f"task '{task.name}' has no option --{foreign[0]}; leave it out")
-    return options
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    words = text.split(",")
-    if not all(word.strip().isascii() and word.strip().isdecimal() for word in words):
-        raise UserError(f"--k takes whole numbers with commas between them, such as --k 1,5,20, not '{text}'")
-    return [int(word) for word in words]
-
-
-def _targets(models: Sequence[str], out: Path | None, *, overwrite: bool) -> Sequence[Path | None]:
-    """The result file of each model, None where nothing is to be written. Raises UserError for what could not be written later."""
-    if out is None:
-        return [None] * len(models)
-    if len(models) == 1:
-        if out.suffix != ".json":
-            raise UserError(f"--out {out} must end in .json: with one model it is the result file")
-        targets = [out]
-    else:
-        if out.suffix == ".json" or out.is_file():
-            raise UserError(f"--out {out} must be a folder: with several models it gets a result file for each")
-        if out.exists() and not overwrite:
-            raise UserError(f"{out} exists already; choose another --out, or give --overwrite to replace results in it")
-        targets = [out / f"{_file_name(model)}.json" for model in models]
-        twice = next((path for path in targets if targets.count(path) > 1), None)
-        if twice is not None:
-            raise UserError(f"two of the models would be written to {twice}; evaluate them one by one")
-    for target in targets:
-        check_result_path(target, overwrite=overwrite)
-    return targets
-
-
-def _sheets(models: Sequence[str], folder: Path | None, *, overwrite: bool) -> Sequence[Path | None]:
-    """The picture of each model, None where none is wanted."""
-    if folder is None:
-        return [None] * len(models)
-    if folder.exists() and not overwrite:
-        raise UserError(f"{folder} exists already; choose another --pictures, or give --overwrite to replace pictures in it")
-    return [folder / f"{_file_name(model)}.png" for model in models]
-
-
-def _file_name(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model"
+    sides = {plan.task.name: plan.preset.images.fitting(opened_data.image_size, image_size).crop for plan in plans}
+    # Networks that are built for one size of image are built once for each size that the tasks want.
+    opened = [{side: open_model(image_size=side, **source.arguments) for side in sorted(set(sides.values()))} for source in sources]
+    if runtime.processes.is_main:
+        for note in dict.fromkeys(note for by_side in opened for model in by_side.values() for note in model.notes):
+            typer.echo(note, err=True)
+    prepared = {
+        way: load(way)(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
+        for way in dict.fromkeys(plan.task.prepare for plan in plans)
+    }
+    runs = [load(plan.task.run) for plan in plans]
+    for position, source in enumerate(sources):
+        by_side = opened[position]
+        for plan, run_task in zip(plans, runs, strict=True):
+            made = prepared[plan.task.prepare]
+            result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
+            protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
+            yield position, plan, replace(result, protocol=protocol, model=replace(result.model, spec=source.name)), made
+        # And with them their memory on the device, and the features in memory.
+        by_side.clear()
+        runtime.forget_features()
 
 
 def _announce(runtime: Runtime) -> None:
@@ -199,17 +185,34 @@ def _announce(runtime: Runtime) -> None:
         typer.echo(f"evaluating on {several}{device_name(runtime.device)}{threads}, {runtime.dtype}", err=True)
 
 
-def _report(results: Sequence[Result], out: Path | None) -> None:
-    print_results(results, Console())
+def _report(results: dict[str, list[Result]], out: Path | None) -> None:
+    for of_task in results.values():
+        print_results(of_task, Console())
     if out is None:
         typer.echo("nothing was written; --out keeps the result with all its details", err=True)
     else:
         typer.echo(f"written: {out}", err=True)
 
 
+def _with_task_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the tasks' own options in the place of its ``**task_options``, grouped in the help by the tasks that have them."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    added = {}
+    for option in (option for task in TASKS.values() for option in task.options):
+        tasks = [task.name for task in TASKS.values() if option.name in [other.name for other in task.options]]
+        panel = f"Options of {', '.join(tasks)}"
+        declared = typer.Option(option.flag, help=option.help, metavar=option.metavar, rich_help_panel=panel)
+        added[option.name] = inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[option.kind | None, declared]
+        )
+    setattr(command, "__signature__", signature.replace(parameters=[*own, *added.values()]))  # noqa: B010 (a function has no such attribute)
+    return command
+
+
+app.command(help=HELP)(_with_task_options(evaluate))
+
+
 def main() -> None:
+    """Entry point of the ``evaluate`` command."""
     run(app)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from evaluation.parallel import Processes
 from evaluation.progress import image_bar
 from zoo.data.base import CLASS_LEVEL, Images, Level
 from zoo.errors import UserError
+from zoo.layers import Layer
 from zoo.transforms import EvalTransform
+
+# Bytes of features that a process holds in memory; larger matrices lie in a file. An eighth of the memory of a common 64 GB machine.
+MEMORY_LIMIT = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ def extract_features(
     workers: int | None = None,
     processes: Processes | None = None,
     progress: bool = False,
+    layer: str | None = None,
+    memory_limit: int = MEMORY_LIMIT,
 ) -> Features:
     """Features of all images, by a network in eval mode that is left as it was.
 
@@ -84,6 +91,12 @@ def extract_features(
         call. In a training loop where only one process evaluates, pass :data:`evaluation.parallel.ALONE`.
     progress
         Show a progress bar, on the main process.
+    layer
+        Take the output of this layer (:class:`zoo.layers.Layer`: any submodule of a timm network, or a node of the traced graph) and not
+        the network's own.
+    memory_limit
+        Bytes of features beyond which they lie in a temporary file (``TMPDIR``) that is mapped into memory and removed when they are
+        let go of.
 
     Returns
     -------
@@ -93,7 +106,7 @@ def extract_features(
     Raises
     ------
     UserError
-        An image cannot be decoded, or features are not finite; the message names the first such image.
+        An image cannot be decoded, features are not finite (the message names the first such image), or there is no such layer.
     ValueError
         There are no images, or the network gives something else than one vector for each.
     """
@@ -103,6 +116,8 @@ def extract_features(
     network: nn.Module = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
     place = _device_of(network) if device is None else torch.device(device)
     network.to(place)
+    if layer is not None:
+        network = Layer(network, layer)
 
     share = processes.share(len(images), batch_size)
     features: Tensor | None = None
@@ -115,7 +130,7 @@ def extract_features(
             for (batch,) in cut_batches(images, [transform], share, batch_size=batch_size, workers=workers, device=place):
                 rows = _forward(network, batch, transform, place, autocast)
                 if features is None:
-                    features = torch.empty(len(images), rows.shape[1])
+                    features = _matrix(len(images), rows.shape[1], memory_limit)
                 features[start : start + len(rows)] = rows
                 unfinite.look(rows, start)
                 start += len(rows)
@@ -126,10 +141,24 @@ def extract_features(
 
     width = next(size for size in processes.gather_objects(None if features is None else features.shape[1]) if size is not None)
     if features is None:  # more processes than batches
-        features = torch.empty(len(images), width)
+        features = _matrix(len(images), width, memory_limit)
     _Unfinite.refuse(processes.gather_objects(unfinite), images)
     processes.gather_rows(features, batch_size)
     return Features(features, images.levels, images.name, images.split)
+
+
+def _matrix(rows: int, width: int, limit: int) -> Tensor:
+    """An uninitialised float32 matrix (rows, width), in memory up to ``limit`` bytes, else in a file that vanishes with it."""
+    if 4 * rows * width <= limit:
+        return torch.empty(rows, width)
+    try:
+        with tempfile.TemporaryFile(prefix="features.") as file:  # the mapping keeps it until it is let go of
+            return torch.from_numpy(np.memmap(file, dtype=np.float32, mode="w+", shape=(rows, width)))
+    except OSError as error:
+        size = f"{4e-9 * rows * width:.1f} GB"
+        raise UserError(
+            f"features of {size} do not fit into {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to a larger disk"
+        ) from error
 
 
 def _forward(network: nn.Module, batch: Tensor, transform: EvalTransform, device: torch.device, autocast: torch.dtype | None) -> Tensor:

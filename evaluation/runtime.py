@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from evaluation.batches import BATCH_SIZE
-from evaluation.features import Features, extract_features
+from evaluation.cache import FeatureCache, state_of
+from evaluation.features import MEMORY_LIMIT, Features, extract_features
 from evaluation.labelled import LabelledData
-from evaluation.parallel import Processes
+from evaluation.parallel import ALONE, Processes
 from evaluation.presets import ImageChoices
 from zoo.data.base import Images
 from zoo.errors import UserError
@@ -23,6 +26,10 @@ from zoo.transforms import EvalTransform
 if TYPE_CHECKING:
     from zoo.model import Model
 
+# Raised when what is computed changes, so that features kept by earlier versions are not used.
+_FEATURE_FORMAT = 1
+# Images whose kept features are compared with new ones before they are used, and the relative difference that is allowed.
+_PROBED, _SAME = 4, 1e-3
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -46,6 +53,10 @@ class Runtime:
         Of the random draws of tasks that make any.
     progress
         Show progress bars.
+    cache
+        Where features are looked up before they are computed; None: they are computed anew each time.
+    memory_limit
+        Bytes of features of one split beyond which they lie in a file.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -55,6 +66,8 @@ class Runtime:
     workers: int | None = None
     seed: int = 0
     progress: bool = False
+    cache: FeatureCache | None = None
+    memory_limit: int = MEMORY_LIMIT
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -64,19 +77,69 @@ class Runtime:
         if self.batch_size < 1:
             raise UserError(f"the batch size must be at least 1, not {self.batch_size}")
 
-    def features(self, model: Model, images: Images, transform: EvalTransform) -> Features:
-        """:func:`evaluation.features.extract_features` with these settings."""
-        return extract_features(
-            model.module,
-            images,
-            transform,
-            batch_size=self.batch_size,
-            device=self.device,
-            autocast=DTYPES[self.dtype],
-            workers=self.workers,
-            processes=self.processes,
-            progress=self.progress,
-        )
+    def features(self, model: Model, images: Images, transform: EvalTransform, *, fingerprint: str | None = None) -> Features:
+        """:func:`evaluation.features.extract_features` with these settings, or from the cache.
+
+        Parameters
+        ----------
+        fingerprint
+            Of the images (:meth:`zoo.data.base.Images.fingerprint`) where it is known already.
+        """
+
+        def compute(of: Images, processes: Processes = self.processes) -> Tensor:
+            return extract_features(
+                model.module,
+                of,
+                transform,
+                batch_size=self.batch_size,
+                device=self.device,
+                autocast=DTYPES[self.dtype],
+                workers=self.workers if len(of) == len(images) else 0,
+                processes=processes,
+                progress=self.progress and len(of) == len(images),
+                memory_limit=self.memory_limit,
+            ).features
+
+        def still_true(kept: Tensor) -> bool:
+            sample = np.unique(np.linspace(0, len(images) - 1, _PROBED).round().astype(np.int64))
+            now, then = compute(images.subset(sample), ALONE), kept[sample]
+            # Another batch size changes the last bits; another network, or another input, changes the first digits.
+            return now.shape == then.shape and bool((now - then).norm() <= _SAME * now.norm().clamp(min=1e-30))
+
+        if self.cache is None:
+            features = compute(images)
+        else:
+            description = self._description(model, images, transform, fingerprint)
+            features = self.cache.get(description, lambda: compute(images), still_true)
+        return Features(features, images.levels, images.name, images.split)
+
+    def _description(self, model: Model, images: Images, transform: EvalTransform, fingerprint: str | None) -> dict[str, Any]:
+        """What features depend on."""
+        data, error = "", None
+        if self.processes.is_main:
+            try:
+                data = f"{fingerprint or images.fingerprint()} {state_of(images)}"
+            except UserError as caught:
+                error = caught
+        self.processes.raise_first(error)
+        versions = software_versions()
+        return {
+            "format": _FEATURE_FORMAT,
+            "tensors_sha256": model.tensors_sha256,
+            "arch": model.arch,
+            "kind": model.kind,
+            "layer": model.layer,
+            "data": [images.name, images.split, len(images), self.processes.gather_objects(data)[0]],
+            "transform": transform.describe(),
+            "dtype": self.dtype,
+            "device": device_name(self.device),
+            "versions": {name: versions.get(name) for name in ("torch", "torchvision", "timm", "pillow")},
+        }
+
+    def forget_features(self) -> None:
+        """Let go of the features that the cache holds in memory."""
+        if self.cache is not None:
+            self.cache.forget()
 
 
 def transform_for(model: Model, data: LabelledData, choices: ImageChoices) -> EvalTransform:
@@ -89,7 +152,7 @@ def transform_for(model: Model, data: LabelledData, choices: ImageChoices) -> Ev
             f"'{model.name}' takes images of {model.input_size} px only, and would get {choices.crop}; give --image-size {model.input_size}"
         )
     mean, std = model.mean or data.data.mean, model.std or data.data.std
-    return EvalTransform(choices.resize, choices.crop, choices.interpolation, mean, std)
+    return EvalTransform(choices.resize, choices.crop, choices.interpolation, mean, std, model.channels)
 
 
 def make_result(
@@ -111,11 +174,12 @@ def make_result(
 
     ``protocol`` is completed by what holds for every task: the transform, the label level and the mode of batch normalisation.
     """
+    layer = {} if model.layer is None else {"layer": model.layer}
     images = {f"{role}_images": split.images for role, split in data.facts.splits.items()}
     return Result(
         task=task,
         preset=preset,
-        protocol={**protocol, **transform.describe(), "level": data.level, "batch_norm": "eval"},
+        protocol={**protocol, **layer, **transform.describe(), "level": data.level, "batch_norm": "eval"},
         headline=Headline(headline, metrics[headline]),
         metrics=dict(metrics),
         counts={**images, **counts},

@@ -12,15 +12,17 @@ from evaluation.tasks import TASKS
 from zoo.data.base import CLASS_LEVEL
 from zoo.results import Result
 
+# In the order in which the line above a table names them.
+_ROLES = {"test": "test", "train": "training"}
+
 
 def print_results(results: Sequence[Result], console: Console) -> None:
     """A table with one row per model, the headline in bold, and below it what a reader must know."""
     first = results[0]
     columns = TASKS[first.task].columns(first)
-    test, train, classes = first.data.splits["test"], first.data.splits["train"], f"{first.data.classes} classes"
-    if first.data.level != CLASS_LEVEL:
-        classes += f" of level {first.data.level}"
-    line = f"{first.task} {first.preset} on {first.data.name}: {test.images:,} test images, {train.images:,} training images, {classes}"
+    classes = f"{first.data.classes} classes" + (f" of level {first.data.level}" if first.data.level != CLASS_LEVEL else "")
+    images = [f"{first.data.splits[role].images:,} {name} images" for role, name in _ROLES.items() if role in first.data.splits]
+    line = f"{first.task} {first.preset} on {first.data.name}: {', '.join([*images, classes])}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     table = Table()
     table.add_column("model", overflow="fold")
@@ -35,9 +37,9 @@ def print_results(results: Sequence[Result], console: Console) -> None:
 
 def _notes(result: Result) -> list[str]:
     notes = ["top-1 accuracy in percent unless said otherwise; bold: the figure that stands for the preset"]
-    if result.protocol["changed"]:
+    if result.protocol.get("changed"):
         notes.append(f"changed from the preset: {', '.join(result.protocol['changed'])}")
-    for name, used in result.counts["clamped"].items():
+    for name, used in result.counts.get("clamped", {}).items():
         notes.append(f"{name} was clamped to {used}, all there are")
     for role, split in result.data.splits.items():
         if split.skipped:

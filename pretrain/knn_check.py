@@ -7,8 +7,9 @@ from torch import nn
 
 from evaluation.features import extract_features
 from evaluation.knn import evaluate_knn
+from evaluation.knn.presets import KNN_PRESETS
 from evaluation.parallel import Processes
-from evaluation.presets import KNN_PRESETS, find
+from evaluation.presets import find
 from pretrain.settings import Recipe
 from zoo.data import Data, Images
 from zoo.errors import UserError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,18 @@ from zoo.runs import CHECKPOINT_FOLDER, CHECKPOINT_FORMAT, checkpoint_name
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., Result]
 MakeBackbone = Callable[..., nn.Module]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Commands under test keep their features in a folder of this session, not in the user's."""
+    before = os.environ.get("BACKBONE_LOOP_CACHE")
+    os.environ["BACKBONE_LOOP_CACHE"] = str(tmp_path_factory.mktemp("features"))
+    yield
+    if before is None:
+        del os.environ["BACKBONE_LOOP_CACHE"]
+    else:
+        os.environ["BACKBONE_LOOP_CACHE"] = before
 
 
 def _make_backbone(arch: str = "test_resnet", *, image_size: int = 32, seed: int = 0) -> nn.Module:

@@ -23,7 +23,7 @@ from zoo.backbones import (
 )
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.model import Model
+from zoo.model import Inputs, Model
 from zoo.reasons import root_cause
 
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"
@@ -90,6 +90,7 @@ def _published(kind: str, name: str, arch: str, module: nn.Module, side: int, co
         fixed_input=fixed_input(module),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
+        declared=Inputs(tuple(config["mean"]), tuple(config["std"]), "rgb"),
         interpolation=config["interpolation"],
         crop_pct=float(config["crop_pct"]),
         metadata={key: value for key, value in metadata.items() if value is not None},

@@ -36,7 +36,9 @@ class EvalTransform:
     interpolation
         ``"bilinear"`` or ``"bicubic"``, antialiased.
     mean, std
-        Per channel, of pixels in [0, 1].
+        Per channel, in RGB order, of pixels in [0, 1].
+    channels
+        The order in which the normalised channels reach the network: ``"rgb"``, or ``"bgr"`` for networks from OpenCV or Caffe.
     """
 
     resize: int
@@ -44,6 +46,7 @@ class EvalTransform:
     interpolation: Interpolation
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    channels: Literal["rgb", "bgr"] = "rgb"
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize:
@@ -84,7 +87,8 @@ class EvalTransform:
 
     def normalise(self, images: Tensor) -> Tensor:
         """float32 (B, 3, H, W) of uint8 (B, H, W, 3), on the device of ``images``."""
-        return normalise(images, self.mean, self.std)
+        planes = normalise(images, self.mean, self.std)
+        return planes.flip(1) if self.channels == "bgr" else planes
 
     def describe(self) -> dict[str, Any]:
         """The settings as a result records them."""
@@ -94,6 +98,7 @@ class EvalTransform:
             "interpolation": self.interpolation,
             "mean": list(self.mean),
             "std": list(self.std),
+            "channels": self.channels,
         }
 
 

@@ -15,7 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from evaluation.cli import main
 from evaluation.knn import run_knn
-from evaluation.presets import KNN_PRESETS
+from evaluation.knn.presets import KNN_PRESETS
 from zoo.data import open_data
 from zoo.models import open_model
 from zoo.results import load_result

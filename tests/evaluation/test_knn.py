@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from evaluation.knn import evaluate_knn
-from evaluation.presets import KNN_PRESETS
+from evaluation.knn.presets import KNN_PRESETS
 from zoo.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -87,4 +87,5 @@ def test_the_settings_say_every_choice() -> None:
         "interpolation": "bicubic",
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
+        "channels": "rgb",
     }

@@ -1,0 +1,217 @@
+"""Features that were computed before: held for the tasks of one call, and kept in a folder for later calls.
+
+An entry belongs to a *description*: everything that its features depend on. The name of its folder is the description's hash, and its
+``entry.json`` holds the description itself, so that features of other weights or other images can never be taken for these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evaluation.parallel import ALONE, Processes
+from zoo.data.base import FileImages, Images
+from zoo.errors import UserError
+from zoo.files import new_folder
+
+# The folder; by default `backbone-loop/features` in the user's cache folder (XDG Base Directory Specification).
+FOLDER_VARIABLE = "BACKBONE_LOOP_CACHE"
+# How many gigabytes the folder may hold.
+LIMIT_VARIABLE = "BACKBONE_LOOP_CACHE_GB"
+DEFAULT_LIMIT_GB = 50.0
+_ENTRY, _FEATURES = "entry.json", "features.npy"
+# Bytes hashed at a time, and bytes that stay free on the disk.
+_BLOCK = 1 << 24
+_LEAVE_FREE = 1 << 30
+
+
+def cache_folder() -> Path:
+    """Where ``evaluate`` keeps features."""
+    if named := os.environ.get(FOLDER_VARIABLE):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "backbone-loop" / "features"
+
+
+def cache_limit() -> int:
+    """Bytes that the folder may hold. Raises UserError where the variable is no number."""
+    text = os.environ.get(LIMIT_VARIABLE, str(DEFAULT_LIMIT_GB))
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 <= gigabytes < float("inf"):
+        raise UserError(f"{LIMIT_VARIABLE} must be a number of gigabytes, not '{text}'")
+    return int(gigabytes * 1e9)
+
+
+class FeatureCache:
+    """Features by what they depend on.
+
+    Parameters
+    ----------
+    folder
+        Where they are kept for later calls; None: only in memory, until :meth:`forget`.
+    limit
+        Bytes that the folder may hold; the entries that were used longest ago are removed for a new one.
+    processes
+        Who calls together: all of them take an entry, or none, and the main process alone writes.
+    say
+        Called with a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        limit: int = int(DEFAULT_LIMIT_GB * 1e9),
+        processes: Processes = ALONE,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self.folder, self.limit, self.processes, self.say = folder, limit, processes, say
+        self._held: dict[str, Tensor] = {}
+
+    def get(
+        self, description: Mapping[str, Any], compute: Callable[[], Tensor], still_true: Callable[[Tensor], bool] = lambda _features: True
+    ) -> Tensor:
+        """The features that ``description`` names: those held, else those kept, else computed and kept.
+
+        Parameters
+        ----------
+        description
+            Anything that is JSON.
+        compute
+            Gives float32 (N, D) on the CPU.
+        still_true
+            Whether kept features are what the network gives now; asked before they are used.
+
+        Returns
+        -------
+        float32 (N, D), mapped from the file where it was kept.
+        """
+        wanted = json.loads(json.dumps(description))
+        key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        if key not in self._held:
+            self._held[key] = self._kept_or_new(key, wanted, compute, still_true)
+        return self._held[key]
+
+    def forget(self) -> None:
+        """Let go of what is held in memory."""
+        self._held.clear()
+
+    def _kept_or_new(
+        self, key: str, description: dict[str, Any], compute: Callable[[], Tensor], still_true: Callable[[Tensor], bool]
+    ) -> Tensor:
+        if self.folder is None:
+            return compute()
+        place = self.folder / key[:2] / key
+        kept = self._read(place, description)
+        if kept is not None and not still_true(kept):
+            self.say(f"the features kept in {place} are not what this network gives now; they are computed anew")
+            kept = None
+        # All or none: computing is a collective call.
+        if all(self.processes.gather_objects(kept is not None)):
+            assert kept is not None
+            return kept
+        features = compute()
+        if self.processes.is_main:
+            self._write(place, description, features)
+        return features
+
+    def _read(self, place: Path, description: dict[str, Any]) -> Tensor | None:
+        try:
+            entry = json.loads((place / _ENTRY).read_text(encoding="utf-8"))
+            # Copy on write: torch wants memory that it could write to.
+            rows: NDArray[np.float32] = np.load(place / _FEATURES, mmap_mode="c")
+            whole = rows.dtype == np.float32 and list(rows.shape) == entry["shape"] and _checksum(rows) == entry["crc32"]
+            if entry["description"] != description or not whole:
+                raise ValueError
+            os.utime(place / _ENTRY)  # used last: now
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            self.say(f"the features kept in {place} are damaged; they are computed anew")
+            return None
+        return torch.from_numpy(rows)
+
+    def _write(self, place: Path, description: dict[str, Any], features: Tensor) -> None:
+        """Keep features; where that cannot be done the evaluation goes on without."""
+        size = features.nbytes
+        assert self.folder is not None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if size > self.limit or size > shutil.disk_usage(self.folder).free - _LEAVE_FREE:
+                self.say(
+                    f"features of {size / 1e9:.1f} GB are not kept: {self.folder} may hold {self.limit / 1e9:.1f} GB, or its disk is full"
+                )
+                return
+            self._make_room(size)
+            rows = features.numpy()
+            with new_folder(place, overwrite=place.exists(), marker=_ENTRY) as temporary:
+                np.save(temporary / _FEATURES, rows)
+                entry = {"description": description, "shape": list(rows.shape), "crc32": _checksum(rows)}
+                (temporary / _ENTRY).write_text(json.dumps(entry, indent=2), encoding="utf-8")
+        except (UserError, OSError) as error:
+            # Another process may have kept the same features in the meantime, which is as good.
+            if not (place / _ENTRY).is_file():
+                self.say(f"features are not kept for later calls ({error})")
+
+    def _make_room(self, size: int) -> None:
+        assert self.folder is not None
+        entries = []
+        for path in self.folder.glob(f"??/*/{_FEATURES}"):
+            try:
+                entries.append((path.with_name(_ENTRY).stat().st_mtime, path.stat().st_size, path.parent))
+            except OSError:  # another process removes it
+                continue
+        held = sum(bytes_ for _, bytes_, _ in entries)
+        for _, bytes_, place in sorted(entries):
+            if held + size <= self.limit:
+                return
+            shutil.rmtree(place, ignore_errors=True)
+            held -= bytes_
+
+
+def _checksum(rows: NDArray[np.float32]) -> int:
+    checksum = 0
+    step = max(1, _BLOCK // max(1, rows[:1].nbytes))
+    for start in range(0, len(rows), step):
+        checksum = zlib.crc32(np.ascontiguousarray(rows[start : start + step]).data, checksum)
+    return checksum
+
+
+def state_of(images: Images) -> str:
+    """sha256 (hex) over what a fingerprint's sample may miss: all pixels in memory, or every file's path, size and time of change.
+
+    Raises UserError where a file is missing.
+    """
+    digest = hashlib.sha256(f"{images.name}\0{images.split}\0{len(images)}".encode())
+    if images.pixels is not None:
+        step = max(1, _BLOCK // max(1, images.pixels[:1].nbytes))
+        for start in range(0, len(images.pixels), step):
+            digest.update(np.ascontiguousarray(images.pixels[start : start + step]).data)
+    elif isinstance(images, FileImages):
+        path = file = ""
+        for entry in images.entries:
+            if entry.path != path:  # the images of a shard follow one another
+                path, file = entry.path, _file_state(entry.path)
+            digest.update(f"{file}\0{entry.offset}\0{entry.size}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _file_state(path: str) -> str:
+    try:
+        facts = os.stat(path)
+    except OSError as error:
+        raise UserError(f"image file {path} cannot be read ({error.strerror}); mend or remove it") from error
+    return f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}"
