@@ -126,7 +126,9 @@ def info(
     elif folder.exists():
         raise UserError(f"'{folder}' is neither a zoo model (it has no zoo.json) nor a run (it has no recipe.yaml and checkpoints/)")
     elif _looks_like_path(model):
-        raise UserError(f"there is no folder '{folder}'")
+        raise UserError(
+            f"there is no folder '{folder}'" + ("" if "/" in model else f", nor a model of that name (`zoo list {model}` looks for one)")
+        )
     else:
         show_entry(model, as_json=as_json)
 
