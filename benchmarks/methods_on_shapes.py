@@ -29,7 +29,8 @@ from evaluation.batches import BATCH_SIZE
 from evaluation.clustering import kmeans
 from evaluation.features import Features, extract_features
 from evaluation.knn import evaluate_knn
-from evaluation.presets import KNN_PRESETS, find
+from evaluation.knn.presets import KNN_PRESETS
+from evaluation.presets import find
 from evaluation.search import neighbours_of_all
 from evaluation.training.log import read_log
 from pretrain.loop import train
