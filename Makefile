@@ -42,6 +42,9 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/hcsc_step.py
 	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/csml_step.py
+	$(BIN)/python benchmarks/zoo_start.py
+	$(BIN)/python benchmarks/import_memory.py
+	$(BIN)/python benchmarks/pull.py
 
 clean:
 	rm -rf demo-out

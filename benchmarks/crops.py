@@ -29,8 +29,9 @@ from evaluation.views import ContrastiveCrop, ViewSettings, ViewSource, ViewSpec
 from evaluation.views.parameters import draw_crops
 from evaluation.views.samplers import make_sampler
 from evaluation.views.tables import BOXES
-from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD, ArrayImages, FileImages, Images
+from zoo.data.base import ArrayImages, FileImages, Images
 from zoo.data.entries import FileEntry
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 PLAIN = "random_resized_crop"
 ALPHAS = (0.1, 0.6, 1.0)

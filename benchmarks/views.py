@@ -41,8 +41,9 @@ from evaluation.views import ViewSettings, ViewSource, ViewSpec, epoch_order
 from evaluation.views.parameters import draw_photometric
 from evaluation.views.photometric import apply_photometric_, normalise_
 from evaluation.views.resample import to_planes
-from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD, ArrayImages, FileImages, Images
+from zoo.data.base import ArrayImages, FileImages, Images
 from zoo.data.entries import FileEntry
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 VIEWS = 2
 OURS = "ours, batched"

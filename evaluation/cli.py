@@ -36,8 +36,9 @@ Examples:
 * `evaluate --task knn --model python:nets.py:resnet20 --weights resnet20.th --features avgpool --data cifar10:data`: any network
 * `torchrun --nproc_per_node 8 -m evaluation --task knn --model runs/moco --data imagenet:/data`: on 8 GPUs, with the same counts
 
-A MODEL is a zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]`, `pixels`, or any network:
-`python:FILE_OR_MODULE:CALLABLE` with `--weights FILE`. DATA is `NAME[:ROOT]`.
+A MODEL is a zoo model folder, a name of the catalogue, `hub:ORG/NAME[@REVISION]`, a run, a checkpoint file, `timm:NAME`,
+`torchvision:NAME`, `random:ARCH[:SEED]`, `pixels`, or any network: `python:FILE_OR_MODULE:CALLABLE` with `--weights FILE`.
+DATA is `NAME[:ROOT]`.
 
 Tasks:
 
@@ -176,7 +177,8 @@ def _results(
         for plan, run_task in zip(plans, runs, strict=True):
             made = prepared[plan.task.prepare]
             result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
-            yield position, plan, replace(result, model=replace(result.model, spec=source.name)), made
+            protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
+            yield position, plan, replace(result, protocol=protocol, model=replace(result.model, spec=source.name)), made
         # And with them their memory on the device, and the features in memory.
         by_side.clear()
         runtime.forget_features()

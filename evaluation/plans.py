@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,17 @@ PYTHON_SCHEME = "python:"
 
 @dataclass(frozen=True)
 class Plan:
-    """One task by one preset."""
+    """One task by one preset.
+
+    Attributes
+    ----------
+    options
+        The task's own options that were given, as they were typed: with them and the preset's name anybody can ask for the same again.
+    """
 
     task: Task
     preset: Preset
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_plans(words: Sequence[str], presets: Sequence[str], options: Mapping[str, Any]) -> list[Plan]:
@@ -50,7 +57,7 @@ def make_plans(words: Sequence[str], presets: Sequence[str], options: Mapping[st
             flag = "--" + name.replace("_", "-")
             plural = "s" if len(tasks) > 1 else ""
             raise UserError(f"task{plural} '{', '.join(task.name for task in tasks)}' has no option {flag}; leave it out")
-    return [Plan(task, task.preset(named.get(task.name), options)) for task in tasks]
+    return [Plan(task, task.preset(named.get(task.name), options), task.typed(options)) for task in tasks]
 
 
 def _words(values: Sequence[str]) -> list[str]:

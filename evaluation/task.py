@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.presets import Preset, find
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 # Where data is made ready for a task that says nothing else: labelled train and test images with one list of classes.
 LABELLED_DATA = "evaluation.labelled:labelled_data"
+
+
+# Of tasks that train or draw at random, in their numbers' own unit (points of accuracy). A choice, not a measurement.
+DEFAULT_TOLERANCE = 0.5
 
 
 class Run(Protocol):
@@ -79,6 +84,9 @@ class Task:
     prepare
         ``"module:function"`` that makes an opened data set ready, once for all models and all tasks that name the same function. It is
         called with the data and the keywords ``level``, ``on_bad``, ``processes`` and ``progress``.
+    tolerance
+        What a number may differ by, in its own unit, when the same is measured again (``zoo verify``); 0 for a task that counts and draws
+        nothing at random.
     draw
         ``"module:function"`` that draws a picture of a result, ``(path, result, prepared data)``; None for a task without pictures.
     in_all
@@ -96,6 +104,7 @@ class Task:
     run: str
     columns: Callable[[Result], dict[str, str]]
     prepare: str = LABELLED_DATA
+    tolerance: float = DEFAULT_TOLERANCE
     draw: str | None = None
     in_all: bool = True
     note: str = "top-1 accuracy in percent unless said otherwise"
@@ -108,6 +117,12 @@ class Task:
             if values.get(option.name) is not None
         }
         return self.change(find(f"{self.name} preset", name or self.default_preset, self.presets), **changes)
+
+    def typed(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the task's options that were given, as they were typed; paths, which no other machine has, are left out."""
+        return {
+            option.name: values[option.name] for option in self.options if option.kind is not Path and values.get(option.name) is not None
+        }
 
 
 def load(reference: str) -> Any:

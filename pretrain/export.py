@@ -96,6 +96,7 @@ def export_run(
     UserError
         ``run`` is no run or its checkpoint is damaged; a result is of other weights; ``out`` exists or cannot be written.
     """
+    from pretrain.curve import draw_curve
     from zoo.model_folder import write_zoo_model
     from zoo.models import open_model
 
@@ -134,7 +135,8 @@ def export_run(
         licence=licence,
         results=read_claims(results),
     )
-    return write_zoo_model(out, model.module, manifest, overwrite=overwrite)
+    curve = draw_curve(run, steps=int(model.metadata["step"]), title=manifest.name)
+    return write_zoo_model(out, model.module, manifest, curve=curve, overwrite=overwrite)
 
 
 def _method_name(recipe: dict[str, Any]) -> str:

@@ -26,7 +26,9 @@ def _transfer(version: bool = version_option("transfer")) -> None: ...
 def convert_command(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME` or `random:ARCH[:SEED]`."),
+        typer.Argument(
+            metavar="MODEL", help="A zoo model folder, run or checkpoint file, `timm:NAME`, `torchvision:NAME` or `random:ARCH[:SEED]`."
+        ),
     ],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="`torchvision` (a .pth state dict) or `timm` (.safetensors).")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],

@@ -11,7 +11,7 @@ timm's registry.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import timm
@@ -28,6 +28,21 @@ TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152
 SMALL_STEM_NAMES = ("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small")
 _STEM_REDUCTION = 4  # the ImageNet stem halves the image twice (stride 2, pool); the small one never does
 _NAMED_KEYS = 4  # how many keys an error spells out
+
+
+class WeightsError(UserError):
+    """Weights that do not fit an architecture.
+
+    Attributes
+    ----------
+    wanted, missing
+        The names of the architecture's tensors, and those of them that the weights lack.
+    """
+
+    def __init__(self, text: str, wanted: Iterable[str], missing: Sequence[str]) -> None:
+        super().__init__(text)
+        self.wanted = frozenset(wanted)
+        self.missing = tuple(missing)
 
 
 class SmallStemResNet(ResNet):
@@ -150,6 +165,40 @@ def create_empty_backbone(arch: str, *, image_size: int | None = None) -> nn.Mod
         return create_backbone(arch, image_size=image_size)
 
 
+def load_backbone(arch: str, state: Mapping[str, Tensor], source: str, *, image_size: int | None = None, copy: bool = True) -> nn.Module:
+    """A backbone with given weights: in eval mode, on the CPU, torch's global generator left as it is.
+
+    Fresh weights are neither drawn nor held in memory, where the architecture can be built without any.
+
+    Parameters
+    ----------
+    arch, image_size
+        As in :func:`create_backbone`.
+    state, source
+        As in :func:`load_state`.
+    copy
+        Copy every tensor. False: those that fit as they are become the network's own, which saves their memory; they must then be nobody
+        else's, and no pages of a file.
+
+    Raises
+    ------
+    UserError
+        As :func:`create_backbone` and :func:`load_state`.
+    """
+    check_arch(arch)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            backbone: nn.Module = timm.create_model(arch, num_classes=0, **size_arguments(arch, image_size))
+    except Exception:  # a constructor that computes with its weights, or a size that it refuses: the ordinary way tells which
+        backbone = create_empty_backbone(arch, image_size=image_size)
+    load_state(backbone, state, source, copy=copy)
+    # Buffers that are not part of the state are made by the constructor, and on the meta device they hold nothing.
+    if any(tensor.is_meta for tensor in (*backbone.parameters(), *backbone.buffers())):
+        backbone = create_empty_backbone(arch, image_size=image_size)
+        load_state(backbone, state, source)
+    return checked(backbone, arch, image_size).eval()
+
+
 def _initialisation(arch: str, zero_residual: bool) -> dict[str, Any]:
     """timm sets the last batch norm of each residual block to zero; torchvision, and so most published contrastive methods, to one."""
     if arch in TORCHVISION_NAMES + SMALL_STEM_NAMES:
@@ -223,8 +272,10 @@ def _check_patches(backbone: nn.Module, arch: str, side: int) -> None:
         raise UserError(f"'{arch}' cuts images into patches of {patch_side} px, and {side} px is not a multiple of that")
 
 
-def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, arch: str | None = None) -> None:
+def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, arch: str | None = None, *, copy: bool = True) -> None:
     """Load ``state`` into ``backbone``, every key accounted for.
+
+    A backbone on the meta device is given the tensors, on the CPU: copies of them, or with ``copy=False`` as :func:`load_backbone` says.
 
     ``num_batches_tracked``, which only counts, may be absent altogether (files of old torch versions); it is then 0.
 
@@ -237,16 +288,17 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, ar
 
     Raises
     ------
-    UserError
+    WeightsError
         A tensor is missing, left over, of another shape, or not of a number type that the network's fits; the keys are named. The
         backbone is then as it was.
     """
     wanted = backbone.state_dict()
     given = dict(state)
     if not any(key.endswith("num_batches_tracked") for key in given):
-        given.update({key: torch.zeros_like(tensor) for key, tensor in wanted.items() if key.endswith("num_batches_tracked")})
+        given.update({key: torch.zeros_like(tensor, device="cpu") for key, tensor in wanted.items() if key.endswith("num_batches_tracked")})
+    missing = sorted(wanted.keys() - given.keys())
     complaints = [
-        _named("missing", sorted(wanted.keys() - given.keys())),
+        _named("missing", missing),
         _named("not part of it", sorted(given.keys() - wanted.keys())),
     ]
     common = sorted(wanted.keys() & given.keys())
@@ -259,8 +311,27 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, ar
     complaints += [_named("of another shape", shapes), _named("of another type", dtypes)]
     found = [text for text in complaints if text]
     if found:
-        raise UserError(f"the weights of {source} do not fit '{arch or timm_config(backbone)['architecture']}': {'; '.join(found)}")
-    backbone.load_state_dict(given)
+        arch = arch or timm_config(backbone)["architecture"]
+        raise WeightsError(f"the weights of {source} do not fit '{arch}': {'; '.join(found)}", wanted, missing)
+    empty = any(tensor.is_meta for tensor in wanted.values())
+    if empty:
+        given = _owned(given, wanted, copy)
+    backbone.load_state_dict(given, assign=empty)
+
+
+def _owned(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], copy: bool) -> dict[str, Tensor]:
+    """The tensors of the wanted types, each with memory that no other shares."""
+    owned: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in given.items():
+        memory = tensor.untyped_storage()
+        whole = memory.nbytes() == tensor.numel() * tensor.element_size() and memory.data_ptr() not in taken
+        if copy or not whole or not tensor.is_contiguous() or tensor.dtype != wanted[name].dtype:
+            owned[name] = torch.empty_like(wanted[name], device="cpu").copy_(tensor)
+        else:
+            taken.add(memory.data_ptr())
+            owned[name] = tensor.detach()
+    return owned
 
 
 def _named(what: str, keys: list[str]) -> str:

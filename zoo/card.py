@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from zoo.citations import citations
-from zoo.manifest import Manifest
+from zoo.manifest import CURVE_FILE, Manifest
 from zoo.results import Result
 
 # The Hub's identifiers of data sets; of the others the Hub has no page to link to.
@@ -31,6 +32,12 @@ _HUB_LICENCES = (
     "mit",
 )
 
+# What the Hub calls the tasks; what it has no name for is the classification that most of them are.
+_HUB_TASKS = {"detection": "object-detection", "segmentation": "image-segmentation"}
+# The method of networks that were trained as classifiers.
+SUPERVISED = "supervised"
+_FROZEN = ("cluster", "knn", "linear", "voc07")
+
 
 def make_card(manifest: Manifest) -> str:
     """The card of a zoo model: front matter for the Hub, then Markdown."""
@@ -48,9 +55,9 @@ def make_card(manifest: Manifest) -> str:
 
 def _front_matter(manifest: Manifest) -> str:
     # The Hub's client takes a moment to import, and `zoo info` uses this module too.
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
-    tags = ["image-feature-extraction", "self-supervised-learning", "timm"]
+    tags = ["image-feature-extraction", *([] if manifest.method == SUPERVISED else ["self-supervised-learning"]), "timm"]
     name = (manifest.data or "").partition(":")[0]
     licence, licence_name = _hub_licence(manifest.licence)
     data = ModelCardData(
@@ -61,8 +68,33 @@ def _front_matter(manifest: Manifest) -> str:
         model_name=manifest.name,
         license=licence,
         license_name=licence_name,
+        eval_results=[EvalResult(**_claim(result)) for result in manifest.results] or None,
     )
     return data.to_yaml()
+
+
+def _claim(result: Result) -> dict[str, Any]:
+    """A result as an entry of the Hub's model-index: its number, its data, its preset and its date."""
+    data, test = result.data, result.data.splits.get("test")
+    metric = result.headline.metric
+    return {
+        "task_type": _HUB_TASKS.get(result.task, "image-classification"),
+        "task_name": f"{result.task} evaluation of frozen features" if result.task in _FROZEN else result.task,
+        # Also what results are grouped by, so it must tell `shapes` from `shapes:clutter=2`.
+        "dataset_type": _HUB_DATASETS.get(data.name, data.spec),
+        "dataset_name": data.spec,
+        "dataset_config": data.level,
+        "dataset_split": None if test is None else test.split,
+        "metric_type": "accuracy" if metric.startswith("top") else metric,
+        "metric_name": f"{result.task} {metric}",
+        "metric_value": result.headline.value,
+        "metric_config": result.preset,
+        "metric_args": {
+            "date": result.date[:10],
+            **({"changed": result.protocol["changed"]} if result.protocol.get("changed") else {}),
+            **({} if test is None else {"images": test.images, "fingerprint": test.fingerprint}),
+        },
+    }
 
 
 def _hub_licence(licence: str | None) -> tuple[str | None, str | None]:
@@ -74,7 +106,8 @@ def _hub_licence(licence: str | None) -> tuple[str | None, str | None]:
 
 
 def _summary(manifest: Manifest) -> str:
-    trained = f"pre-trained without labels by {manifest.method}" if manifest.method else "pre-trained"
+    how = "with labels" if manifest.method == SUPERVISED else f"without labels by {manifest.method}"
+    trained = f"pre-trained {how}" if manifest.method else "pre-trained"
     if manifest.data:
         trained += f" on `{manifest.data}`"
     side = f"{manifest.image_size}x{manifest.image_size}"
@@ -96,7 +129,8 @@ def _loading(manifest: Manifest) -> str:
     size = f", img_size={manifest.image_size}" if manifest.fixed_input else ""
     return f"""## How to load it
 
-`FOLDER` is this folder. On the Hugging Face Hub, `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`.
+`FOLDER` is this folder. On the Hugging Face Hub `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`, `zoo.load("hub:ORG/NAME")` that of
+`zoo.load("FOLDER")`, and `zoo pull ORG/NAME --out FOLDER` makes the folder.
 
 With timm:
 
@@ -135,6 +169,10 @@ def _training(manifest: Manifest) -> str:
         "Epochs": manifest.epochs,
         "Optimizer steps": manifest.steps,
         "Run": manifest.source.get("run"),
+        "Imported from": manifest.source.get("url") or (manifest.source.get("checkpoint") if "format" in manifest.source else None),
+        "sha256 of the imported file": manifest.source.get("sha256"),
+        "Layout of the imported file": _layout(manifest.source),
+        "Assumed, since nobody says otherwise": "; ".join(manifest.source.get("assumed", ())),
         "Commit of the toolkit": manifest.source.get("commit"),
         "Versions": ", ".join(f"{name} {version}" for name, version in manifest.source.get("versions", {}).items() if version),
         "sha256 of `model.safetensors`": f"`{manifest.file_sha256}`",
@@ -142,9 +180,17 @@ def _training(manifest: Manifest) -> str:
     }
     rows = [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
     text = "## How it was trained\n\n" + _markdown_table(["", ""], rows)
+    if manifest.curve_sha256 is not None:
+        text += f"\n\n![Loss and learning rate over the steps of the training]({CURVE_FILE})"
     if manifest.recipe:
         text += f"\n\nThe resolved recipe:\n\n```json\n{json.dumps(manifest.recipe, indent=2, ensure_ascii=False)}\n```"
     return text
+
+
+def _layout(source: Mapping[str, Any]) -> str | None:
+    if "format" not in source:
+        return None
+    return f"{source['format']}" + ("" if source.get("format_confirmed") else " (not confirmed by a file of its authors)")
 
 
 RESULT_COLUMNS = ("Task", "Data", "Test images", "Protocol", "Metric", "Value", "Measured")
@@ -173,7 +219,8 @@ def _results(manifest: Manifest) -> str:
     protocols = "\n".join(f"- {result.task}, {result.data.name}: {_protocol(result)}" for result in manifest.results)
     return (
         f"{head}Each was measured with these very weights; `zoo.json` holds it whole, with fingerprints of the data, counts, seeds and "
-        f"versions. Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
+        "versions, and `zoo verify FOLDER --data NAME:ROOT` measures it again. "
+        f"Accuracies are in percent.\n\n{table}\n\nThe protocols in full:\n\n{protocols}"
     )
 
 
@@ -197,7 +244,7 @@ def _limitations(manifest: Manifest) -> str:
 
 
 def _citation(manifest: Manifest) -> str:
-    entries = citations(manifest.method)
+    entries = citations(manifest.method, manifest.recipe)
     return "## Citation\n\n```bibtex\n" + "\n\n".join(entries) + "\n```" if entries else ""
 
 

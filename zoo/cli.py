@@ -12,8 +12,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from zoo.catalogue_commands import list_models, show_entry
 from zoo.console import make_app, run, version_option
 from zoo.errors import UserError
+from zoo.hub import commands as hub_commands
+from zoo.import_command import import_model
 from zoo.integrity import check_weights
 from zoo.manifest import Manifest, is_zoo_model, read_manifest
 from zoo.reasons import first_line
@@ -75,11 +78,15 @@ def _unavailable(entry: EntryPoint, error: Exception) -> tuple[Callable[[], None
 
 
 app = make_app(
-    "Zoo models: look at them, add results to their cards, make them of runs.\n\n"
+    "Zoo models: find them, look at them, make them of runs and of checkpoints of others, add results to their cards.\n\n"
     "Examples:\n\n"
+    "* `zoo list hcsc`: published backbones, with what is claimed of them\n"
+    "* `zoo import hcsc_200eps.pth --out models/hcsc`: make a zoo model of a checkpoint\n"
     "* `zoo export runs/moco --out models/moco`: make a zoo model of a run\n"
     "* `zoo info models/moco`: what it is, and what was measured\n"
-    "* `zoo add-result models/moco knn.json`: add a result to its card",
+    "* `zoo add-result models/moco knn.json`: add a result to its card\n"
+    "* `zoo push models/moco my-lab/resnet18.moco_200ep`: publish it\n"
+    "* `zoo pull my-lab/resnet18.moco_200ep`: get it, checked",
     cls=CommandGroup,
     no_args_is_help=True,
 )
@@ -91,18 +98,23 @@ def _zoo(version: bool = version_option("zoo")) -> None: ...
 
 @app.command()
 def info(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A zoo model folder, or a run folder.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the content of zoo.json, or what is known of the run.")] = False,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model folder, a run folder, or a name of the catalogue.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: the content of zoo.json, or what is known of the run or of the entry.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare the weights' sha256 with zoo.json; exit status 2 if it differs.")] = False,
 ) -> None:
-    """Show what a zoo model or a run is.
+    """Show what a zoo model or a run is, or a model of the catalogue.
 
     Examples:
 
     * `zoo info models/moco`
 
+    * `zoo info resnet50.hcsc_200ep`
+
     * `zoo info models/moco --json | jq .results`
     """
+    folder = Path(model)
     if is_zoo_model(folder):
         manifest = read_manifest(folder)
         if check:
@@ -113,8 +125,16 @@ def info(
         typer.echo(json.dumps(known, indent=2, default=str) if as_json else _describe_run(folder, known))
     elif folder.exists():
         raise UserError(f"'{folder}' is neither a zoo model (it has no zoo.json) nor a run (it has no recipe.yaml and checkpoints/)")
+    elif _looks_like_path(model):
+        raise UserError(
+            f"there is no folder '{folder}'" + ("" if "/" in model else f", nor a model of that name (`zoo list {model}` looks for one)")
+        )
     else:
-        raise UserError(f"there is no folder '{folder}'")
+        show_entry(model, as_json=as_json)
+
+
+app.command("list")(list_models)
+app.command("import")(import_model)
 
 
 @app.command("add-result")
@@ -134,6 +154,15 @@ def add_result_command(
 
     add_results(folder, read_claims(results))
     typer.echo(f"{folder}: {len(results)} result{'s' if len(results) > 1 else ''} added")
+
+
+def _looks_like_path(text: str) -> bool:
+    """Whether a word that names nothing that is there was meant as a path: names of the catalogue are ARCHITECTURE.TAG."""
+    return "/" in text or "\\" in text or text.startswith(("~", ".")) or "." not in text
+
+
+for _command in (hub_commands.pull, hub_commands.push, hub_commands.card):
+    app.command()(_command)
 
 
 def _describe_model(folder: Path, manifest: Manifest, *, checked: bool) -> str:

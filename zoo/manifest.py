@@ -17,8 +17,11 @@ MANIFEST_FILE = "zoo.json"
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
+CURVE_FILE = "training_curve.png"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Fields that folders written by earlier versions lack; they have their default there.
+_LATER_FIELDS = {"curve_sha256"}
 # Data sets that are whatever lies at their root.
 _NAMED_BY_ROOT = ("folder", "wds")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -64,6 +67,8 @@ class Manifest:
         Whether the network is built for images of ``image_size``.
     file_sha256, tensors_sha256
         Of ``model.safetensors``, and of the tensors in it (:mod:`zoo.hashing`).
+    curve_sha256
+        Of ``training_curve.png``; None where there is no picture.
     results
         What was measured with these weights; all of it is on the card.
     """
@@ -89,6 +94,7 @@ class Manifest:
     fixed_input: bool = False
     file_sha256: str = ""
     tensors_sha256: str = ""
+    curve_sha256: str | None = None
     results: tuple[Result, ...] = ()
 
     def __post_init__(self) -> None:
@@ -133,7 +139,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"{path} has schema {schema!r}, and this version reads schema {SCHEMA}; update the toolkit or export the model again"
         )
     known = {item.name for item in fields(Manifest)}
-    missing, unknown = sorted(known - content.keys()), sorted(content.keys() - known)
+    missing, unknown = sorted(known - _LATER_FIELDS - content.keys()), sorted(content.keys() - known)
     if missing or unknown:
         raise UserError(f"{path} is not a valid zoo.json: it lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}")
     try:
@@ -190,6 +196,8 @@ def _check(manifest: Manifest) -> None:
     for name in ("file_sha256", "tensors_sha256"):
         if not isinstance(getattr(manifest, name), str) or _SHA256.fullmatch(getattr(manifest, name)) is None:
             raise ValueError(f"{name} is not 64 hex digits")
+    if manifest.curve_sha256 is not None and _SHA256.fullmatch(manifest.curve_sha256) is None:
+        raise ValueError("curve_sha256 is not 64 hex digits")
     if manifest.image_size <= 0:
         raise ValueError("image_size must be positive")
     _three(manifest.normalisation["mean"])

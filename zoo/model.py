@@ -38,7 +38,7 @@ class Model:
     name
         What results call it.
     kind
-        ``"zoo"``, ``"run"``, ``"timm"``, ``"torchvision"``, ``"python"``, ``"random"`` or ``"pixels"``.
+        ``"zoo"``, ``"run"``, ``"file"``, ``"timm"``, ``"torchvision"``, ``"python"``, ``"random"`` or ``"pixels"``.
     arch
         timm's name of the architecture; ``"pixels"`` for raw pixels; the function's name for a network of one's own.
     num_features

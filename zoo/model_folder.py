@@ -8,6 +8,7 @@ The folder holds ``model.safetensors`` (the backbone, by timm's key names), ``co
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,14 +20,13 @@ import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from zoo.backbones import (
-    create_empty_backbone,
     feature_width,
     fixed_input,
     is_timm_native,
-    load_state,
+    load_backbone,
     timm_config,
 )
 from zoo.card import make_card
@@ -35,14 +35,22 @@ from zoo.errors import UserError
 from zoo.files import new_folder
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.integrity import appearance, check_weights
-from zoo.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_json_object, read_manifest
+from zoo.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_json_object, read_manifest
 from zoo.reasons import first_line
 
 _CHECK_IMAGES = 2
 _CHECK_SEED = 0
 
 
-def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest, *, overwrite: bool = False) -> Path:
+def write_zoo_model(
+    folder: str | Path,
+    backbone: nn.Module,
+    manifest: Manifest,
+    *,
+    curve: bytes | None = None,
+    overwrite: bool = False,
+    release: bool = False,
+) -> Path:
     """Write a zoo model folder, load it again through the zoo and through timm, and only then give it its name.
 
     Parameters
@@ -51,8 +59,12 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
         The network on the CPU, as :func:`zoo.backbones.create_backbone` makes it for ``manifest.arch`` and ``manifest.image_size``.
     manifest
         What is known of the model. Its hashes, counts, ``timm_native`` and ``created`` are filled in here.
+    curve
+        The picture of the training, a PNG file's bytes; None: there is none.
     overwrite
         Replace an existing zoo model folder; anything else at ``folder`` is never replaced.
+    release
+        Give up the backbone's tensors once they are written: it is left on the meta device. Saves their memory while the folder is checked.
 
     Returns
     -------
@@ -67,7 +79,7 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
     architecture = timm_config(backbone)["architecture"]
     if architecture != manifest.arch:
         raise UserError(f"'{manifest.name}' is said to be a '{manifest.arch}', but the network is a '{architecture}'")
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.state_dict().items()}
+    state = _separate(backbone)
     with new_folder(folder, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:
         weights = temporary / WEIGHTS_FILE
         try:
@@ -83,13 +95,20 @@ def write_zoo_model(folder: str | Path, backbone: nn.Module, manifest: Manifest,
             fixed_input=fixed_input(backbone),
             file_sha256=file_sha256(weights),
             tensors_sha256=tensors_sha256(state),
+            curve_sha256=None if curve is None else hashlib.sha256(curve).hexdigest(),
         )
         check_claims(manifest.results, manifest)
         config = json.dumps(_timm_file(manifest, backbone), indent=2) + "\n"
+        if curve is not None:
+            (temporary / CURVE_FILE).write_bytes(curve)
         (temporary / CONFIG_FILE).write_text(config, encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8")
-        _check_round_trip(temporary, backbone, manifest)
+        wanted = _features(backbone, manifest)
+        if release:
+            state.clear()
+            backbone.to("meta")
+        _check_round_trip(temporary, wanted, manifest)
     return Path(folder)
 
 
@@ -115,11 +134,10 @@ def load_zoo_model(folder: str | Path) -> tuple[nn.Module, Manifest]:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a safetensors file ({appearance(path)}: {first_line(error)})") from error
-    backbone = create_empty_backbone(manifest.arch, image_size=manifest.image_size)
-    load_state(backbone, state, str(path))
+    backbone = load_backbone(manifest.arch, state, str(path), image_size=manifest.image_size)
     if tensors_sha256(state) != manifest.tensors_sha256:
         raise UserError(f"{folder} contradicts itself: the tensors of {WEIGHTS_FILE} do not have the tensors_sha256 of {MANIFEST_FILE}")
-    return backbone.eval(), manifest
+    return backbone, manifest
 
 
 def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
@@ -149,19 +167,40 @@ def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
     return {"architecture": manifest.arch, "num_classes": 0, "num_features": manifest.num_features, "pretrained_cfg": settings}
 
 
-def _check_round_trip(folder: Path, backbone: nn.Module, manifest: Manifest) -> None:
+def _separate(backbone: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors, of which no two share memory: safetensors stores none that do."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in backbone.state_dict().items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.numel() * tensor.element_size():
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        state[name] = tensor
+    return state
+
+
+def _features(network: nn.Module, manifest: Manifest) -> Tensor:
+    """What the network makes of fixed images. Raises UserError where that is not finite."""
     side = manifest.image_size
     images = torch.randn(_CHECK_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(_CHECK_SEED))
-    reloaded = {"the zoo": load_zoo_model(folder)[0], "timm": _load_through_timm(folder)}
-    with torch.no_grad(), _evaluating(backbone):
-        wanted = backbone(images)
-        if not torch.isfinite(wanted).all():
-            raise UserError(f"'{manifest.name}' gives features that are not finite: its training diverged, so it is not written")
-        for name, network in reloaded.items():
-            if tensors_sha256(network.state_dict()) != manifest.tensors_sha256:
-                raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, its tensors differ from those written")
-            if not torch.equal(network(images), wanted):
-                raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, it gives other features")
+    with torch.no_grad(), _evaluating(network):
+        features: Tensor = network(images)
+    if not torch.isfinite(features).all():
+        raise UserError(f"'{manifest.name}' gives features that are not finite: its training diverged, so it is not written")
+    return features
+
+
+def _check_round_trip(folder: Path, wanted: Tensor, manifest: Manifest) -> None:
+    # One after the other: three networks at a time would be the peak of memory.
+    for name, load in {"the zoo": lambda: load_zoo_model(folder)[0], "timm": lambda: _load_through_timm(folder)}.items():
+        network = load()
+        if tensors_sha256(network.state_dict()) != manifest.tensors_sha256:
+            raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, its tensors differ from those written")
+        if not torch.equal(_features(network, manifest), wanted):
+            raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, it gives other features")
+        del network
 
 
 def _load_through_timm(folder: Path) -> nn.Module:

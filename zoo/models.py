@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import checked, create_backbone, create_empty_backbone, feature_width, fixed_input, load_state, native_size
+from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.layers import Layer
 from zoo.manifest import is_zoo_model
 from zoo.model import Channels, Inputs, Model
 from zoo.model_folder import load_zoo_model
+from zoo.pulling import HUB_SCHEME, open_name
 from zoo.python_models import open_python
 from zoo.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
-KINDS = "a zoo model folder, a run folder, timm:NAME, torchvision:NAME, random:ARCH[:SEED], python:FILE_OR_MODULE:CALLABLE or pixels"
+KINDS = (
+    "a zoo model folder, a name of the catalogue, hub:ORG/NAME[@REVISION], a run folder, a checkpoint file, timm:NAME, torchvision:NAME, "
+    "random:ARCH[:SEED], python:FILE_OR_MODULE:CALLABLE or pixels"
+)
 # How a network that was trained here expects its test images resized: as torchvision's RandomResizedCrop made the training views.
 INTERPOLATION = "bilinear"
 # Data sets of images up to this side (CIFAR, Tiny-ImageNet, STL-10) are seen whole; larger ones by the field's crop of 224 from 256.
@@ -50,12 +55,15 @@ def open_model(
     Parameters
     ----------
     spec
-        A zoo model folder; a run folder (its newest checkpoint) or one checkpoint file of it; ``timm:NAME`` (with timm's pretrained
-        weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
-        ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE`` (what a
-        function returns; its code is run); ``pixels``.
+        A zoo model folder; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
+        it is not here yet (:mod:`zoo.pulling`); a run folder (its newest checkpoint) or one checkpoint file of it; a checkpoint file of
+        others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME`` (with timm's pretrained weights,
+        e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights); ``random:ARCH[:SEED]``
+        (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE`` (what a function returns; its
+        code is run); ``pixels``.
     weights_encoder
-        Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Other models have one encoder.
+        Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Of a file, the one that the method's authors
+        evaluate unless another is named. Other models have one encoder.
     image_size
         Side in pixels to build a ``random:`` or ``timm:`` network of fixed input size for. Any other fixed size is checked against it.
     weights
@@ -78,6 +86,8 @@ def open_model(
         model = _open_pixels()
     elif colon and scheme == "random":
         model = _open_random(spec, rest, image_size)
+    elif colon and scheme == HUB_SCHEME:
+        model = _open_zoo_model(open_name(rest), image_size)
     elif colon and scheme == "python":
         model = open_python(spec, rest, weights)
     elif colon and scheme in ("timm", "torchvision"):
@@ -86,10 +96,12 @@ def open_model(
 
         opener = published.open_timm if scheme == "timm" else published.open_torchvision
         model = opener(rest, image_size)
+    elif colon and scheme == "file":
+        model = _open_file(Path(rest).expanduser(), weights_encoder, image_size)
     else:
         model = _open_path(spec, weights_encoder, image_size)
-    if weights_encoder != DEFAULT_ENCODER and model.kind != "run":
-        raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run")
+    if weights_encoder != DEFAULT_ENCODER and model.kind not in ("run", "file"):
+        raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run or a checkpoint file")
     if layer is not None:
         model = replace(model, module=Layer(model.module, layer).eval(), layer=layer, num_features=None)
     return replace(model, mean=mean or model.mean, std=std or model.std, channels=channels or model.channels)
@@ -132,11 +144,25 @@ def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
         return _open_run(path, latest_checkpoint(path), encoder, image_size)
     if path.is_file() and is_run(path.parent.parent):
         return _open_run(path.parent.parent, path, encoder, image_size)
+    if not path.exists() and spec in load_catalogue():
+        return _open_zoo_model(open_name(spec), image_size)
+    if path.is_file():
+        try:
+            return _open_file(path, encoder, image_size)
+        except UserError as error:
+            raise UserError(f"'{spec}' is no model: {error}") from error
     if path.exists():
         raise UserError(
             f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/"
         )
     raise UserError(f"there is no model '{spec}'; a model is {KINDS}")
+
+
+def _open_file(path: Path, encoder: str, image_size: int | None) -> Model:
+    # Only these need the readers.
+    from zoo.foreign import open_file
+
+    return open_file(path, None if encoder == DEFAULT_ENCODER else encoder, image_size)
 
 
 def _open_zoo_model(folder: Path, image_size: int | None) -> Model:

@@ -126,4 +126,5 @@ TASK = Task(
     run="evaluation.knn.run:run_knn",
     columns=_columns,
     draw="evaluation.pictures:draw_result",
+    tolerance=0.0,
 )

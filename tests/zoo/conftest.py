@@ -1,13 +1,16 @@
-"""Zoo model folders for the tests of this room."""
+"""Zoo model folders for the tests of this room; a Hub on the loopback, and commands that use it through the real client."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hub_server import HubServer
+from hub_server.commands import Commands
 
+from zoo.hashing import tensors_sha256
 from zoo.manifest import Manifest
 from zoo.model_folder import write_zoo_model
 
@@ -40,3 +43,49 @@ def _written(tmp_path_factory, make_backbone, make_manifest) -> Path:
 def zoo_folder(_written, tmp_path) -> Path:
     """A zoo model folder of a small ResNet, for one test."""
     return Path(shutil.copytree(_written, tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[HubServer]:
+    with HubServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def commands(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    with Commands(tmp_path_factory.mktemp("home"), server.url) as started:
+        yield started
+
+
+@pytest.fixture
+def hub(server: HubServer) -> HubServer:
+    """The Hub without faults and with a fresh record; each test has repositories of its own, so that no cache knows them."""
+    server.faults.clear()
+    server.seen.clear()
+    return server
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory, make_backbone, make_manifest, make_result) -> Callable[..., Path]:
+    """Write a zoo model folder with a result, of weights that depend on the seed."""
+
+    def make(seed: int = 0, *, arch: str = "test_resnet", results: int = 1, **facts: object) -> Path:
+        backbone = make_backbone(arch, seed=seed)
+        sha256 = tensors_sha256(backbone.state_dict())
+        claims = tuple(make_result(sha256, value=50.0 + number, seed=number) for number in range(results))
+        folder = tmp_path_factory.mktemp("models") / f"seed{seed}"
+        return write_zoo_model(folder, backbone, make_manifest(arch, results=claims, **facts))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model(make_model) -> Path:
+    """A zoo model folder that no test changes."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def other_model(make_model) -> Path:
+    """Another revision of it, with other weights."""
+    return make_model(seed=1)

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from zoo.backbones import create_backbone, create_empty_backbone, is_timm_native, load_state
+from zoo.backbones import WeightsError, create_backbone, create_empty_backbone, is_timm_native, load_backbone, load_state, native_size
 from zoo.errors import UserError
 
 
@@ -182,3 +182,44 @@ def test_residual_blocks_start_as_torchvisions_do(arch: str) -> None:
     weights = [p for name, p in create_backbone(arch).named_parameters() if name.endswith(f"{last}.weight")]
     assert weights
     assert all(torch.equal(weight, torch.ones_like(weight)) for weight in weights)
+
+
+@pytest.mark.parametrize("arch", ["test_resnet", "test_vit", "resnet10_small", "test_efficientnet"])
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_backbone_of_given_weights_has_them_and_leaves_the_generator_alone(arch, copy):
+    torch.manual_seed(3)
+    trained = create_backbone(arch)
+    state = {name: tensor.clone() for name, tensor in trained.state_dict().items()}
+    before = torch.get_rng_state()
+    backbone = load_backbone(arch, state, "the test", copy=copy)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not backbone.training
+    assert all(torch.equal(tensor, state[name]) for name, tensor in backbone.state_dict().items())
+    images = torch.randn(2, 3, native_size(backbone), native_size(backbone))
+    with torch.no_grad():
+        assert torch.equal(backbone(images), trained.eval()(images))
+    kept = [name for name, tensor in backbone.state_dict().items() if tensor.data_ptr() == state[name].data_ptr() and tensor.numel()]
+    assert (len(kept) == 0) if copy else (len(kept) == len(state))
+
+
+def test_weights_that_share_memory_or_are_views_are_copied_all_the_same():
+    trained = create_backbone("resnet10_small")
+    state = dict(trained.state_dict())
+    first, *others = [name for name in state if name.endswith("bn1.weight") and state[name].shape == state["bn1.weight"].shape]
+    state = {name: tensor.clone() for name, tensor in state.items()}
+    state[others[0]] = state[first]
+    state["conv1.weight"] = torch.cat([state["conv1.weight"], state["conv1.weight"]])[: len(state["conv1.weight"])]
+    backbone = load_backbone("resnet10_small", state, "the test", copy=False)
+    found = backbone.state_dict()
+    assert found[first].data_ptr() != found[others[0]].data_ptr()
+    assert found["conv1.weight"].data_ptr() != state["conv1.weight"].data_ptr()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.items())
+
+
+def test_weights_that_do_not_fit_name_what_is_missing():
+    state = create_backbone("resnet10_small").state_dict()
+    del state["conv1.weight"]
+    with pytest.raises(WeightsError, match=r"the weights of the test do not fit 'resnet10_small': 1 missing \(conv1\.weight\)") as error:
+        load_backbone("resnet10_small", state, "the test")
+    assert error.value.missing == ("conv1.weight",)
+    assert "bn1.weight" in error.value.wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -61,6 +62,52 @@ def test_a_result_stands_in_the_table_with_its_protocol(zoo_folder, make_result)
     (row,) = (line for line in text.splitlines() if line.startswith("| knn"))
     assert row == "| knn | cifar10 (10 class labels) | 1,000 (2 left out) | dino@32 (changed) | top1_k20 | 57.25 | 2026-11-21 |"
     assert '- knn, cifar10: `dino@32`: k [10, 20], temperature 0.07, changed ["temperature"]' in text
+
+
+def test_the_model_index_holds_each_result_with_its_data_preset_and_date(make_manifest, make_result):
+    first, second = make_result("c" * 64, value=57.25), make_result("c" * 64, value=58.5, preset="moco@32", changed=("temperature",))
+    fine = replace(second, data=replace(second.data, level="superclass"))
+    manifest = make_manifest(results=tuple(replace(one, data=replace(one.data, spec="cifar10")) for one in (first, second, fine)))
+    read = ModelCard(make_card(manifest)).data.eval_results
+    assert [(one.metric_name, one.metric_type, one.metric_value, one.metric_config) for one in read] == [
+        ("knn top1_k20", "accuracy", 57.25, "dino@32"),
+        ("knn top1_k20", "accuracy", 58.5, "moco@32"),
+        ("knn top1_k20", "accuracy", 58.5, "moco@32"),
+    ]
+    assert {(one.task_type, one.dataset_type, one.dataset_name, one.dataset_split) for one in read} == {
+        ("image-classification", "cifar10", "cifar10", "test")
+    }
+    assert [one.dataset_config for one in read] == ["class", "class", "superclass"]
+    assert read[0].metric_args == {"date": "2026-11-21", "images": 1000, "fingerprint": "b" * 64}
+    assert read[1].metric_args["changed"] == ["temperature"]
+
+
+def test_results_on_sets_that_differ_by_a_setting_are_kept_apart(make_manifest, make_result):
+    result = make_result("c" * 64)
+    sets = [replace(result, data=replace(result.data, name="shapes", spec=spec)) for spec in ("shapes", "shapes:clutter=2")]
+    read = ModelCard(make_card(make_manifest(results=tuple(sets)))).data.eval_results
+    assert [one.dataset_name for one in read] == ["shapes", "shapes:clutter=2"]
+
+
+def test_where_an_import_is_from_and_what_was_assumed_is_said(make_manifest):
+    source = {"checkpoint": "x.pth", "sha256": "d" * 64, "format": "moco", "format_confirmed": False, "url": "https://a/x.pth"}
+    text = make_card(make_manifest(source={**source, "assumed": ["images of 224 px", "ImageNet's mean"]}))
+    assert "| Imported from | https://a/x.pth |" in text
+    assert f"| sha256 of the imported file | {'d' * 64} |" in text
+    assert "| Layout of the imported file | moco (not confirmed by a file of its authors) |" in text
+    assert "| Assumed, since nobody says otherwise | images of 224 px; ImageNet's mean |" in text
+    assert "Imported" not in make_card(make_manifest(source={"run": "moco", "checkpoint": "step_00000010.pt"}))
+
+
+def test_a_classifiers_backbone_is_not_said_to_have_learned_without_labels(make_manifest):
+    text = make_card(make_manifest(method="supervised", data="imagenet"))
+    assert "pre-trained with labels on `imagenet`" in text
+    assert "self-supervised" not in text
+
+
+def test_methods_and_crops_are_cited(make_manifest):
+    text = make_card(make_manifest(method="hcsc", recipe={"views": {"crop": "contrastive_crop"}}))
+    assert re.findall(r"@\w+{(\w+),", text) == ["guo2022hcsc", "peng2022crafting"]
 
 
 def test_a_row_has_a_cell_for_every_column(make_result):

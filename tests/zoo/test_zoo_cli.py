@@ -105,7 +105,7 @@ def plugins(tmp_path) -> Path:
 def test_commands_of_other_packages_are_listed_and_run_and_a_broken_one_harms_none(plugins):
     listing = command("--help", path=plugins)
     assert listing.returncode == 0
-    for part in ("Greet somebody.", "Several commands.", "Show what a zoo model or a run is.", "(unavailable: ModuleNotFoundError"):
+    for part in ("Greet somebody.", "Several commands.", "Show what a zoo model or a run is,", "(unavailable: ModuleNotFoundError"):
         assert part in " ".join(listing.stdout.replace("│", " ").split())
     assert command("greet", "you", "--loud", path=plugins).stdout == "YOU\n"
     assert command("several", "one", path=plugins).stdout == "one\n"
@@ -119,7 +119,10 @@ def test_commands_of_other_packages_are_listed_and_run_and_a_broken_one_harms_no
 
 
 def test_nothing_here_imports_torch(zoo_folder, make_run):
-    calls = [["--help"], ["--version"], ["info", str(zoo_folder), "--check"], ["info", str(make_run())], ["export", "--help"]]
+    calls = [
+        *(["--help"], ["--version"], ["info", str(zoo_folder), "--check"], ["info", str(make_run())], ["export", "--help"]),
+        *(["list"], ["list", "--json"], ["info", "resnet50.hcsc_200ep"], ["import", "--help"]),
+    ]
     for call in calls:
         program = f"""
 import sys

@@ -16,11 +16,10 @@ from PIL import Image
 from zoo.data.decode import BadImageError, decode_rgb
 from zoo.data.entries import EntryTable, FileEntry
 from zoo.errors import UserError
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 Role = Literal["pretrain", "train", "test"]
 CLASS_LEVEL = "class"
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # A fingerprint reads every image of a split up to this number, else this many, evenly spread.
 FINGERPRINT_IMAGES = 2000
 

@@ -1,0 +1,82 @@
+"""Telling architectures from shapes: every network that is told is the one that the shapes were taken from."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+import zoo.backbones  # noqa: F401 - registers the small stems
+from zoo.errors import UserError
+from zoo.formats.architecture import infer_architecture
+
+
+def shapes_of(arch: str, **settings: object) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        network = timm.create_model(arch, num_classes=0, **settings)
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small"),
+        *("wide_resnet50_2", "wide_resnet101_2", "resnext50_32x4d"),
+    ],
+)
+def test_resnets(arch):
+    found = infer_architecture(shapes_of(arch))
+    assert (found.name, found.image_size) == (arch, None)
+
+
+@pytest.mark.parametrize(
+    ("arch", "side"),
+    [
+        ("vit_tiny_patch16_224", 224),
+        ("vit_small_patch16_224", 224),
+        ("vit_small_patch8_224", 96),
+        ("vit_base_patch16_224", 384),
+        ("vit_base_patch8_224", 224),
+        ("vit_base_patch32_224", 224),
+        ("vit_large_patch16_224", 224),
+    ],
+)
+def test_vision_transformers(arch, side):
+    found = infer_architecture(shapes_of(arch, img_size=side))
+    assert (found.name, found.image_size) == (arch, side)
+
+
+def _changed(arch: str, **shapes: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network with some changed, or left out where None; a double underscore stands for a dot."""
+    changed = shapes_of(arch)
+    for name, shape in shapes.items():
+        if shape is None:
+            del changed[name.replace("__", ".")]
+        else:
+            changed[name.replace("__", ".")] = shape
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sentence"),
+    [
+        (_changed("resnet50", conv1__weight=(128, 3, 7, 7)), "wider than a ResNet-50 in every layer, conv1 too, and no timm network is"),
+        (_changed("resnet50", conv1__weight=(64, 3, 5, 5)), r"a ResNet of 3-4-6-3 bottleneck blocks whose conv1 is \[64, 3, 5, 5\]"),
+        (_changed("resnet50", conv1__weight=(64, 1, 7, 7)), "is no architecture of this toolkit"),
+        (_changed("resnet50", conv1__weight=(64,)), "is no architecture of this toolkit"),
+        (_changed("resnet18", layer1__0__conv2__weight=(96, 64, 3, 3)), "96 channels in 1 groups inside"),
+        (_changed("resnet18", layer5__0__conv1__weight=(9, 9, 3, 3)), "a ResNet of 2-2-2-2-1 basic blocks"),
+        (shapes_of("vit_small_patch14_dinov2"), "is not a plain ViT"),
+        (_changed("vit_tiny_patch16_224", pos_embed=(1, 198, 192)), "no ViT of a size that is told from shapes"),
+        (_changed("vit_tiny_patch16_224", pos_embed=(1, 1, 192)), "no ViT of a size that is told from shapes"),
+        (_changed("vit_tiny_patch16_224", pos_embed=(0,)), "is not a plain ViT"),
+        (_changed("vit_tiny_patch16_224", cls_token=None), "is not a plain ViT"),
+        (shapes_of("resnet50d"), "cannot be told from the names of the tensors"),
+        ({}, r"cannot be told from the names of the tensors \(none"),
+        ({"conv1.weight": (64, 3, 7, 7), "layer1.weight": (3,)}, "is no architecture of this toolkit"),
+    ],
+)
+def test_what_is_not_told_is_said(shapes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        infer_architecture(shapes)

@@ -1,0 +1,193 @@
+"""What the engine refuses, and what it says then: never a wrong model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from data_files import shared_data
+from fake_checkpoints import ARCH, FAKES, behind, linear, moco, other, training
+
+from zoo.errors import UserError
+from zoo.formats.engine import read_backbone
+
+
+@pytest.fixture(scope="module")
+def right(make_backbone):
+    return make_backbone(ARCH, image_size=32).state_dict()
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """Save a content; the sentence by which reading it is refused."""
+
+    def save_and_read(content, **options):
+        path = tmp_path / "checkpoint.pth"
+        torch.save(content, path)
+        with pytest.raises(UserError) as error:
+            read_backbone(path, **options)
+        text = str(error.value)
+        assert str(path) in text
+        assert "\n" not in text
+        return text
+
+    return save_and_read
+
+
+def without(state, *names):
+    return {name: tensor for name, tensor in state.items() if name not in names}
+
+
+def test_missing_tensors_are_named_with_the_nearest_prefix(right, refusal):
+    content = training(without(moco(right), "module.encoder_q.layer1.0.conv1.weight", "module.encoder_q.bn1.weight"))
+    text = refusal(content)
+    assert (
+        f"2 of its {len(right)} tensors are missing in 'state_dict' under 'module.encoder_q.' (bn1.weight, layer1.0.conv1.weight)" in text
+    )
+    assert f"the nearest prefix is 'module.encoder_k.' in 'state_dict', with {len(right)} of the names" in text
+
+
+def test_some_counters_missing_is_a_broken_file(right, refusal):
+    text = refusal(without(right, "bn1.num_batches_tracked"))
+    assert "1 of its 78 tensors are missing in the file's own dictionary" in text
+    assert "(bn1.num_batches_tracked)" in text
+
+
+def test_a_tensor_too_many_is_named(right, refusal):
+    assert "1 not part of it (layer1.0.extra.weight)" in refusal({**right, "layer1.0.extra.weight": torch.ones(3)})
+
+
+def test_another_shape_is_named(right, refusal):
+    text = refusal({**right, "layer2.0.bn1.weight": torch.ones(3)})
+    assert "1 of another shape (layer2.0.bn1.weight (3,) for (64,))" in text
+
+
+def test_a_transposed_tensor_is_named(right, refusal):
+    assert "1 of another shape (layer2.0.conv1.weight" in refusal(
+        {**right, "layer2.0.conv1.weight": right["layer2.0.conv1.weight"].transpose(0, 1)}
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_weights_that_are_no_real_numbers_are_named(right, refusal, dtype):
+    assert "1 of another type (conv1.weight" in refusal({**right, "conv1.weight": right["conv1.weight"].to(dtype)})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("conv1.weight", float("nan"), "'conv1.weight' has values that are not finite"),
+        ("conv1.weight", float("inf"), "'conv1.weight' has values that are not finite"),
+        ("bn1.running_var", -0.5, "'bn1.running_var' has negative variances"),
+    ],
+)
+def test_values_that_no_network_has(right, refusal, name, value, sentence):
+    broken = right[name].clone()
+    broken.view(-1)[1] = value
+    assert sentence in refusal({**right, name: broken})
+
+
+def test_float64_beyond_float32(right, refusal):
+    broken = right["conv1.weight"].double()
+    broken.view(-1)[0] = 1e300
+    assert "'conv1.weight' has values beyond float32" in refusal({**right, "conv1.weight": broken})
+
+
+def test_a_tensor_that_claims_more_than_it_holds_is_never_copied(right, refusal):
+    claims = torch.zeros(1).expand(1 << 40)
+    assert "'layer1.0.bn1.weight' repeats few numbers many times" in refusal({**right, "layer1.0.bn1.weight": claims})
+
+
+def test_a_network_that_has_never_seen_an_image(right, refusal):
+    fresh = {
+        name: torch.zeros_like(tensor) if "running_mean" in name else torch.ones_like(tensor) if "running_var" in name else tensor
+        for name, tensor in right.items()
+    }
+    assert "a network that has never seen an image" in refusal(fresh)
+
+
+def test_the_key_encoder_alone_is_not_taken_for_the_query(right, refusal):
+    state = without(moco(right), *(name for name in moco(right) if "encoder_q" in name))
+    assert "has no query network; it has key: choose with --encoder" in refusal(training(state))
+
+
+def test_an_encoder_that_the_layout_does_not_have(right, refusal):
+    assert "has no 'teacher' network: MoCo v1 or v2 pre-training checkpoint has query, key" in refusal(
+        training(moco(right)), encoder="teacher"
+    )
+
+
+def test_two_networks_of_equal_standing_are_asked_about(right, refusal):
+    content = {"state_dict": right, "state_dict_ema": other(right)}
+    assert "holds several networks; choose with --encoder raw or --encoder ema" in refusal(content)
+
+
+def test_two_layouts_that_would_read_different_tensors_are_listed(right, refusal):
+    text = refusal({"state_dict": right, "model": other(right)})
+    assert "fits several formats, which would read different tensors; choose with --format" in text
+    assert "torchvision: 'state_dict'" in text
+    assert "barlow_twins: 'model'" in text
+
+
+def test_aliases_that_differ_are_a_contradiction(right, refusal):
+    content = FAKES["densecl, training"].build(right)
+    content["state_dict"]["encoder_q.0.conv1.weight"] = right["conv1.weight"] + 1
+    assert "'backbone.conv1.weight' and 'encoder_q.0.conv1.weight' are two names of one tensor" in refusal(content)
+
+
+def test_a_file_that_is_not_of_the_format_asked_for(right, refusal):
+    text = refusal(FAKES["simsiam"].build(right), format="hcsc")
+    assert "is not HCSC pre-training checkpoint: it has no tensors in 'state_dict' under 'encoder_q.'" in text
+    assert "'state_dict': dict of" in text
+
+
+def test_an_unknown_prefix_is_found(right, refusal):
+    text = refusal({"net": behind("my.trunk.", right), "epoch": 3})
+    assert "is of no known format: it holds 'net': dict of 78, 'epoch': int" in text
+    assert "names of a backbone stand behind 'my.trunk.' in 'net'" in text
+
+
+def test_a_fork_that_saves_the_encoder_behind_another_name_is_not_guessed(right, refusal):
+    """`startswith("encoder")` would take it."""
+    assert "of no known format" in refusal(training({**behind("encoder_momentum.", right), **linear("predictor.", 0)}))
+
+
+def test_moco_v3s_small_vit_is_not_read_as_timms(tmp_path, make_backbone):
+    state = make_backbone("vit_small_patch16_224", image_size=32).state_dict()
+    torch.save(training(behind("module.base_encoder.", state)), tmp_path / "vit.pth")
+    with pytest.raises(UserError, match="12 heads where timm's has 6"):
+        read_backbone(tmp_path / "vit.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ([1, 2], "is no checkpoint of a known layout: it holds list"),
+        (torch.ones(3), r"it holds tensor [3]"),
+        ({}, "of no known format: it holds nothing; no tensor in it is named like a backbone's first"),
+        ({"lightly_train": {"models": 1}, "state_dict": {}}, "export it with its part='model'"),
+        ({"model": {"stem.conv1.weight": torch.ones(1)}, "__author__": "x"}, "is converted for detectron2"),
+        ({"state_dict": {"module.linear.weight": torch.ones(2), "module.linear.bias": torch.ones(2)}}, "a linear classifier alone"),
+        ({"type": "shard_list", "classy_meta": 1}, "one shard of a VISSL checkpoint"),
+        (
+            {"state_dict": {"model.backbone.0.weight": torch.ones(3), "model.backbone.3.0.shortcut.0.weight": torch.ones(1)}},
+            "is of lightly's command line",
+        ),
+    ],
+)
+def test_what_is_known_to_be_unreadable_says_the_way_out(content, sentence, refusal):
+    assert sentence in refusal(content)
+
+
+def test_a_real_checkpoint_of_a_network_that_is_not_ours():
+    path = shared_data() / "cifar10-resnet20" / "resnet20-12fca82f.th"
+    with pytest.raises(
+        UserError, match=r"a ResNet of 3-3-3 basic blocks whose conv1 is \[16, 3, 3, 3\] is no architecture of this toolkit"
+    ):
+        read_backbone(path)
+    with pytest.raises(UserError, match=r"is not a whole resnet18_small: \d+ of its 120 tensors are missing"):
+        read_backbone(path, arch="resnet18_small")
+
+
+def test_names_out_of_a_file_cannot_act_on_the_terminal(right, refusal):
+    text = refusal({**right, "layer1.0.\x1b[2Jextra\nerror: all is well": torch.ones(3)})
+    assert r"layer1.0.\x1b[2Jextra\nerror: all is well" in text

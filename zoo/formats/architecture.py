@@ -1,0 +1,114 @@
+"""Which architecture a set of named shapes belongs to."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from zoo.errors import UserError
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Blocks per stage, whether they are bottlenecks -> depth (He et al., arXiv 1512.03385, table 1).
+_DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
+    ((2, 2, 2, 2), False): 18,
+    ((3, 4, 6, 3), False): 34,
+    ((3, 4, 6, 3), True): 50,
+    ((3, 4, 23, 3), True): 101,
+    ((3, 8, 36, 3), True): 152,
+}
+_STEM_CHANNELS = 64
+# Inner channels of the first stage's blocks -> prefix and suffix of the name; a bottleneck of torchvision's wide networks is twice as wide.
+_WIDE = {(128, 50): "wide_resnet50_2", (128, 101): "wide_resnet101_2"}
+_SMALL_STEMS = {18: "resnet18_small", 34: "resnet34_small", 50: "resnet50_small"}
+_TINY_STAGES = ((1, 1, 1, 1), False)
+_TINY_CHANNELS = 32
+# Width and number of blocks of a vision transformer -> its size in timm's names (Dosovitskiy et al., arXiv 2010.11929, table 1; DeiT).
+_TRANSFORMERS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
+_TRANSFORMER_SIDE = 224  # in timm's names
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """timm's name of an architecture, and the side in pixels of the images that its weights are for, where the weights tell."""
+
+    name: str
+    image_size: int | None = None
+
+
+def infer_architecture(shapes: Shapes) -> Architecture:
+    """The architecture of a backbone's tensors, by names of timm and their shapes.
+
+    Whether every tensor is there and fits is not settled here but where they are loaded.
+
+    Raises
+    ------
+    UserError
+        No architecture that is told from shapes has such tensors; the text says what they look like.
+    """
+    if "cls_token" in shapes or "pos_embed" in shapes:
+        return _transformer(shapes)
+    if "conv1.weight" in shapes and any(name.startswith("layer1.") for name in shapes):
+        return Architecture(_resnet(shapes))
+    some = ", ".join(sorted(shapes)[:4]) or "none"
+    raise UserError(f"the architecture cannot be told from the names of the tensors ({some}, ...); name it with --arch")
+
+
+def _resnet(shapes: Shapes) -> str:
+    stem = shapes["conv1.weight"]
+    stages = tuple(_count(shapes, rf"layer{stage}\.(\d+)\.") for stage in range(1, 10))
+    stages = tuple(stages[: max(index for index, blocks in enumerate(stages, 1) if blocks or index == 1)])
+    bottleneck = "layer1.0.conv3.weight" in shapes
+    inner = shapes.get("layer1.0.conv2.weight", (0, 0, 0, 0))
+    looks = f"a ResNet of {'-'.join(map(str, stages))} {'bottleneck' if bottleneck else 'basic'} blocks whose conv1 is {list(stem)}"
+    if len(stem) != 4 or len(inner) != 4 or stem[1] != 3 or stem[2] != stem[3] or stem[2] not in (3, 7):
+        raise UserError(f"{looks} is no architecture of this toolkit; if timm has it, name it with --arch")
+    small = stem[2] == 3
+    if (stages, bottleneck) == _TINY_STAGES and small and inner[0] == _TINY_CHANNELS:
+        return "resnet10_small"
+    depth = _DEPTHS.get((stages, bottleneck))
+    if depth is None:
+        raise UserError(
+            f"{looks} is no architecture of this toolkit (nor of He et al.'s for ImageNet); if timm has it, name it with --arch"
+        )
+    if stem[0] != _STEM_CHANNELS:
+        raise UserError(
+            f"{looks} is wider than a ResNet-{depth} in every layer, conv1 too, and no timm network is; it cannot become a zoo model"
+        )
+    width, groups = inner[0], inner[0] // max(1, inner[1])
+    if (width, groups) == (_STEM_CHANNELS, 1):
+        if not small:
+            return f"resnet{depth}"
+        if depth in _SMALL_STEMS:
+            return _SMALL_STEMS[depth]
+    elif groups == 1 and not small and (width, depth) in _WIDE:
+        return _WIDE[width, depth]
+    elif groups == 32 and not small and depth == 50 and width == 128:
+        return "resnext50_32x4d"
+    raise UserError(
+        f"{looks}, {width} channels in {groups} groups inside, is no architecture of this toolkit; if timm has it, name it with --arch"
+    )
+
+
+def _transformer(shapes: Shapes) -> Architecture:
+    patches, positions = shapes.get("patch_embed.proj.weight", ()), shapes.get("pos_embed", ())
+    blocks = _count(shapes, r"blocks\.(\d+)\.")
+    looks = f"a vision transformer of {blocks} blocks with patches {list(patches)} and positions {list(positions)}"
+    plain = "cls_token" in shapes and not any(
+        re.search(r"\.(ls[12]|gamma_[12])\b|register_tokens|mask_token|rel_pos", name) for name in shapes
+    )
+    if not plain or len(patches) != 4 or len(positions) != 3 or patches[2] != patches[3]:
+        raise UserError(f"{looks} is not a plain ViT; if timm has it under these names, name it with --arch")
+    size = _TRANSFORMERS.get((patches[0], blocks))
+    grid = math.isqrt(max(0, positions[1] - 1))
+    if size is None or grid * grid != positions[1] - 1 or grid == 0:
+        raise UserError(f"{looks} is no ViT of a size that is told from shapes (tiny, small, base, large); name it with --arch")
+    return Architecture(f"vit_{size}_patch{patches[2]}_{_TRANSFORMER_SIDE}", grid * patches[2])
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    """One more than the highest number that a name has at the pattern's group; 0 where none matches."""
+    numbers = [int(match[1]) for match in map(re.compile(pattern).match, shapes) if match]
+    return max(numbers) + 1 if numbers else 0

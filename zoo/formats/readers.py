@@ -1,0 +1,337 @@
+"""The layouts that are known. Sources: the code that writes or reads such files, as ``docs/formats.md`` lists it; free of torch.
+
+``confirmed`` ones have been tried on a file that their own code wrote, or that their authors published; the others are as that code
+would write them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from zoo.errors import UserError
+from zoo.formats.reader import Part, Place, Reader
+
+# What a network of timm's or torchvision's names begins with.
+_BACKBONE = r"(conv1\.|cls_token|pos_embed|patch_embed\.)"
+_HEADS = (r"fc\.", r"head\.")
+_BARE: Place = ()
+_STATE: Place = ("state_dict",)
+_MODEL: Place = ("model",)
+
+_MOCO_PARTS = (
+    Part("query", (_STATE, _BARE), ("encoder_q.",)),
+    Part("key", (_STATE, _BARE), ("encoder_k.",)),
+)
+_MOCO_OTHERS = (r"encoder_q\.", r"encoder_k\.", r"queue", r"queue_ptr")
+_MOCO: dict[str, Any] = {
+    "parts": _MOCO_PARTS,
+    "needs": (rf"encoder_[qk]\.{_BACKBONE}", r"queue"),
+    "lacks": (r"queue_index", r"backbone\.", r"predictor\."),
+    "drop": _HEADS,
+    "others": _MOCO_OTHERS,
+}
+# torchvision's ResNet as a torch.nn.Sequential of its children.
+_SEQUENTIAL = ((r"0\.", "conv1."), (r"1\.", "bn1."), (r"4\.", "layer1."), (r"5\.", "layer2."), (r"6\.", "layer3."), (r"7\.", "layer4."))
+_MMSELFSUP_VIT = (
+    (r"patch_embed\.projection\.", "patch_embed.proj."),
+    (r"layers\.(\d+)\.ln([12])\.", r"blocks.\1.norm\2."),
+    (r"layers\.(\d+)\.attn\.", r"blocks.\1.attn."),
+    (r"layers\.(\d+)\.ffn\.layers\.0\.0\.", r"blocks.\1.mlp.fc1."),
+    (r"layers\.(\d+)\.ffn\.layers\.1\.", r"blocks.\1.mlp.fc2."),
+    (r"ln1\.", "norm."),
+)
+_MOCO_V3_VIT_SMALL = (
+    "MoCo v3's ViT-S has 12 heads where timm's has 6: every shape fits, and the features would be wrong (its ViT-B and ResNets are read)"
+)
+_OPENMMLAB_VIT = r"(backbone\.)?layers\.\d"
+_SOLO_LEARN_STEM = (
+    "solo-learn pads conv1 of its small-image networks by 2 where ours pad by 1: every shape fits, and the features would be wrong"
+)
+
+
+def _ccrop(method: str, encoders: tuple[tuple[str, str], ...], others: tuple[str, ...], needs: tuple[str, ...]) -> Reader:
+    place: Place = (f"{method}_state",)
+    return Reader(
+        f"ccrop_{method}",
+        f"ContrastiveCrop's {method} checkpoint",
+        tuple(Part(encoder, (place,), (prefix,)) for encoder, prefix in encoders),
+        needs=needs,
+        drop=(r"fc\.",),
+        others=others,
+        method={"moco": "moco"}.get(method, method),
+        epochs="epoch",  # the last one that was finished, counted from 1
+    )
+
+
+READERS: tuple[Reader, ...] = (
+    Reader(
+        "ours",
+        "a checkpoint of a run of this toolkit",
+        (),  # the file says itself where its encoders are
+        beside=("format", "encoders", "model"),
+        epochs="epoch",
+        confirmed=True,
+    ),
+    Reader(
+        "hcsc",
+        "HCSC pre-training checkpoint",
+        _MOCO_PARTS,
+        needs=(rf"encoder_[qk]\.{_BACKBONE}", r"queue_index"),
+        drop=_HEADS,
+        others=(*_MOCO_OTHERS, r"queue_index"),
+        method="hcsc",
+        epochs="epoch",
+    ),
+    Reader("pcl", "PCL v1 or v2 pre-training checkpoint", shapes={r"queue$": (None, 16384)}, **_MOCO),
+    Reader("moco", "MoCo v1 or v2 pre-training checkpoint", epochs="epoch", **_MOCO),
+    Reader("csml", "CSML pre-training checkpoint", without=("arch",), method="csml", note="no weights of it are published", **_MOCO),
+    Reader(
+        "adco",
+        "AdCo pre-training checkpoint",
+        _MOCO_PARTS,
+        needs=(rf"encoder_[qk]\.{_BACKBONE}",),
+        lacks=(r"queue", r"backbone\.", r"predictor\."),
+        drop=_HEADS,
+        others=_MOCO_OTHERS,
+        beside=("Memory_Bank",),
+        method="adco",
+    ),
+    Reader(
+        "moco_cifar",
+        "MoCo's CIFAR notebook",
+        (Part("query", (_STATE,), ("encoder_q.net.",)), Part("key", (_STATE,), ("encoder_k.net.",))),
+        needs=(r"encoder_[qk]\.net\.0\.",),
+        drop=(r"9\.",),
+        others=_MOCO_OTHERS,
+        renames=((r"0\.", "conv1."), (r"1\.", "bn1."), (r"3\.", "layer1."), (r"4\.", "layer2."), (r"5\.", "layer3."), (r"6\.", "layer4.")),
+        method="moco_v2",
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2023, 0.1994, 0.2010),
+    ),
+    Reader(
+        "msf",
+        "MSF pre-training checkpoint",
+        (Part("query", (_STATE,), ("encoder_q.module.",)), Part("target", (_STATE,), ("encoder_t.module.",))),
+        needs=(rf"encoder_q\.module\.{_BACKBONE}",),
+        drop=(r"fc\.",),
+        others=(r"encoder_[qt]\.", r"predict_q\.", r"queue"),
+        method="msf",
+    ),
+    Reader(
+        "moco_v3",
+        "MoCo v3 pre-training checkpoint",
+        (Part("query", (_STATE, _BARE), ("base_encoder.",)), Part("key", (_STATE, _BARE), ("momentum_encoder.",))),
+        needs=(rf"(base|momentum)_encoder\.{_BACKBONE}",),
+        drop=_HEADS,
+        others=(r"base_encoder\.", r"momentum_encoder\.", r"predictor\."),
+        refused={"vit_small_*": _MOCO_V3_VIT_SMALL},
+        method="moco_v3",
+    ),
+    _ccrop("simclr", (("online", ""),), (), (_BACKBONE,)),
+    _ccrop("moco", (("query", "encoder_q."), ("key", "encoder_k.")), _MOCO_OTHERS, (rf"encoder_[qk]\.{_BACKBONE}",)),
+    _ccrop("byol", (("query", "encoder_q."), ("key", "encoder_k.")), (r"encoder_[qk]\.", r"predictor\."), (rf"encoder_[qk]\.{_BACKBONE}",)),
+    _ccrop("simsiam", (("online", "encoder."),), (r"predictor\.",), (rf"encoder\.{_BACKBONE}",)),
+    Reader(
+        "simsiam",
+        "SimSiam pre-training checkpoint",
+        (Part("online", (_STATE, _BARE), ("encoder.",)),),
+        needs=(rf"encoder\.{_BACKBONE}", r"predictor\."),
+        drop=(r"fc\.",),
+        others=(r"predictor\.",),
+        method="simsiam",
+    ),
+    Reader(
+        "swav",
+        "SwAV, DeepCluster-v2 or SeLa-v2",
+        (Part("online", (_BARE, _STATE), ("",)),),
+        needs=(_BACKBONE, r"projection_head\.", r"prototypes"),
+        drop=(r"projection_head\.", r"prototypes"),
+    ),
+    Reader(
+        "hirl",
+        "HIRL or one of its baselines",
+        (Part("backbone", (_MODEL, _STATE, _BARE), ("model.backbone.", "backbone.")),),
+        needs=(rf"(model\.)?backbone\.{_BACKBONE}",),
+        lacks=(_OPENMMLAB_VIT, r"projector\.", r"neck\.", r"classifier\.", r"momentum_backbone\.", r"projection_head\.", r"encoder_q\.0\."),
+        drop=(*_HEADS, r"masked_embed"),
+        others=(
+            r"(model\.)?(encoder|encoder_q|encoder_k|predictor|prototypes|queue|queue_ptr|projections|teacher|student|head)(\.|$|\d)",
+            r"projections\.",
+        ),
+        aliases=("encoder_q.", "model.encoder_q."),
+        note="in files of DINO and iBOT the part called backbone is the teacher, else the trained network",
+    ),
+    Reader(
+        "torchvision",
+        "torchvision's ResNet names, nothing in front of them",
+        (Part("online", (_BARE, _STATE, _MODEL), ("",)),),
+        needs=(r"conv1\.", r"layer4\."),
+        lacks=(r"projection_head\.", r"prototypes", r"encoder", r"backbone\.", r"queue"),
+        drop=(r"fc\.",),
+        confirmed=True,
+    ),
+    Reader(
+        "timm",
+        "timm's names, nothing in front of them",
+        (
+            Part("raw", (_STATE, _MODEL, _BARE), ("",)),
+            Part("ema", (("state_dict_ema",), ("model_ema",)), ("",)),
+        ),
+        needs=(r"(conv1|cls_token|pos_embed|patch_embed|stem|conv_stem)\b",),
+        lacks=(r"projection_head\.", r"prototypes", r"encoder", r"backbone\.", r"queue", r"fc\.[0-9]"),
+        drop=(r"fc\.", r"head\.", r"head_dist\.", r"classifier\."),
+        ask=True,
+        confirmed=True,
+    ),
+    Reader(
+        "dino",
+        "DINO or iBOT, backbone or full checkpoint",
+        (
+            Part("teacher", (("teacher",), _STATE, _BARE), ("backbone.", "")),
+            Part("student", (("student",),), ("backbone.",)),
+        ),
+        needs=(rf"(backbone\.)?{_BACKBONE}",),
+        lacks=(_OPENMMLAB_VIT, r"projector\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue"),
+        drop=(*_HEADS, r"masked_embed"),
+        others=(r"head\.",),
+    ),
+    Reader(
+        "barlow_twins",
+        "Barlow Twins, backbone or full checkpoint",
+        (Part("online", (_BARE, _MODEL), ("backbone.", "")),),
+        needs=(rf"(backbone\.)?{_BACKBONE}",),
+        lacks=(r"fc\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue", r"cls_token", r"backbone\.fc\."),
+        others=(r"projector\.", r"bn\."),
+        method="barlow_twins",
+    ),
+    Reader(
+        "vicreg",
+        "VICReg, backbone or full checkpoint",
+        (Part("online", (_BARE, _MODEL), ("backbone.", "")),),
+        needs=(rf"(backbone\.)?{_BACKBONE}",),
+        lacks=(r"fc\.", r"bn\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue", r"cls_token", r"backbone\.fc\."),
+        others=(r"projector\.",),
+        method="vicreg",
+        note="its networks of double width are wide in every layer, and no timm network is",
+    ),
+    Reader(
+        "densecl",
+        "DenseCL or OpenSelfSup, training or published checkpoint",
+        (
+            Part("query", (_STATE,), ("backbone.", "encoder_q.0.", "")),
+            Part("key", (_STATE,), ("encoder_k.0.",)),
+        ),
+        needs=(rf"(backbone\.|encoder_q\.0\.)?{_BACKBONE}",),
+        lacks=(
+            _OPENMMLAB_VIT,
+            r"encoder_k\.module\.",
+            r"target_net\.",
+            r"momentum_encoder\.",
+            r"momentum_backbone\.",
+            r"encoder_q\.conv1\.",
+            r"projection_head\.",
+            r"prototypes",
+            r"fc\.",
+            r"projector\.",
+            r"classifier\.",
+        ),
+        others=(r"encoder_[qk]\.[01]\.", r"queue", r"neck\.", r"head\."),
+        aliases=("encoder_q.0.",),
+    ),
+    Reader(
+        "mmselfsup",
+        "MMSelfSup or MMPretrain checkpoint",
+        (
+            Part("query", (_STATE,), ("backbone.",)),
+            Part("key", (_STATE,), ("encoder_k.module.0.", "target_net.module.0.", "momentum_encoder.module.0.")),
+        ),
+        needs=(r"backbone\.(conv1|cls_token|patch_embed)",),
+        lacks=(r"encoder_q\.", r"momentum_backbone\.", r"projection_head\.", r"projector\.", r"classifier\."),
+        beside=("meta",),
+        others=(r"neck\.", r"head\.", r"encoder_k\.", r"target_net\.", r"momentum_encoder\.", r"queue", r"data_preprocessor\."),
+        renames=_MMSELFSUP_VIT,
+    ),
+    Reader(
+        "vissl",
+        "VISSL checkpoint",
+        (
+            Part(
+                "online",
+                (("classy_state_dict", "base_model", "model", "trunk"), ("model_state_dict",), _BARE),
+                ("base_model._feature_blocks.", "_feature_blocks."),
+            ),
+        ),
+        needs=(rf"(base_model\.)?_feature_blocks\.{_BACKBONE}",),
+        drop=_HEADS,
+    ),
+    Reader(
+        "solo_learn",
+        "solo-learn checkpoint",
+        (Part("online", (_STATE,), ("backbone.", "encoder.")), Part("key", (_STATE,), ("momentum_backbone.", "momentum_encoder."))),
+        needs=(rf"(backbone|encoder)\.{_BACKBONE}", r"(classifier|projector)\."),
+        beside=("pytorch-lightning_version",),
+        drop=_HEADS,
+        others=(r"momentum_", r"projector\.", r"predictor\.", r"classifier\.", r"queue", r"prototypes"),
+        refused={"*_small": _SOLO_LEARN_STEM},
+    ),
+    Reader(
+        "lightly",
+        "lightly, examples and tutorials (a ResNet as a sequence of its children)",
+        (
+            Part("online", (_STATE, _BARE), ("teacher_backbone.", "backbone.")),
+            Part("student", (_STATE, _BARE), ("student_backbone.",)),
+            Part("key", (_STATE, _BARE), ("backbone_momentum.",)),
+        ),
+        needs=(r"(teacher_)?backbone\.0\.weight", r"(teacher_)?backbone\.7\."),
+        lacks=(r"(teacher_)?backbone\.2\.", r"(teacher_)?backbone\.3\."),
+        others=(
+            r"(teacher_|student_)?backbone",
+            r"(student_|teacher_)?(projection|prediction)_head",
+            r"prototypes",
+            r"memory_bank",
+            r"criterion\.",
+            r"(student_|teacher_)?head\.",
+        ),
+        renames=_SEQUENTIAL,
+        note="of DINO's two networks the teacher",
+    ),
+    Reader(
+        "lightly_benchmark",
+        "lightly's ImageNet benchmarks",
+        (
+            Part("online", (_STATE,), ("backbone.",)),
+            Part("student", (_STATE,), ("student_backbone.",)),
+            Part("key", (_STATE,), ("key_backbone.", "teacher_backbone.")),
+        ),
+        needs=(rf"backbone\.{_BACKBONE}", r"(student_|teacher_)?projection_head\."),
+        beside=("pytorch-lightning_version",),
+        drop=_HEADS,
+        others=(
+            r"(student_|teacher_|key_|query_)?(projection|prediction)_head",
+            r"(key|teacher|student)_backbone\.",
+            r"online_classifier\.",
+            r"knn_classifier\.",
+            r"prototypes",
+            r"criterion\.",
+            r"memory_bank",
+        ),
+        note="of DINO's two networks the part called backbone is the teacher",
+    ),
+)
+
+
+def reader_names() -> list[str]:
+    """What ``--format`` takes besides ``auto``."""
+    return [reader.name for reader in READERS]
+
+
+def get_reader(name: str) -> Reader:
+    """The reader called ``name``. Raises UserError, with the nearest names, where there is none."""
+    for reader in READERS:
+        if reader.name == name:
+            return reader
+    near = difflib.get_close_matches(name, reader_names(), 3, 0.4)
+    raise UserError(
+        f"there is no format '{name}'" + (f"; did you mean {', '.join(near)}?" if near else f"; there is {', '.join(reader_names())}")
+    )

@@ -1,0 +1,7 @@
+"""The statistics that most published networks expect their images normalised with. Free of torch and NumPy, for quick commands."""
+
+from __future__ import annotations
+
+# Per channel, RGB, of pixels in [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
