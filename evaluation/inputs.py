@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluation.features import eval_mode
-from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD, Images
+from zoo.data.base import Images
 from zoo.model import Model
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from zoo.transforms import EvalTransform
 
 # Images that are looked at: enough for a mean per channel, few enough to be no time at all.

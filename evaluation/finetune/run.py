@@ -19,8 +19,9 @@ from evaluation.labelled import LabelledData, labelled_data
 from evaluation.presets import find
 from evaluation.runtime import Runtime, make_result, transform_for
 from evaluation.subsets import split_off
-from zoo.data.base import IMAGENET_STD, Data
+from zoo.data.base import Data
 from zoo.errors import UserError
+from zoo.normalisation import IMAGENET_STD
 from zoo.results import Result
 from zoo.transforms import EvalTransform
 
