@@ -32,7 +32,7 @@ def test_the_line_that_installs_it_fits_the_platform(monkeypatch, tools, lines):
     monkeypatch.setattr(presence.shutil, "which", lambda name: name if name in tools else None)
     monkeypatch.setattr(presence.platform, "system", lambda: "Linux")
     monkeypatch.setattr(presence, "has_detectron2", lambda: False)
-    with pytest.raises(UserError, match=r"detectron2 is not installed here; install it with `python -m transfer\.detection\.install`") as refusal:
+    with pytest.raises(UserError, match=r"detectron2 is not installed here; install it with `python -m transfer") as refusal:
         presence.require_detectron2()
     assert len(re.findall("`[^`]+`", str(refusal.value))) == lines
 
