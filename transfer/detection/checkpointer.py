@@ -46,22 +46,17 @@ class StrictCheckpointer(DetectionCheckpointer):
             _refuse("the checkpoint is not of this model", complaints)
             return incompatible
         tensors = {name: torch.as_tensor(values) for name, values in checkpoint["model"].items()}
-        incompatible = super()._load_model({**checkpoint, "model": dict(checkpoint["model"])})
         places = {name: without_prefix(name) for name in self.model.state_dict()}
         wanted = {name: place for name, place in places.items() if place and not place.endswith(COUNTER)}
-        loaded = self.model.state_dict()
-        complaints = {
-            "missing": sorted(name for name, place in wanted.items() if place not in tensors),
-            "without a place": sorted(tensors.keys() - set(wanted.values())),
-            "not loaded": sorted(
-                name
-                for name, place in wanted.items()
-                if place in tensors and not (loaded[name].shape == tensors[place].shape and torch.equal(loaded[name].cpu(), tensors[place]))
-            ),
-        }
         if not wanted:
             raise UserError("the model has no ResNet (no stem, res2, ...), so no backbone can be loaded into it")
-        _refuse("the weights were not loaded as the model's backbone", complaints)
+        what = "the weights are not those of the model's backbone"
+        missing = sorted(name for name, place in wanted.items() if place not in tensors)
+        _refuse(what, {"missing": missing, "without a place": sorted(tensors.keys() - set(wanted.values()))})
+        incompatible = super()._load_model({**checkpoint, "model": dict(checkpoint["model"])})
+        loaded = self.model.state_dict()
+        lost = (name for name, place in wanted.items() if not _equal(loaded[name].cpu(), tensors[place]))
+        _refuse(what, {"not loaded": sorted(lost)})
         return incompatible
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -86,6 +81,10 @@ class StrictCheckpointer(DetectionCheckpointer):
             others = sorted((old for old in path.parent.glob("model_*.pth") if old != path), key=lambda old: old.stat().st_mtime)
             for old in others[: max(0, len(others) - self.keep + 1)]:
                 old.unlink()
+
+
+def _equal(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return ours.shape == theirs.shape and torch.equal(ours, theirs)
 
 
 def _refuse(what: str, complaints: dict[str, list[str]]) -> None:

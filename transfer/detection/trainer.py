@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import weakref
 from pathlib import Path
 from typing import Any
@@ -77,7 +80,11 @@ class Trainer(DefaultTrainer):
         super().run_step()
 
     def _evaluate(self) -> dict[str, float]:
-        results = self.test(self.cfg, self.model)
+        # pycocotools prints its tables; they belong into detectron2's log.
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            results = self.test(self.cfg, self.model)
+        if printed.getvalue():
+            logging.getLogger("detectron2.evaluation").info(printed.getvalue())
         if not results:
             return {}
         metrics, self.per_class = metrics_of(results)
