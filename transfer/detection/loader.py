@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -126,7 +127,11 @@ class TrainLoader:
 
     def __init__(self, images: KeyedImages, batches: KeyedBatches, workers: int) -> None:
         self.batches = batches
-        self._loader: DataLoader[Any] = DataLoader(images, batch_sampler=batches, num_workers=workers, collate_fn=_as_it_is)
+        # A loader draws its workers' seed with its first batch: from a generator of its own, since torch's belongs to the step.
+        apart = torch.Generator()
+        self._loader: DataLoader[Any] = DataLoader(
+            images, batch_sampler=batches, num_workers=workers, collate_fn=_as_it_is, generator=apart
+        )
 
     def __iter__(self) -> Iterator[list[Any]]:
         for batch in self._loader:

@@ -1,3 +1,4 @@
+# ruff: noqa: NPY002 - augmentations draw from the global generators
 """Training batches: their law is detectron2's, and each depends on its place alone. Only one test needs detectron2."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
 from transfer.detection.loader import KeyedBatches, KeyedImages, TrainLoader, global_randomness, step_seed
 from transfer.detection.presence import has_detectron2, install_line
@@ -88,6 +90,12 @@ def test_the_callers_random_numbers_are_left_alone():
     random.seed(9)
     KeyedImages(RECORDS, drawn, seed=1)[(0, 0)]
     assert (np.random.uniform(), random.random()) == wanted
+
+
+def test_the_loader_leaves_torchs_generator_to_the_step():
+    state = torch.get_rng_state()
+    first(TrainLoader(KeyedImages(RECORDS, drawn, seed=1), KeyedBatches(6, 2), 0), 1)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

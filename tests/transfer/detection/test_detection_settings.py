@@ -146,7 +146,7 @@ def test_what_was_given_is_not_scaled_and_the_rest_follows_the_batch():
         ("SOLVER.IMS_PER_BATCH", 16, 4),
         ("SOLVER.BASE_LR", 0.02, 0.005),
     ]
-    with pytest.raises(UserError, match="SOLVER.IMS_PER_BATCH 4 cannot be shared by 3 processes"):
+    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 4 cannot be shared by 3 processes"):
         scale_to(load_config("voc0712_r50_c4_24k", overrides), 3, {"SOLVER.IMS_PER_BATCH"}, published=16)
 
 
@@ -177,7 +177,7 @@ def test_models_without_statistics_take_the_configs_and_basic_blocks_no_c4_head(
     small = open_model("random:resnet18")
     check_model(load_config("coco_r18_fpn_1x"), small, "x")
     c4 = load_config("voc0712_r50_c4_24k", ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"])
-    with pytest.raises(UserError, match="'x' has a C4 head, which is made of bottlenecks, and .* resnet18; take a config with FPN"):
+    with pytest.raises(UserError, match=r"'x' has a C4 head, which is made of bottlenecks, and .* resnet18; take a config with FPN"):
         check_model(c4, small, "x")
 
 

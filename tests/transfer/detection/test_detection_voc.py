@@ -161,5 +161,5 @@ def test_bccd_and_its_two_boxes_of_no_area(tmp_path):
     assert data.problems.counts == {"boxes of no area": 2}
     named = [line.split("/")[-1].split(".")[0] for line in data.problems.lines()]
     assert named == ["BloodImage_00338", "BloodImage_00343"]
-    with pytest.raises(UserError, match="2 boxes of no area; the first is .*BloodImage_00338"):
+    with pytest.raises(UserError, match=r"2 boxes of no area; the first is .*BloodImage_00338"):
         open_detection_data(f"voc:{tmp_path / 'bccd-voc'}", strict=True)
