@@ -8,8 +8,11 @@ import sys
 import venv
 
 import pytest
+from typer.testing import CliRunner
 
+from transfer.cli import app
 from transfer.detection import install, presence
+from transfer.formats import detectron2_file
 from zoo.errors import UserError
 
 
@@ -35,6 +38,28 @@ def test_the_line_that_installs_it_fits_the_platform(monkeypatch, tools, lines):
     with pytest.raises(UserError, match=r"detectron2 is not installed here; install it with `python -m transfer") as refusal:
         presence.require_detectron2()
     assert len(re.findall("`[^`]+`", str(refusal.value))) == lines
+
+
+def test_without_detectron2_the_commands_say_how_to_get_it_and_the_rest_works(monkeypatch, tmp_path):
+    monkeypatch.setattr(presence, "has_detectron2", lambda: False)
+    monkeypatch.setattr(detectron2_file, "has_detectron2", lambda: False)
+    options = ["--data", "voc:x", "--out", str(tmp_path / "run")]
+    for command in (["detect", "small_r18_fpn", "--model", "random"], ["compare", "small_r18_fpn", "--models", "random"]):
+        with pytest.raises(UserError, match="detectron2 is not installed here; install it with"):
+            CliRunner().invoke(app, [*command, *options], standalone_mode=False, catch_exceptions=False)
+    assert CliRunner().invoke(app, ["detect", "--list"]).output.count("\n") == 12
+    convert = ["convert", "random:resnet18", "--to", "detectron2", "--out", str(tmp_path / "a.pkl")]
+    with pytest.raises(UserError, match=r"cannot be verified here \(detectron2 is not installed here\)"):
+        CliRunner().invoke(app, [*convert, "--verify"], standalone_mode=False, catch_exceptions=False)
+    done = CliRunner().invoke(app, convert, catch_exceptions=False)
+    assert "not verified (detectron2 is not installed here); its names and shapes were accounted for" in done.output
+
+
+def test_the_command_is_quick_to_import():
+    code = (
+        "import sys, transfer.cli, transfer.detection.compare, transfer.detection.data; print({'torch', 'detectron2'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
 
 def test_the_wheel_is_pinned_by_its_hash():

@@ -229,6 +229,9 @@ def _announce(facts: RunFacts, cfg: Any, data: DetectionData, say: Any) -> None:
     if cfg.MODEL.RESNETS.NORM == "SyncBN" and facts.scaled:
         say(f"  batch norm sees {cfg.SOLVER.IMS_PER_BATCH} images at a time, as many as the batch")
     say(f"{cfg.SOLVER.MAX_ITER:,} iterations of {cfg.SOLVER.IMS_PER_BATCH} images, lr {cfg.SOLVER.BASE_LR:g}")
+    late = [step for step in cfg.SOLVER.STEPS if step >= cfg.SOLVER.MAX_ITER]
+    if late:
+        say(f"  SOLVER.STEPS {', '.join(map(str, late))} lie beyond the last iteration: the rate is not lowered there")
 
 
 def _short(value: Any) -> str:

@@ -31,6 +31,10 @@ def make_result(facts: RunFacts, cfg: Any, data: DetectionData, trainer: Trainer
         for role, split in (("train", data.train), ("test", data.test))
     }
     train_objects, test_objects = data.train.objects(data.classes), data.test.objects(data.classes)
+    per_class = trainer.per_class
+    if len(data.classes) == 1:
+        # COCO's evaluator has no table of one class.
+        per_class = {name: {data.classes[0]: metrics[name]} for name in per_class}
     mean, std = ((values[0], values[1], values[2]) for values in (facts.model["mean"], facts.model["std"]))
     return Result(
         task=TASK,
@@ -62,7 +66,7 @@ def make_result(facts: RunFacts, cfg: Any, data: DetectionData, trainer: Trainer
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=toolkit_commit(),
         details={
-            "per_class": {"names": data.classes, "test_objects": list(test_objects.values()), **trainer.per_class},
+            "per_class": {"names": data.classes, "test_objects": list(test_objects.values()), **per_class},
             "curve": trainer.evaluations,
             "backbone_file_sha256": file_sha256(cfg.MODEL.WEIGHTS),
             "notes": facts.notes,
