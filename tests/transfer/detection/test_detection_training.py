@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from detection_layouts import as_coco
 from typer.testing import CliRunner
 
+from evaluation.runtime import Runtime
 from evaluation.training.log import read_log
 from transfer.cli import EXIT_STOPPED, app
 from transfer.detection.presence import has_detectron2, install_line
+from transfer.detection.verify import verify
 from zoo.errors import UserError
 from zoo.results import load_result
 
@@ -121,6 +124,19 @@ def test_a_run_that_is_stopped_twice_and_resumed_equals_the_unbroken_one(whole, 
     again: list[str] = []
     assert detect.resume(run, say=again.append).result == result
     assert again == [f"{run} is finished already"]
+
+
+def test_a_claim_is_measured_again(whole, coco_shapes):
+    _, claim, _ = whole
+    again = verify(claim, model="random:resnet50:5", data=f"coco:{coco_shapes}", runtime=Runtime())
+    assert again.metrics == claim.metrics
+    assert (again.protocol, again.data.splits) == (claim.protocol, claim.data.splits)
+    for changes, model, sentence in (
+        ({}, "random:resnet50:6", r"the weights of 'random:resnet50:6' .* are not those that this was measured with"),
+        ({"protocol": claim.protocol | {"config": "mine"}}, "random:resnet50:5", "its config 'mine' is not one of this toolkit's"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            verify(replace(claim, **changes), model=model, data=f"coco:{coco_shapes}", runtime=Runtime())
 
 
 def test_a_c4_detector_of_mocos_protocol_on_vocs_layout(voc_shapes, tmp_path, monkeypatch):
