@@ -20,7 +20,7 @@ CARD_FILE = "README.md"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Data sets that are whatever lies at their root.
-_NAMED_BY_ROOT = ("folder", "wds")
+_NAMED_BY_ROOT = ("folder", "wds", "voc", "coco")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -40,6 +40,7 @@ from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import DEPTHS
 from zoo.errors import UserError
 from zoo.files import replace_file
+from zoo.manifest import without_place
 from zoo.model import Model
 from zoo.models import open_model
 from zoo.reasons import first_line
@@ -297,7 +298,7 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     if not comm.is_main_process():
         return Detection(None)
     result = make_result(facts, cfg, data, trainer, time.monotonic() - began)
-    title = f"{result.model.name} on {data.spec}: {facts.config}, box AP {result.headline.value:.1f}"
+    title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
     records = DatasetCatalog.get(test)
     draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, DatasetMapper(cfg, is_train=False), records, data.classes, title)
     save_result(result, run / run_folder.RESULT_FILE)
