@@ -26,6 +26,7 @@ _MODEL = "A zoo model folder, a run folder, `timm:NAME`, `torchvision:NAME`, `ra
 _TO = "`torchvision` (.pth), `timm` (.safetensors), `detectron2` (.pkl) or `onnx` (.onnx)."
 _CONFIG = "A config's name (`transfer detect --list`), or a YAML file that detectron2 reads."
 _OVERRIDES = "Values over the config's, such as SOLVER.MAX_ITER 2000."
+_GPUS = "Number of GPUs; by default all, or one if the config is for one process."
 _DATA = "`voc:ROOT` or `coco:ROOT`: your own images in that layout, or the sets themselves."
 # A run that was stopped before its end leaves with this status, as those of `pretrain` do.
 EXIT_STOPPED = 3
@@ -74,7 +75,7 @@ def detect_command(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs; by default all.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
     max_time: Annotated[str | None, typer.Option("--max-time", help="Save and stop after 45m, 3h, 1h30m.")] = None,
     list_configs: Annotated[bool, typer.Option("--list", help="List the configs and leave.")] = False,
 ) -> None:
@@ -150,7 +151,7 @@ def compare_command(
     collect: Annotated[bool, typer.Option("--collect", help="Run nothing: only show what is finished.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help="Number of GPUs; by default all.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
 ) -> None:
     """Train several starts alike, with several seeds each, and print their AP side by side.
 

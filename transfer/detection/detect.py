@@ -92,7 +92,7 @@ def start(
     seed
         Of everything random.
     device, gpus
-        ``auto``, ``cpu`` or ``cuda``; number of GPUs (None: all).
+        ``auto``, ``cpu`` or ``cuda``; number of GPUs (None: all, or one if the config is for one process).
     strict
         Refuse broken annotations.
     max_seconds
@@ -107,8 +107,8 @@ def start(
         training that diverges.
     """
     check_out(out, overwrite=overwrite)
-    place, processes = choose_place(device, gpus)
     cfg = load_config(config, overrides)
+    place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)
     given = given_keys(overrides)
     opened = _open_backbone(model, cfg, seed)
     name = Path(config).stem
@@ -151,7 +151,10 @@ def start(
         notes=[*found.notes, *lines],
     )
     make_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
-    replace_file(Path(cfg.MODEL.WEIGHTS), lambda temporary: detectron2_file.write(opened, temporary))
+    weights = Path(cfg.MODEL.WEIGHTS)
+    replace_file(weights, lambda temporary: detectron2_file.write(opened, temporary))
+    if detectron2_file.open_file(weights).tensors_sha256 != opened.tensors_sha256:
+        raise UserError(f"{weights} does not hold the weights of '{opened.name}'; is the disk full or failing?")
     _announce(facts, cfg, found, say)
     return _launch(out, found, processes, max_seconds=max_seconds, say=say)
 
@@ -180,14 +183,17 @@ def resume(run: Path, overrides: Sequence[str] = (), *, max_seconds: float | Non
     for role, split in (("train", found.train), ("test", found.test)):
         if split.fingerprint() != facts.fingerprints[role]:
             raise UserError(f"the {role} images or annotations of '{facts.data}' are not those that {run} began with; start a new run")
-    _, processes = choose_place(facts.device, facts.processes if facts.device == "cuda" else None)
+    _, processes = choose_place(facts.device, facts.processes if facts.device == "cuda" else None, several=True)
     if processes != facts.processes:
         raise UserError(f"{run} ran on {facts.processes} processes, and here are {processes}")
     return _launch(run, found, processes, overrides=overrides, max_seconds=max_seconds, say=say)
 
 
-def choose_place(device: str, gpus: int | None) -> tuple[str, int]:
-    """``"cuda"`` or ``"cpu"``, and the number of processes. Raises UserError for GPUs that are not there."""
+def choose_place(device: str, gpus: int | None, *, several: bool) -> tuple[str, int]:
+    """``"cuda"`` or ``"cpu"``, and the number of processes: ``gpus``, else one for each GPU, or one where ``several`` is not meant.
+
+    Raises UserError for GPUs that are not there.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device '{device}'; known: auto, cpu, cuda")
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -196,7 +202,7 @@ def choose_place(device: str, gpus: int | None) -> tuple[str, int]:
     place = "cuda" if there and device != "cpu" else "cpu"
     if gpus is not None and (gpus < 1 or gpus > (there if place == "cuda" else 0)):
         raise UserError(f"--gpus {gpus} was asked for, and {there if place == 'cuda' else 'none'} can be used here")
-    return place, (gpus or there) if place == "cuda" else 1
+    return place, (gpus or (there if several else 1)) if place == "cuda" else 1
 
 
 def _open_backbone(spec: str, cfg: Any, seed: int) -> Model:
