@@ -146,7 +146,7 @@ def test_what_was_given_is_not_scaled_and_the_rest_follows_the_batch():
         ("SOLVER.IMS_PER_BATCH", 16, 4),
         ("SOLVER.BASE_LR", 0.02, 0.005),
     ]
-    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 4 is not a multiple of 3 processes"):
+    with pytest.raises(UserError, match=r"SOLVER\.IMS_PER_BATCH 4 is not a multiple of 3 processes; change it, or --gpus"):
         scale_to(load_config("voc0712_r50_c4_24k", overrides), 3, {"SOLVER.IMS_PER_BATCH"}, published=16)
 
 
