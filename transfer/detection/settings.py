@@ -168,9 +168,8 @@ def scale_to(cfg: CfgNode, processes: int, given: set[str], *, published: int) -
     if reference and "SOLVER.IMS_PER_BATCH" not in given:
         solver.IMS_PER_BATCH = max(processes, round(published * processes / reference))
     if solver.IMS_PER_BATCH % processes:
-        raise UserError(
-            f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} cannot be shared by {processes} processes evenly; change it, or --gpus"
-        )
+        batch = f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH}"
+        raise UserError(f"{batch} is not a multiple of {processes} processes; change it, or --gpus")
     solver.REFERENCE_WORLD_SIZE = 0
     return [] if not reference else _scale(cfg, solver.IMS_PER_BATCH, published, given)
 
