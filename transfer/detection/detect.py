@@ -43,6 +43,7 @@ from zoo.files import replace_file
 from zoo.manifest import without_place
 from zoo.model import Model
 from zoo.models import open_model
+from zoo.provenance import toolkit_commit
 from zoo.reasons import first_line
 from zoo.results import ModelFacts, Result, load_result, save_result
 
@@ -284,7 +285,8 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     train, test = register(data, run / run_folder.EVALUATION_FOLDER, masks=cfg.MODEL.MASK_ON)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,)
     cfg.freeze()
-    began = time.monotonic()
+    # Before the training: the files of a checkout may change while it runs.
+    began, commit = time.monotonic(), toolkit_commit()
     torch.manual_seed(facts.seed)
     with StopRequest(max_seconds) as stop:
         trainer = Trainer(cfg, stop)
@@ -303,7 +305,7 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
             raise UserError(f"the training diverged at iteration {trainer.iter} ({first_line(error)}); {advice}") from error
     if not comm.is_main_process():
         return Detection(None)
-    result = make_result(facts, cfg, data, trainer, time.monotonic() - began)
+    result = make_result(facts, cfg, data, trainer, seconds=time.monotonic() - began, commit=commit)
     title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
     records = DatasetCatalog.get(test)
     draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, DatasetMapper(cfg, is_train=False), records, data.classes, title)

@@ -14,7 +14,7 @@ from transfer.detection.folder import RunFacts
 from transfer.detection.settings import describe, given_keys
 from transfer.detection.trainer import Trainer
 from zoo.hashing import file_sha256
-from zoo.provenance import software_versions, toolkit_commit
+from zoo.provenance import software_versions
 from zoo.results import DataFacts, Headline, ModelFacts, Result, SplitFacts
 
 TASK = "detection"
@@ -22,8 +22,14 @@ HEADLINE = "box_AP"
 _ENGINE = ("detectron2", "sal-detectron2", "fvcore", "pycocotools")
 
 
-def make_result(facts: RunFacts, cfg: Any, data: DetectionData, trainer: Trainer, seconds: float) -> Result:
-    """The result of a finished training; its headline is the box AP averaged over IoU from 50 to 95 %."""
+def make_result(facts: RunFacts, cfg: Any, data: DetectionData, trainer: Trainer, *, seconds: float, commit: str | None) -> Result:
+    """The result of a finished training; its headline is the box AP averaged over IoU from 50 to 95 %.
+
+    Parameters
+    ----------
+    seconds, commit
+        What this process took, and the toolkit's commit when it began.
+    """
     final = trainer.evaluations[-1]
     metrics = {name: value for name, value in final.items() if name != "step"}
     splits = {
@@ -64,7 +70,7 @@ def make_result(facts: RunFacts, cfg: Any, data: DetectionData, trainer: Trainer
         processes=facts.processes,
         seconds={"training": round(seconds, 1)},
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=toolkit_commit(),
+        commit=commit,
         details={
             "per_class": {"names": data.classes, "test_objects": list(test_objects.values()), **per_class},
             "curve": trainer.evaluations,
