@@ -5,7 +5,7 @@ SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-cuda lint benchmark clean
+.PHONY: demo test test-slow test-cuda lint benchmark detectron2 clean
 
 # What a user would type, on the embedded data set. SEED=1 is another run.
 demo: $(STAMP)
@@ -17,14 +17,18 @@ demo: $(STAMP)
 	$(BIN)/zoo add-result demo-out/model demo-out/results/demo-out-model.json
 	@echo "see demo-out/neighbours/demo-out-model.png and demo-out/model/README.md"
 
-test: $(STAMP)
+test: $(STAMP) detectron2
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)
+test-slow: $(STAMP) detectron2
 	$(BIN)/python -m pytest -m slow
 
-test-cuda: $(STAMP)
+test-cuda: $(STAMP) detectron2
 	$(BIN)/python -m pytest -m cuda
+
+# Optional: without it the tests of detection are skipped, and say how it is installed. A moment where it is there already.
+detectron2: $(STAMP)
+	@$(BIN)/python -m transfer.detection.install --quiet || echo "tests of detection will be skipped"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -45,6 +49,8 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/zoo_start.py
 	$(BIN)/python benchmarks/import_memory.py
 	$(BIN)/python benchmarks/pull.py
+	$(BIN)/python benchmarks/conversion.py
+	$(BIN)/python benchmarks/detection.py
 
 clean:
 	rm -rf demo-out

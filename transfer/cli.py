@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zoo.console import make_app, run, version_option
+from zoo.errors import UserError
 
 app = make_app(
-    "Take a backbone to other frameworks.\n\n"
+    "Take a backbone to other frameworks, and to detection and segmentation.\n\n"
     "Examples:\n\n"
     "* `transfer convert models/moco --to torchvision --out moco.pth`\n"
-    "* `transfer convert runs/moco --to timm --out moco.safetensors`",
+    "* `transfer convert runs/moco --to detectron2 --out moco.pkl`\n"
+    "* `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc`\n"
+    "* `transfer compare small_r18_fpn --models models/moco,random --seeds 3 --data voc:cells --out runs/compared`",
     no_args_is_help=True,
 )
+
+_MODEL = (
+    "A zoo model folder, run or checkpoint file, `hub:ORG/NAME`, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or `detectron2:FILE` "
+    "(.pkl or .pth)."
+)
+_TO = "`torchvision` (.pth), `timm` (.safetensors), `detectron2` (.pkl) or `onnx` (.onnx)."
+_CONFIG = "A config's name (`transfer detect --list`), or a YAML file that detectron2 reads."
+_OVERRIDES = "Values over the config's, such as SOLVER.MAX_ITER 2000."
+_GPUS = "Number of GPUs; by default all, or one if the config is for one process."
+_DATA = "`voc:ROOT` or `coco:ROOT`: your own images in that layout, or the sets themselves."
+# A run that was stopped before its end leaves with this status, as those of `pretrain` do.
+EXIT_STOPPED = 3
+_VERIFY = "Compare the written file, in the other library, with the model; by default where that library is installed."
 
 
 @app.callback()
@@ -24,30 +42,180 @@ def _transfer(version: bool = version_option("transfer")) -> None: ...
 
 @app.command("convert")
 def convert_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A zoo model folder, run or checkpoint file, `timm:NAME`, `torchvision:NAME` or `random:ARCH[:SEED]`."
-        ),
-    ],
-    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="`torchvision` (a .pth state dict) or `timm` (.safetensors).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)],
+    to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=_TO)],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
+    verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=_VERIFY)] = None,
 ) -> None:
     """Write the backbone as another library's weights file.
 
-    The file is kept only if that library's own network, loaded from it, gives the same features.
+    A verified file is kept only if that library's own network, loaded from it, computes the same.
 
     Examples:
 
-    * `transfer convert models/moco --to torchvision --out moco.pth`
+    * `transfer convert models/moco --to detectron2 --out moco.pkl`
 
     * `transfer convert timm:resnet50.a1_in1k --to torchvision --out resnet50.pth`
+
+    * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
     """
     from transfer.convert import convert
 
-    usage = convert(model, to, out, overwrite=overwrite)
-    typer.echo(f"{out}: checked by a forward pass; load it with\n{usage}")
+    conversion = convert(model, to, out, overwrite=overwrite, verify=verify)
+    typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
+
+
+@app.command("detect")
+def detect_command(
+    config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help=_CONFIG)] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help=_OVERRIDES)] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help=f"{_MODEL} Or `random`.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help=_DATA)] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder to write.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if it exists.")] = False,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run folder.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
+    max_time: Annotated[str | None, typer.Option("--max-time", help="Save and stop after 45m, 3h, 1h30m.")] = None,
+    list_configs: Annotated[bool, typer.Option("--list", help="List the configs and leave.")] = False,
+) -> None:
+    """Fine-tune a backbone for detection and instance segmentation with detectron2, and evaluate it.
+
+    Batch, rate and steps are scaled linearly to the GPUs that are there, and printed; values that are given are taken as they are. A run
+    that a signal or --max-time stopped has saved a checkpoint and leaves with exit status 3.
+
+    Examples:
+
+    * `transfer detect --list`
+
+    * `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc`
+
+    * `transfer detect small_r18_fpn --model random --data coco:nuts --out runs/nuts MODEL.MASK_ON True SOLVER.MAX_ITER 500`
+
+    * `transfer detect --resume runs/moco-voc`
+    """
+    if list_configs:
+        _list_configs()
+        return
+    words = [word for word in [config, *(overrides or [])] if word is not None]
+    if resume is not None and (model or data or out or overwrite):
+        raise UserError("--resume goes on with what the run was started with: leave out --model, --data, --out and --overwrite")
+    if resume is None:
+        if not words:
+            raise UserError("name a config (`transfer detect --list` shows them), or a run to go on with by --resume RUN")
+        for option, value in (("--model MODEL", model), ("--data voc:ROOT or coco:ROOT", data), ("--out RUN", out)):
+            if value is None:
+                raise UserError(f"give {option}")
+    seconds = _seconds(max_time)
+    _prepare()
+    from transfer.detection import detect
+
+    if resume is not None:
+        outcome = detect.resume(resume, words, max_seconds=seconds, say=typer.echo)
+    else:
+        assert model is not None
+        assert data is not None
+        assert out is not None
+        outcome = detect.start(
+            words[0],
+            model,
+            data,
+            out,
+            words[1:],
+            seed=seed,
+            device=device,
+            gpus=gpus,
+            strict=strict,
+            overwrite=overwrite,
+            max_seconds=seconds,
+            say=typer.echo,
+        )
+    run_folder = resume or out
+    if outcome.result is None:
+        typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}")
+        raise typer.Exit(EXIT_STOPPED)
+    named = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in outcome.result.metrics.items())
+    typer.echo(f"done: {named}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
+
+
+@app.command("compare")
+def compare_command(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help=_CONFIG)],
+    models: Annotated[str, typer.Option("--models", metavar="A,B,...", help="Models with commas between them; `random` is one.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder of the runs; finished ones in it are collected, not run again.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help=_OVERRIDES)] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="DATA", help=_DATA)] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Each model is trained with the seeds 0, 1, ... of so many.")] = 3,
+    collect: Annotated[bool, typer.Option("--collect", help="Run nothing: only show what is finished.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
+    device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
+    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
+) -> None:
+    """Train several starts alike, with several seeds each, and print their AP side by side.
+
+    Examples:
+
+    * `transfer compare small_r18_fpn --models models/hcsc,models/moco,random --seeds 3 --data voc:cells --out runs/cells`
+
+    * `transfer compare small_r18_fpn --models models/hcsc,random --out runs/cells --collect`
+    """
+    if data is None and not collect:
+        raise UserError("give --data voc:ROOT or coco:ROOT, or --collect to show what is finished")
+    from rich.console import Console
+
+    from transfer.detection.compare import compare, print_table
+
+    def run_one(model: str, seed: int, folder: Path) -> None:
+        from transfer.detection import detect
+        from transfer.detection.folder import is_detection_run
+
+        typer.echo(f"--- {model}, seed {seed}: {folder}")
+        if is_detection_run(folder):
+            outcome = detect.resume(folder, say=typer.echo)
+        else:
+            assert data is not None
+            outcome = detect.start(
+                config, model, data, folder, overrides or [], seed=seed, device=device, gpus=gpus, strict=strict, say=typer.echo
+            )
+        if outcome.result is None:
+            typer.echo(f"stopped by {outcome.stopped}; the same command goes on")
+            raise typer.Exit(EXIT_STOPPED)
+
+    if not collect:
+        _prepare()
+    rows = compare(out, models.split(","), range(seeds), None if collect else run_one)
+    print_table(rows, Console())
+
+
+def _list_configs() -> None:
+    from transfer.detection.config_files import config_names, summary
+
+    names = config_names()
+    width = max(map(len, names))
+    for name in names:
+        typer.echo(f"{name:<{width}}  {summary(name)}")
+
+
+def _seconds(max_time: str | None) -> float | None:
+    if max_time is None:
+        return None
+    from evaluation.training.stopping import parse_duration
+
+    return parse_duration(max_time)
+
+
+def _prepare() -> None:
+    """Ask for detectron2, and keep what torch and it say of their own matters from the user's terminal."""
+    from transfer.detection.presence import require_detectron2
+
+    require_detectron2()
+    warnings.filterwarnings("ignore", module=r"torch\..*|detectron2\..*|fvcore\..*|pycocotools\..*")
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.
 _LATER_FIELDS = {"curve_sha256"}
 # Data sets that are whatever lies at their root.
-_NAMED_BY_ROOT = ("folder", "wds")
+_NAMED_BY_ROOT = ("folder", "wds", "voc", "coco")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -61,10 +61,15 @@ class TrainingProgress:
             self._speed = (step - self._mark_step) * self.images_per_step / max(now - self._mark, 1e-9)
             if not sys.stderr.isatty():
                 left = (self.total - step) * self.images_per_step / max(self._speed, 1e-9)
-                self.say(f"{epoch}  step {step}/{self.total}  loss {loss:.4f}  {self._speed:.0f} images/s  {left:.0f} s left")
+                self.say(f"{epoch}  step {step}/{self.total}  loss {loss:.4f}  {_rate(self._speed)} images/s  {left:.0f} s left")
             self._mark, self._mark_step = now, step
-        self._bar.update(self._task, completed=step, epoch=epoch, loss=f"{loss:.4f}", speed=f"{self._speed:.0f}")
+        self._bar.update(self._task, completed=step, epoch=epoch, loss=f"{loss:.4f}", speed=_rate(self._speed))
 
     def say(self, text: str) -> None:
         """A line above the bar."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _rate(images_per_second: float) -> str:
+    """A detector on a CPU takes seconds for an image."""
+    return f"{images_per_second:.1f}" if images_per_second < 10 else f"{images_per_second:.0f}"

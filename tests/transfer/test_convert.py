@@ -38,7 +38,7 @@ def test_torchvisions_network_gives_our_features_from_the_file(tmp_path, make_ru
 
 @pytest.mark.parametrize(("arch", "image_size"), [("test_resnet", 32), ("vit_tiny_patch16_224", 32)])
 def test_timms_network_gives_our_features_from_the_file(tmp_path, make_run, make_backbone, arch, image_size):
-    usage = convert(str(make_run(arch=arch, image_size=image_size)), "timm", tmp_path / "weights.safetensors")
+    usage = convert(str(make_run(arch=arch, image_size=image_size)), "timm", tmp_path / "weights.safetensors").usage
     reference = make_backbone(arch, image_size=image_size, seed=10)
     assert tensors_sha256(load_file(tmp_path / "weights.safetensors")) == tensors_sha256(reference.state_dict())
     names: dict[str, object] = {}
@@ -50,8 +50,9 @@ def test_timms_network_gives_our_features_from_the_file(tmp_path, make_run, make
 def test_the_line_that_is_printed_loads_the_file_and_equal_weights_are_equal_files(tmp_path):
     out = tmp_path / "weights.pth"
     done = CliRunner().invoke(app, ["convert", "random:resnet18", "--to", "torchvision", "--out", str(out)], catch_exceptions=False)
-    first, usage = done.output.splitlines()
-    assert first == f"{out}: checked by a forward pass; load it with"
+    first, check, label, usage = done.output.splitlines()
+    assert (first, label) == (f"{out}:", "use it with")
+    assert check.startswith("checked by a forward pass: features differ by at most")
     names: dict[str, object] = {}
     exec(f"import torch, torchvision; {usage}", names)
     wanted = open_model("random:resnet18").module
@@ -74,7 +75,13 @@ def test_the_line_that_is_printed_loads_the_file_and_equal_weights_are_equal_fil
         ("random:test_vit", "torchvision", "a.pth", "torchvision has no network with the key names of 'test_vit'; it has resnet18"),
         ("pixels", "timm", "a.safetensors", "raw pixels have no weights"),
         ("pixels", "torchvision", "a.pth", "raw pixels have no weights"),
-        ("random:resnet18", "onnx", "a.onnx", "no format 'onnx' to convert to; there is: torchvision, timm"),
+        ("pixels", "detectron2", "a.pkl", "raw pixels have no weights"),
+        ("pixels", "onnx", "a.onnx", "raw pixels have no weights"),
+        ("random:resnet10_small", "detectron2", "a.pkl", "has a 3x3 stem without pooling, and detectron2's ResNet has the 7x7"),
+        ("random:test_vit", "detectron2", "a.pkl", "detectron2's ResNet holds resnet18, .*, and vision transformers are not supported yet"),
+        ("random:test_resnet", "detectron2", "a.pkl", "detectron2's ResNet holds resnet18, .*, and 'test_resnet' is none of them"),
+        ("random:resnet18", "caffe", "a.onnx", "no format 'caffe' to convert to; there is: torchvision, timm, detectron2, onnx"),
+        ("random:resnet18", "detectron2", "a.pth", r"a detectron2 file is called \*\.pkl"),
         ("random:resnet18", "torchvision", "a.safetensors", r"a torchvision file is called \*\.pth"),
         ("random:resnet18", "timm", "a.pth", r"a timm file is called \*\.safetensors"),
         ("no/such/model", "timm", "a.safetensors", "there is no model 'no/such/model'"),

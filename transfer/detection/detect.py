@@ -1,0 +1,329 @@
+"""Fine-tuning a backbone for detection: what `transfer detect` does."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.engine import launch
+from detectron2.utils import comm
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from evaluation.runtime import device_name
+from evaluation.training.stopping import StopRequest
+from transfer.convert import open_source
+from transfer.detection import folder as run_folder
+from transfer.detection.catalog import register
+from transfer.detection.data import DetectionData, open_detection_data
+from transfer.detection.folder import RunFacts, check_out, make_folder, read_facts
+from transfer.detection.result import make_result
+from transfer.detection.settings import (
+    check_model,
+    fit_to_data,
+    fit_to_device,
+    given_keys,
+    load_config,
+    read_resolved,
+    scale_to,
+)
+from transfer.detection.sheet import draw_sheet
+from transfer.detection.stages import compare, report
+from transfer.detection.trainer import Stopped, Trainer
+from transfer.formats import detectron2_file
+from transfer.formats.detectron2_names import DEPTHS
+from zoo.errors import UserError
+from zoo.files import replace_file
+from zoo.manifest import without_place
+from zoo.model import Model
+from zoo.models import open_model
+from zoo.provenance import toolkit_commit
+from zoo.reasons import first_line
+from zoo.results import ModelFacts, Result, load_result, save_result
+
+RANDOM = "random"
+# What may be said anew when a run is resumed: none of it changes what is computed.
+_FREE_ON_RESUME = ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD")
+EXIT_FAILED = 2
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What became of a run: its result, or the reason that it stopped before its end."""
+
+    result: Result | None
+    stopped: str | None = None
+
+
+def start(
+    config: str,
+    model: str,
+    data: str,
+    out: Path,
+    overrides: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    gpus: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    max_seconds: float | None = None,
+    say: Any = print,
+) -> Detection:
+    """Fine-tune a backbone on boxes (and masks) and evaluate it.
+
+    Parameters
+    ----------
+    config
+        Name of a config of this toolkit, or path of one.
+    model
+        As :func:`transfer.convert.open_source` takes it; ``"random"`` is a random network of the config's depth, by the seed.
+    data
+        ``voc:ROOT`` or ``coco:ROOT``.
+    out
+        The run folder.
+    overrides
+        ``KEY VALUE`` words over the config.
+    seed
+        Of everything random.
+    device, gpus
+        ``auto``, ``cpu`` or ``cuda``; number of GPUs (None: all, or one if the config is for one process).
+    strict
+        Refuse broken annotations.
+    max_seconds
+        Save and stop after this time.
+    say
+        Is called with each line for the user.
+
+    Raises
+    ------
+    UserError
+        Anything that does not fit: model and config, config and data, broken annotations with ``strict``, an existing folder; and a
+        training that diverges.
+    """
+    check_out(out, overwrite=overwrite)
+    cfg = load_config(config, overrides)
+    place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)
+    given = given_keys(overrides)
+    opened = _open_backbone(model, cfg, seed)
+    name = Path(config).stem
+    check_model(cfg, opened, name)
+    if opened.mean is None:
+        mean, std = ([value / 255 for value in values] for values in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD))
+        opened = replace(opened, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+    found = open_detection_data(data, strict=strict)
+    fit_to_data(cfg, found, given, name)
+    lines = fit_to_device(cfg, place, processes)
+    batch = cfg.SOLVER.IMS_PER_BATCH if "SOLVER.IMS_PER_BATCH" not in given else load_config(config).SOLVER.IMS_PER_BATCH
+    scaled = scale_to(cfg, processes, given, published=batch)
+    cfg.SEED, cfg.OUTPUT_DIR = seed, str(out)
+    cfg.MODEL.WEIGHTS = str(out / run_folder.BACKBONE_FILE)
+    assert opened.mean is not None
+    assert opened.std is not None
+    facts = RunFacts(
+        config=name,
+        overrides=list(overrides),
+        model=asdict(
+            ModelFacts(
+                name=opened.name,
+                arch=opened.arch,
+                kind=opened.kind,
+                tensors_sha256=opened.tensors_sha256,
+                mean=opened.mean,
+                std=opened.std,
+                file_sha256=opened.file_sha256,
+                spec=model,
+            )
+        ),
+        data=data,
+        strict=strict,
+        classes=found.classes,
+        fingerprints={"train": found.train.fingerprint(), "test": found.test.fingerprint()},
+        seed=seed,
+        processes=processes,
+        device=place,
+        scaled=[[change.key, change.published, change.here] for change in scaled],
+        notes=[*found.notes, *lines],
+    )
+    make_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
+    weights = Path(cfg.MODEL.WEIGHTS)
+    replace_file(weights, lambda temporary: detectron2_file.write(opened, temporary))
+    if detectron2_file.open_file(weights).tensors_sha256 != opened.tensors_sha256:
+        raise UserError(f"{weights} does not hold the weights of '{opened.name}'; is the disk full or failing?")
+    _announce(facts, cfg, found, say)
+    return _launch(out, found, processes, max_seconds=max_seconds, say=say)
+
+
+def resume(run: Path, overrides: Sequence[str] = (), *, max_seconds: float | None = None, say: Any = print) -> Detection:
+    """Go on with a run where its newest checkpoint is, or from its start where there is none; parameters as in :func:`start`.
+
+    Raises
+    ------
+    UserError
+        The folder is no run, its data has changed (other classes, other annotations or images), or an override would change the training.
+    """
+    facts = read_facts(run)
+    if (run / run_folder.RESULT_FILE).exists():
+        say(f"{run} is finished already")
+        return Detection(load_result(run / run_folder.RESULT_FILE))
+    foreign = sorted(given_keys(overrides) - set(_FREE_ON_RESUME))
+    if foreign:
+        raise UserError(f"{foreign[0]} cannot be changed when a run is resumed; only {', '.join(_FREE_ON_RESUME)} can")
+    found = open_detection_data(facts.data, strict=facts.strict)
+    if found.classes != facts.classes:
+        raise UserError(
+            f"{run} was trained for {len(facts.classes)} classes ({', '.join(facts.classes[:5])}, ...), and '{facts.data}' now has "
+            f"{len(found.classes)} ({', '.join(found.classes[:5])}, ...); resuming needs the same data"
+        )
+    for role, split in (("train", found.train), ("test", found.test)):
+        if split.fingerprint() != facts.fingerprints[role]:
+            raise UserError(f"the {role} images or annotations of '{facts.data}' are not those that {run} began with; start a new run")
+    _, processes = choose_place(facts.device, facts.processes if facts.device == "cuda" else None, several=True)
+    if processes != facts.processes:
+        raise UserError(f"{run} ran on {facts.processes} processes, and here are {processes}")
+    return _launch(run, found, processes, overrides=overrides, max_seconds=max_seconds, say=say)
+
+
+def choose_place(device: str, gpus: int | None, *, several: bool) -> tuple[str, int]:
+    """``"cuda"`` or ``"cpu"``, and the number of processes: ``gpus``, else one for each GPU, or one where ``several`` is not meant.
+
+    Raises UserError for GPUs that are not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device '{device}'; known: auto, cpu, cuda")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "cuda" and not there:
+        raise UserError("--device cuda was asked for, but torch finds no CUDA GPU here; use auto or cpu")
+    place = "cuda" if there and device != "cpu" else "cpu"
+    if gpus is not None and (gpus < 1 or gpus > (there if place == "cuda" else 0)):
+        raise UserError(f"--gpus {gpus} was asked for, and {there if place == 'cuda' else 'none'} can be used here")
+    return place, (gpus or (there if several else 1)) if place == "cuda" else 1
+
+
+def _open_backbone(spec: str, cfg: Any, seed: int) -> Model:
+    if spec == RANDOM:
+        archs = {depth: arch for arch, depth in DEPTHS.items()}
+        if cfg.MODEL.RESNETS.DEPTH not in archs:
+            raise UserError(f"there is no ResNet-{cfg.MODEL.RESNETS.DEPTH} to start from at random")
+        return open_model(f"random:{archs[cfg.MODEL.RESNETS.DEPTH]}:{seed}")
+    model = open_source(spec)
+    reason = detectron2_file.refusal(model)
+    if reason is not None:
+        raise UserError(f"'{spec}' cannot be fine-tuned for detection: {reason}")
+    return model
+
+
+def _announce(facts: RunFacts, cfg: Any, data: DetectionData, say: Any) -> None:
+    place = f"{facts.processes} GPUs" if facts.processes > 1 else device_name(torch.device(facts.device))
+    precision = "mixed precision" if cfg.SOLVER.AMP.ENABLED else "float32"
+    say(f"{facts.config} with {facts.model['name']} on {place}, {precision}, seed {facts.seed}")
+    for role, split in (("train", data.train), ("test", data.test)):
+        objects = split.objects(data.classes)
+        say(f"{role}: {len(split.images):,} images of {split.name}, {sum(objects.values()):,} objects of {len(objects)} classes")
+    for kind, count in data.problems.counts.items():
+        say(f"  {count} {kind}: listed in {Path(cfg.OUTPUT_DIR) / run_folder.PROBLEMS_FILE}")
+    for note in facts.notes:
+        say(f"  {note}")
+    if facts.scaled:
+        say("scaled linearly to the batch that fits here:")
+        for key, published, here in facts.scaled:
+            say(f"  {key} {_short(published)} -> {_short(here)}")
+    if cfg.MODEL.RESNETS.NORM == "SyncBN" and facts.scaled:
+        say(f"  batch norm sees {cfg.SOLVER.IMS_PER_BATCH} images at a time, as many as the batch")
+    say(f"{cfg.SOLVER.MAX_ITER:,} iterations of {cfg.SOLVER.IMS_PER_BATCH} images, lr {cfg.SOLVER.BASE_LR:g}")
+    late = [step for step in cfg.SOLVER.STEPS if step >= cfg.SOLVER.MAX_ITER]
+    if late:
+        say(f"  SOLVER.STEPS {', '.join(map(str, late))} lie beyond the last iteration: the rate is not lowered there")
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _launch(
+    run: Path, data: DetectionData, processes: int, *, overrides: Sequence[str] = (), max_seconds: float | None, say: Any
+) -> Detection:
+    if processes == 1:
+        return _train(run, data, list(overrides), max_seconds, say)
+    # Each process reads the annotations itself: to hand them over would cost more.
+    try:
+        launch(_train_quietly, processes, dist_url="auto", args=(run, list(overrides), max_seconds))
+    except ProcessExitedException as error:
+        raise UserError(f"a training process of {run} failed; {run / run_folder.ENGINE_LOG} says more") from error
+    result = run / run_folder.RESULT_FILE
+    return Detection(load_result(result)) if result.exists() else Detection(None, "a signal or the time limit")
+
+
+def _train_quietly(run: Path, overrides: list[str], max_seconds: float | None) -> None:
+    """One process of several: a mistake of the user's is one sentence of the main one's."""
+
+    def say(line: str) -> None:
+        if comm.is_main_process():
+            os.write(1, f"{line}\n".encode())
+
+    try:
+        _train(run, None, overrides, max_seconds, say)
+    except UserError as error:
+        say(f"error: {error}")
+        raise SystemExit(EXIT_FAILED) from error
+
+
+def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seconds: float | None, say: Any) -> Detection:
+    """One process: all that is known of the run stands in its folder."""
+    facts = read_facts(run)
+    _log_to(run)
+    cfg = read_resolved(run / run_folder.CONFIG_FILE)
+    cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(run), str(run / run_folder.BACKBONE_FILE)  # the folder may have been moved
+    cfg.merge_from_list(overrides)
+    data = data or open_detection_data(facts.data, strict=facts.strict)
+    train, test = register(data, run / run_folder.EVALUATION_FOLDER, masks=cfg.MODEL.MASK_ON)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,)
+    cfg.freeze()
+    # Before the training: the files of a checkout may change while it runs.
+    began, commit = time.monotonic(), toolkit_commit()
+    torch.manual_seed(facts.seed)
+    with StopRequest(max_seconds) as stop:
+        trainer = Trainer(cfg, stop)
+        trainer.resume_or_load()
+        if trainer.start_iter == 0 and comm.is_main_process():
+            report(source := detectron2_file.open_file(cfg.MODEL.WEIGHTS), compare(source, trainer.checkpointer.model))
+            say("the backbone's activations in detectron2 equal the model's, stem to res5")
+        elif comm.is_main_process():
+            say(f"going on after {trainer.start_iter:,} iterations")
+        try:
+            trainer.train()
+        except Stopped:
+            return Detection(None, stop.reason)
+        except FloatingPointError as error:
+            advice = "lower SOLVER.BASE_LR, or give SOLVER.CLIP_GRADIENTS.ENABLED True"
+            raise UserError(f"the training diverged at iteration {trainer.iter} ({first_line(error)}); {advice}") from error
+    if not comm.is_main_process():
+        return Detection(None)
+    result = make_result(facts, cfg, data, trainer, seconds=time.monotonic() - began, commit=commit)
+    title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
+    records = DatasetCatalog.get(test)
+    draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, DatasetMapper(cfg, is_train=False), records, data.classes, title)
+    save_result(result, run / run_folder.RESULT_FILE)
+    return Detection(result)
+
+
+def _log_to(run: Path) -> None:
+    """detectron2's own log, and that of its libraries, into a file: what a user must know is said by us."""
+    rank = comm.get_rank()
+    path = run / (run_folder.ENGINE_LOG if rank == 0 else f"{run_folder.ENGINE_LOG}.rank{rank}")
+    for name in ("detectron2", "fvcore"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        for old in logger.handlers[:]:
+            logger.removeHandler(old)
+            old.close()
+        handler = logging.FileHandler(path)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s: %(message)s"))
+        logger.addHandler(handler)

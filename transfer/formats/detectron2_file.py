@@ -1,0 +1,224 @@
+"""detectron2's pickle of a ResNet backbone: written and read without detectron2.
+
+The file is a dict: ``model`` (name -> float32 array, without prefix, so that one file serves FPN's ``backbone.bottom_up``, C4's
+``backbone`` and the res5 in C4's head), ``__author__`` and ``matching_heuristics`` (without either of which detectron2 fails, or loads
+nothing and says so in a log), and ``backbone_loop``: what must be known of the weights, which detectron2 hands through.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from transfer.detection.presence import has_detectron2, require_detectron2
+from transfer.formats.detectron2_names import (
+    COUNTER,
+    DEPTHS,
+    depth_of,
+    detectron2_to_torchvision,
+    expected_names,
+    is_basic,
+    torchvision_to_detectron2,
+    without_prefix,
+)
+from transfer.formats.target import NO_WEIGHTS, Target
+from zoo.backbones import create_empty_backbone, feature_width, is_timm_native, load_state
+from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
+from zoo.data.safe_pickle import load_plain_pickle
+from zoo.errors import UserError
+from zoo.hashing import file_sha256, tensors_sha256
+from zoo.model import Model
+from zoo.reasons import first_line
+
+AUTHOR = "backbone-loop"
+FACTS = "backbone_loop"
+SCHEME = "detectron2:"
+_ARCHS = {depth: arch for arch, depth in DEPTHS.items()}
+_NAMED = 4  # how many names an error spells out
+
+
+def refusal(model: Model) -> str | None:
+    """Why a model has no place in detectron2's ResNet, or None."""
+    if model.kind == "pixels":
+        return NO_WEIGHTS
+    if not is_timm_native(model.arch):
+        return f"'{model.arch}' has a 3x3 stem without pooling, and detectron2's ResNet has the 7x7 one"
+    if model.arch not in DEPTHS:
+        kind = "vision transformers are not supported yet" if "vit" in model.arch else f"'{model.arch}' is none of them"
+        return f"detectron2's ResNet holds {', '.join(DEPTHS)}, and {kind}"
+    return None
+
+
+def config_values(model: Model) -> dict[str, Any]:
+    """What a detectron2 config must say for the model's weights, by key.
+
+    detectron2's own defaults are those of Caffe's weights: BGR, a deviation of 1, the stride in the 1x1 convolution.
+    """
+    depth = DEPTHS[model.arch]
+    values: dict[str, Any] = {
+        "MODEL.RESNETS.DEPTH": depth,
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+        "INPUT.FORMAT": "RGB",
+        "MODEL.PIXEL_MEAN": [round(255 * value, 4) for value in model.mean or IMAGENET_MEAN],
+        "MODEL.PIXEL_STD": [round(255 * value, 4) for value in model.std or IMAGENET_STD],
+    }
+    if is_basic(depth):
+        values["MODEL.RESNETS.RES2_OUT_CHANNELS"] = 64
+    return values
+
+
+def to_arrays(state: dict[str, Tensor], arch: str) -> dict[str, NDArray[np.float32]]:
+    """A state dict by torchvision's names as arrays by detectron2's, every tensor accounted for; arrays share the tensors' memory.
+
+    Raises
+    ------
+    UserError
+        A tensor has no place in detectron2's ResNet, or one of its places stays empty.
+    """
+    arrays, left_over = {}, []
+    for name, tensor in state.items():
+        if name.endswith(COUNTER):
+            continue
+        theirs = torchvision_to_detectron2(name)
+        if theirs is None:
+            left_over.append(name)
+        else:
+            arrays[theirs] = tensor.detach().cpu().contiguous().numpy()
+    wanted = expected_names(DEPTHS[arch])
+    complaints = [
+        _listed("without a place", sorted(left_over)),
+        _listed("missing", sorted(wanted - arrays.keys())),
+        _listed("too many", sorted(arrays.keys() - wanted)),
+    ]
+    if any(complaints):
+        raise UserError(f"these are not the tensors of detectron2's {arch}: {'; '.join(filter(None, complaints))}")
+    return arrays
+
+
+def write(model: Model, path: Path) -> None:
+    """Write the pickle of a model's backbone."""
+    state = model.module.state_dict()
+    facts = {
+        "name": model.name,
+        "arch": model.arch,
+        "tensors_sha256": model.tensors_sha256,
+        "mean": [float(value) for value in model.mean or IMAGENET_MEAN],
+        "std": [float(value) for value in model.std or IMAGENET_STD],
+        "config": config_values(model),
+        COUNTER: {name: int(tensor) for name, tensor in state.items() if name.endswith(COUNTER)},
+    }
+    content = {"model": to_arrays(state, model.arch), "__author__": AUTHOR, "matching_heuristics": True, FACTS: facts}
+    with path.open("wb") as file:
+        # Protocol 5 writes an array's memory as it lies there, without a copy.
+        pickle.dump(content, file, protocol=5)
+
+
+def read(path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
+    """The backbone in a file of detectron2: a pickle of a backbone, or a checkpoint of a whole detector (``.pth``).
+
+    Nothing in the file is executed.
+
+    Returns
+    -------
+    timm's name of the architecture; the tensors by torchvision's names; what :func:`write` noted, empty in files of others.
+
+    Raises
+    ------
+    UserError
+        The file is damaged, or its backbone is not exactly that of a ResNet.
+    """
+    content = _content(path)
+    tensors = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path} holds no 'model' with named tensors, so it is no file of detectron2's")
+    places = {str(name): without_prefix(str(name)) for name in tensors}
+    found = {place: tensors[name] for name, place in places.items() if place and not place.endswith(COUNTER)}
+    depth = depth_of(set(found))
+    if depth is None:
+        some = ", ".join(list(tensors)[:_NAMED]) or "none"
+        raise UserError(
+            f"the backbone in {path} is none of detectron2's ResNets: {len(found)} of its {len(tensors)} tensors are in stem or res2 to "
+            f"res5, and for no depth are they all there (first names: {some})"
+        )
+    state = {}
+    for name, values in found.items():
+        ours = detectron2_to_torchvision(name)
+        assert ours is not None, name  # every expected name has an inverse
+        state[ours] = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    facts = content.get(FACTS, {})
+    state |= {name: torch.tensor(count) for name, count in facts.get(COUNTER, {}).items()}
+    return _ARCHS[depth], state, facts
+
+
+def open_file(path: str | Path) -> Model:
+    """The model in a file of detectron2, as :func:`zoo.models.open_model` gives those of others. Errors as :func:`read`."""
+    path = Path(path).expanduser()
+    arch, state, facts = read(path)
+    module = create_empty_backbone(arch)
+    load_state(module, state, str(path))
+    return Model(
+        module.eval(),
+        name=str(facts.get("name", path.stem)),
+        kind="detectron2",
+        arch=arch,
+        num_features=feature_width(module),
+        tensors_sha256=tensors_sha256(module.state_dict()),
+        mean=_three(facts.get("mean")),
+        std=_three(facts.get("std")),
+        file_sha256=file_sha256(path),
+        metadata=facts,
+    )
+
+
+def _content(path: Path) -> Any:
+    if path.suffix == ".pkl":
+        return load_plain_pickle(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"file {path} is missing") from error
+    except Exception as error:
+        raise UserError(f"file {path} is no checkpoint that can be read safely ({first_line(error)})") from error
+
+
+def _three(values: Any) -> tuple[float, float, float] | None:
+    if not values:
+        return None
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{len(names)} {what} ({', '.join(names[:_NAMED])}{more})"
+
+
+def _check(model: Model, path: Path) -> list[str]:
+    require_detectron2()
+    from transfer.detection.stages import check_file
+
+    return check_file(model, path)
+
+
+def _checkable() -> str | None:
+    return None if has_detectron2() else "detectron2 is not installed here"
+
+
+def _usage(model: Model, path: Path) -> str:
+    values = {"MODEL.WEIGHTS": str(path), **config_values(model)}
+    return " ".join(f"{key} {_word(value)}" for key, value in values.items())
+
+
+def _word(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, list) else str(value)
+
+
+DETECTRON2 = Target(suffix=".pkl", refusal=refusal, write=write, check=_check, usage=_usage, checkable=_checkable)
