@@ -23,8 +23,8 @@ app = make_app(
 )
 
 _MODEL = (
-    "A zoo model folder, run or checkpoint file, `hub:ORG/NAME`, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or `detectron2:FILE` "
-    "(.pkl or .pth)."
+    "A zoo model folder, run or checkpoint file, `hub:ORG/NAME`, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or "
+    "`detectron2:FILE` (.pkl or .pth)."
 )
 _TO = "`torchvision` (.pth), `timm` (.safetensors), `detectron2` (.pkl) or `onnx` (.onnx)."
 _CONFIG = "A config's name (`transfer detect --list`), or a YAML file that detectron2 reads."

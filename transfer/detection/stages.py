@@ -23,9 +23,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from transfer.formats.detectron2_file import config_values
-from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from zoo.errors import UserError
 from zoo.model import Model
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from zoo.randomness import generator
 from zoo.transforms import normalise
 

@@ -29,11 +29,11 @@ from transfer.formats.detectron2_names import (
 )
 from transfer.formats.target import NO_WEIGHTS, Target
 from zoo.backbones import create_empty_backbone, feature_width, is_timm_native, load_state
-from zoo.data.base import IMAGENET_MEAN, IMAGENET_STD
 from zoo.data.safe_pickle import load_plain_pickle
 from zoo.errors import UserError
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.model import Model
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from zoo.reasons import first_line
 
 AUTHOR = "backbone-loop"
