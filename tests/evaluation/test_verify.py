@@ -160,7 +160,7 @@ def test_what_cannot_be_measured_as_it_was_is_not_measured_otherwise(measured):
         assert verdict.status == "not measured"
         assert sentence in verdict.reason
     (verdict,) = verdicts(folder, replace(result, preset="dinosaur"))
-    assert verdict.reason == "unknown knn preset 'dinosaur' (nearest: 'dino'); known: dino, hcsc, moco"
+    assert verdict.reason == f"unknown knn preset 'dinosaur' (nearest: 'dino'); known: {', '.join(KNN_PRESETS)}"
     (verdict,) = verdicts(folder, replace(result, metrics={**result.metrics, "top1_k99": 1.0}))
     assert verdict.reason == "nothing is measured today that is called top1_k99"
     (verdict,) = verdicts(folder, replace(result, model=replace(result.model, tensors_sha256="0" * 64)))
