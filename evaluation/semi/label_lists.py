@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.attempts import DEFAULT_DEADLINE
 from zoo.data.base import Images
 from zoo.data.levels import name_some
 from zoo.errors import UserError
-from zoo.files import replace_file
+from zoo.fetch import fetch
 from zoo.home import zoo_home
-from zoo.reasons import first_line
 
 # Chen et al., "A simple framework for contrastive learning" (arXiv 2002.05709): the subsets of nearly all published 1 % and 10 % figures.
 SIMCLR_URL = "https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/{percent}percent.txt"
@@ -24,38 +21,19 @@ SIMCLR_SHA256 = {
     1: "71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17",
     10: "6d09de11e7bdaf5b1f3b1f249b6183695f97310cdd20f0c03e7235b6b9392091",
 }
-_SECONDS = 30.0
 
 
-def simclr_list(percent: int, *, url: str = SIMCLR_URL) -> Path:
+def simclr_list(percent: int, *, url: str = SIMCLR_URL, deadline: float = DEFAULT_DEADLINE) -> Path:
     """SimCLR's list of 1 % or 10 % of ImageNet's training images, from the user's cache or else its public home, checked by its sha256.
 
-    Raises UserError where it cannot be had.
+    Raises UserError where it cannot be had within ``deadline`` seconds.
     """
-    path = zoo_home() / "label-lists" / f"simclr-{percent}percent.txt"
-    if path.is_file() and _sha256(path.read_bytes()) == SIMCLR_SHA256[percent]:
-        return path
-    address = url.format(percent=percent)
     try:
-        with urlopen(address, timeout=_SECONDS) as answer:
-            content = answer.read()
-    except (URLError, OSError, ValueError) as error:
+        return fetch(url.format(percent=percent), sha256=SIMCLR_SHA256[percent], folder=zoo_home() / "label-lists", deadline=deadline)
+    except UserError as error:
         raise UserError(
-            f"SimCLR's list of {percent} % of ImageNet cannot be fetched from {address} ({first_line(error)}); "
-            "get the file elsewhere and name it with --labels FILE"
+            f"SimCLR's list of {percent} % of ImageNet cannot be had: {error}; get the file elsewhere and name it with --labels FILE"
         ) from error
-    if _sha256(content) != SIMCLR_SHA256[percent]:
-        raise UserError(f"what {address} gives is not SimCLR's list (its sha256 differs); name the file with --labels FILE")
-    replace_file(path, lambda temporary: _write(temporary, content))
-    return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def read_label_list(path: str | Path, images: Images) -> NDArray[np.int64]:
