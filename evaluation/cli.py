@@ -191,7 +191,7 @@ def _announce(runtime: Runtime) -> None:
 
     if runtime.processes.is_main:
         count = runtime.processes.count
-        threads = f", {torch.get_num_threads()} threads" if runtime.device.type == "cpu" else ""
+        threads = f", {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}" if runtime.device.type == "cpu" else ""
         several = f"{count} processes, " if count > 1 else ""
         typer.echo(f"evaluating on {several}{device_name(runtime.device)}{threads}, {runtime.dtype}", err=True)
 
