@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.batches import BATCH_SIZE
-from pretrain.methods.parts import Encoder
+from evaluation.extraction.batches import BATCH_SIZE
+from pretrain.encoder import Encoder
 from pretrain.settings import BoxSettings
 from pretrain.survey import BoxMaker, Survey, extract_boxes
 from zoo.backbones import create_backbone
 from zoo.data import open_data
-from zoo.transforms import normalise
+from zoo.models.transforms import normalise
 
 CASES = ((4, 32), (12, 96), (7, 224))  # cells of the map, side of the image
 BAR = 10.0  # times the loop's speed, at 4x4 -> 32

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from evaluation.training.log import read_log
 from evaluation.views.samplers import ContrastiveCrop, CropSampler, RandomResizedCrop
 from pretrain.loop import train
+from pretrain.pictures.boxes import boxes_of_run, draw_boxes
 from pretrain.recipes import load_recipe
 from pretrain.survey.boxes import areas, locate, overlap
-from pretrain.survey.pictures import boxes_of_run, draw_boxes
 from zoo.data import ArrayImages, open_data
-from zoo.models import open_model
+from zoo.model_spec import open_model
+from zoo.models.runs import checkpoints
 from zoo.randomness import uniforms
-from zoo.runs import checkpoints
 
 PLAIN, BY_THRESHOLD, BY_QUANTILE = "RandomResizedCrop", "ContrastiveCrop, threshold 0.1", "ContrastiveCrop, quantile 0.75"
 # What each run adds to the common recipe.

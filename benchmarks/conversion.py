@@ -23,12 +23,12 @@ BAR_SECONDS, BAR_FILES = 5.0, 3.0
 
 def one_run(folder: str, out: str, verify: bool) -> None:
     """Print seconds of wall clock, seconds of processor time, and bytes of memory. Runs in a process of its own."""
-    from transfer.convert import convert
+    from transfer.conversion import convert
 
     if verify:
         from detectron2.modeling import GeneralizedRCNN  # noqa: F401
 
-        import transfer.detection.stages  # noqa: F401
+        import transfer.formats.detectron2_stages  # noqa: F401
     held = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
     wall, cpu = time.perf_counter(), time.process_time()
@@ -44,8 +44,8 @@ def memory(name: str) -> int:
 
 def make_model(folder: Path, arch: str) -> None:
     from zoo.backbones import create_backbone
-    from zoo.manifest import Manifest
-    from zoo.model_folder import write_zoo_model
+    from zoo.model_folder.folder import write_zoo_model
+    from zoo.model_folder.manifest import Manifest
 
     normalisation = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
     manifest = Manifest(f"{arch}.benchmark", arch, None, 224, normalisation, "bilinear", 0.875)

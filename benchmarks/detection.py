@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    from transfer.detection.presence import require_detectron2
+    from transfer.presence import require_detectron2
     from zoo.errors import UserError
 
     try:
@@ -93,13 +93,13 @@ def main() -> None:
     from detectron2.engine import DefaultTrainer
 
     from evaluation.training.stopping import StopRequest
-    from transfer.detection.catalog import register
-    from transfer.detection.data import open_detection_data
     from transfer.detection.detect import _log_to
-    from transfer.detection.settings import fit_to_data, fit_to_device, load_config
-    from transfer.detection.trainer import Trainer
+    from transfer.detection.engine.catalog import register
+    from transfer.detection.engine.settings import fit_to_data, fit_to_device, load_config
+    from transfer.detection.engine.trainer import Trainer
     from transfer.formats.detectron2_file import write
-    from zoo.models import open_model
+    from zoo.data.boxes.detection_data import open_detection_data
+    from zoo.model_spec import open_model
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with tempfile.TemporaryDirectory() as temporary:

@@ -13,10 +13,10 @@ import time
 import numpy as np
 import torch
 
-from evaluation.features import extract_features
+from evaluation.extraction.features import extract_features
 from zoo.backbones import create_backbone
 from zoo.data import ArrayImages, Level
-from zoo.transforms import EvalTransform
+from zoo.models.transforms import EvalTransform
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def measure(kind: str, file: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     from zoo.hashing import file_sha256
-    from zoo.importing import import_checkpoint
+    from zoo.model_folder.importing import import_checkpoint
 
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     bare, started = memory("VmRSS"), time.perf_counter()

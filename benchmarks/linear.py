@@ -14,8 +14,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from evaluation.linear import fit_logistic_regression, train_linear
-from evaluation.linear.presets import LINEAR_PRESETS
+from evaluation.tasks.linear.logistic import fit_logistic_regression
+from evaluation.tasks.linear.presets import LINEAR_PRESETS
+from evaluation.tasks.linear.training import train_linear
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 

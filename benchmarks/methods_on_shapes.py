@@ -25,21 +25,21 @@ from matplotlib.figure import Figure
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import nn
 
-from evaluation.batches import BATCH_SIZE
 from evaluation.clustering import kmeans
-from evaluation.features import Features, extract_features
-from evaluation.knn import evaluate_knn
-from evaluation.knn.presets import KNN_PRESETS
-from evaluation.presets import find
+from evaluation.extraction.batches import BATCH_SIZE
+from evaluation.extraction.features import Features, extract_features
 from evaluation.search import neighbours_of_all
+from evaluation.tasks.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.votes import evaluate_knn
+from evaluation.tasks.presets import find
 from evaluation.training.log import read_log
 from pretrain.loop import train
 from pretrain.recipes import load_recipe
 from pretrain.survey.neighbours import neighbour_statistics
 from zoo.data import open_data
-from zoo.models import open_model
-from zoo.runs import checkpoints
-from zoo.transforms import EvalTransform
+from zoo.model_spec import open_model
+from zoo.models.runs import checkpoints
+from zoo.models.transforms import EvalTransform
 
 CCROP = ["views.crop=contrastive_crop", "views.alpha=0.6", "boxes.quantile=0.75"]
 METHODS = {

@@ -3,7 +3,7 @@
     python benchmarks/pull.py [--rounds 5]
 
 What is compared: ``zoo pull`` with ``huggingface_hub.snapshot_download`` (which checks sizes only), with an empty cache and from the cache;
-and ``zoo.fetch`` with ``torch.hub.download_url_to_file`` (with its own check of eight hex digits). Each measurement is a process of its
+and ``zoo.hub.fetch`` with ``torch.hub.download_url_to_file`` (with its own check of eight hex digits). Each measurement is a process of its
 own, in turn; imports are done before the clock starts. Seconds are medians, ratios medians of pairs, memory (on Linux) the peak beyond the
 imports.
 """
@@ -40,7 +40,7 @@ CLIENT = (
     "from huggingface_hub import hf_hub_download, snapshot_download; import httpx2, hf_xet",
     "snapshot_download('alice/resnet50', revision='{commit}')",
 )
-FETCH = ("from zoo.fetch import fetch", "fetch('{url}', sha256='{sha256}')")
+FETCH = ("from zoo.hub.fetch import fetch", "fetch('{url}', sha256='{sha256}')")
 TORCH = ("import torch", "torch.hub.download_url_to_file('{url}', Path({home!r}) / 'file', hash_prefix='{short}', progress=False)")
 
 
@@ -52,8 +52,8 @@ def main() -> None:
     from hub_server import HubServer, sha256
 
     from zoo.backbones import create_backbone
-    from zoo.manifest import Manifest
-    from zoo.model_folder import write_zoo_model
+    from zoo.model_folder.folder import write_zoo_model
+    from zoo.model_folder.manifest import Manifest
 
     with tempfile.TemporaryDirectory() as place, HubServer() as hub:
         imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

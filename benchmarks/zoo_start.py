@@ -23,9 +23,9 @@ COMMANDS = {
     "zoo info resnet50.hcsc_200ep": ["info", "resnet50.hcsc_200ep"],
     "zoo --help": ["--help"],
 }
-PROGRAM = "from zoo.cli import main; main()"
+PROGRAM = "from zoo.commands.cli import main; main()"
 # The same command, and then whether torch was imported.
-WITNESS = "import sys, atexit; atexit.register(lambda: sys.stderr.write(str('torch' in sys.modules))); from zoo.cli import main; main()"
+WITNESS = "import sys, atexit; atexit.register(lambda: sys.stderr.write(str('torch' in sys.modules))); " + PROGRAM
 
 
 def seconds(arguments: list[str]) -> tuple[float, float]:

@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from evaluation.cache import FeatureCache
-    from evaluation.cluster import evaluate_clustering, run_cluster
-    from evaluation.comparison import compare_answers
-    from evaluation.feature_file import run_features
-    from evaluation.features import Features, extract_features
-    from evaluation.finetune import fine_tune, run_finetune
-    from evaluation.knn import KnnEvaluation, evaluate_knn, run_knn
-    from evaluation.labelled import LabelledData, labelled_data
-    from evaluation.linear import fit_logistic_regression, run_linear, train_linear
-    from evaluation.places205 import run_places205
-    from evaluation.runtime import Runtime
+    from evaluation.extraction.cache import FeatureCache
+    from evaluation.extraction.features import Features, extract_features
+    from evaluation.extraction.labelled import LabelledData, labelled_data
     from evaluation.search import top_k
-    from evaluation.semi import run_semi
-    from evaluation.top1 import run_top1
-    from evaluation.voc07 import run_voc07
+    from evaluation.statistics.comparison import compare_answers
+    from evaluation.tasks.cluster.evaluate import evaluate_clustering
+    from evaluation.tasks.cluster.run import run_cluster
+    from evaluation.tasks.cluster.scores import cluster_scores
+    from evaluation.tasks.feature_file.run import run_features, write_features
+    from evaluation.tasks.finetune.run import run_finetune
+    from evaluation.tasks.finetune.training import fine_tune
+    from evaluation.tasks.knn.run import run_knn
+    from evaluation.tasks.knn.votes import KnnEvaluation, evaluate_knn
+    from evaluation.tasks.linear.logistic import fit_logistic_regression
+    from evaluation.tasks.linear.run import run_linear
+    from evaluation.tasks.linear.training import train_linear
+    from evaluation.tasks.places205.run import run_places205
+    from evaluation.tasks.runtime import Runtime
+    from evaluation.tasks.semi.label_lists import simclr_list
+    from evaluation.tasks.semi.pseudo_labels import choose_pseudo_labels
+    from evaluation.tasks.semi.run import run_semi
+    from evaluation.tasks.top1.run import run_top1
+    from evaluation.tasks.voc07.precision import average_precision
+    from evaluation.tasks.voc07.run import run_voc07
+    from evaluation.tasks.voc07.svm import evaluate_low_shot, evaluate_svm
 
-# Imported when they are asked for: torch takes seconds, and quick commands do without it.
 _HOMES = {
-    "FeatureCache": "cache",
-    "Features": "features",
-    "KnnEvaluation": "knn",
-    "LabelledData": "labelled",
-    "Runtime": "runtime",
-    "compare_answers": "comparison",
-    "evaluate_clustering": "cluster",
-    "evaluate_knn": "knn",
-    "extract_features": "features",
-    "fine_tune": "finetune",
-    "fit_logistic_regression": "linear",
-    "labelled_data": "labelled",
-    "run_cluster": "cluster",
-    "run_features": "feature_file",
-    "run_finetune": "finetune",
-    "run_knn": "knn",
-    "run_linear": "linear",
-    "run_places205": "places205",
-    "run_semi": "semi",
-    "run_top1": "top1",
-    "run_voc07": "voc07",
+    "FeatureCache": "extraction.cache",
+    "Features": "extraction.features",
+    "KnnEvaluation": "tasks.knn.votes",
+    "LabelledData": "extraction.labelled",
+    "Runtime": "tasks.runtime",
+    "average_precision": "tasks.voc07.precision",
+    "choose_pseudo_labels": "tasks.semi.pseudo_labels",
+    "cluster_scores": "tasks.cluster.scores",
+    "compare_answers": "statistics.comparison",
+    "evaluate_clustering": "tasks.cluster.evaluate",
+    "evaluate_knn": "tasks.knn.votes",
+    "evaluate_low_shot": "tasks.voc07.svm",
+    "evaluate_svm": "tasks.voc07.svm",
+    "extract_features": "extraction.features",
+    "fine_tune": "tasks.finetune.training",
+    "fit_logistic_regression": "tasks.linear.logistic",
+    "labelled_data": "extraction.labelled",
+    "run_cluster": "tasks.cluster.run",
+    "run_features": "tasks.feature_file.run",
+    "run_finetune": "tasks.finetune.run",
+    "run_knn": "tasks.knn.run",
+    "run_linear": "tasks.linear.run",
+    "run_places205": "tasks.places205.run",
+    "run_semi": "tasks.semi.run",
+    "run_top1": "tasks.top1.run",
+    "run_voc07": "tasks.voc07.run",
+    "simclr_list": "tasks.semi.label_lists",
     "top_k": "search",
-    "train_linear": "linear",
+    "train_linear": "tasks.linear.training",
+    "write_features": "tasks.feature_file.run",
 }
 
 __all__ = [
@@ -55,9 +72,14 @@ __all__ = [
     "KnnEvaluation",
     "LabelledData",
     "Runtime",
+    "average_precision",
+    "choose_pseudo_labels",
+    "cluster_scores",
     "compare_answers",
     "evaluate_clustering",
     "evaluate_knn",
+    "evaluate_low_shot",
+    "evaluate_svm",
     "extract_features",
     "fine_tune",
     "fit_logistic_regression",
@@ -71,12 +93,10 @@ __all__ = [
     "run_semi",
     "run_top1",
     "run_voc07",
+    "simclr_list",
     "top_k",
     "train_linear",
+    "write_features",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'evaluation' has no attribute '{name}'")
-    return getattr(import_module(f"evaluation.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,5 +1,5 @@
 """``python -m evaluation`` is the ``evaluate`` command, for ``torchrun -m evaluation``."""
 
-from evaluation.cli import main
+from evaluation.commands.cli import main
 
 main()

@@ -83,7 +83,7 @@ def _list() -> None:
 
 def _boxes(words: list[str], out: Path | None, count: int) -> None:
     run_folder, picture = _run_and_picture(BOXES_WORD, words, out)
-    from pretrain.survey.pictures import boxes_of_run, draw_boxes
+    from pretrain.pictures.boxes import boxes_of_run, draw_boxes
 
     sheet = boxes_of_run(run_folder, count)
     draw_boxes(picture, sheet)
@@ -92,7 +92,7 @@ def _boxes(words: list[str], out: Path | None, count: int) -> None:
 
 def _prototypes(words: list[str], out: Path | None, count: int) -> None:
     run_folder, picture = _run_and_picture(PROTOTYPES_WORD, words, out)
-    from pretrain.survey.prototype_pictures import draw_prototypes, prototypes_of_run
+    from pretrain.pictures.prototypes import draw_prototypes, prototypes_of_run
 
     tree = prototypes_of_run(run_folder, count)
     draw_prototypes(picture, tree)
@@ -127,7 +127,7 @@ def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -
 def _resume(run_folder: Path, overrides: list[str], out: Path | None, overwrite: bool) -> None:
     if out is not None or overwrite:
         raise UserError("--resume goes on in the run's own folder: leave out --out and --overwrite")
-    from zoo.runs import is_run, read_recipe
+    from zoo.models.runs import is_run, read_recipe
 
     if not is_run(run_folder):
         raise UserError(f"{run_folder} is not a run folder: it has no recipe.yaml and checkpoints/")

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.claims import read_claims
 from zoo.errors import UserError
 from zoo.files import check_new_folder
-from zoo.manifest import MANIFEST_FILE, Manifest, without_place
-from zoo.runs import DEFAULT_ENCODER, is_run, read_environment
+from zoo.model_folder.claims import read_claims
+from zoo.model_folder.manifest import MANIFEST_FILE, Manifest, without_place
+from zoo.models.runs import DEFAULT_ENCODER, is_run, read_environment
 
 
 def export(
@@ -89,7 +89,7 @@ def export_run(
 
     Returns
     -------
-    ``out``. The features of the model equal those of the run bit for bit (:func:`zoo.model_folder.write_zoo_model` checks it).
+    ``out``. The features of the model equal those of the run bit for bit (:func:`zoo.model_folder.folder.write_zoo_model` checks it).
 
     Raises
     ------
@@ -97,8 +97,8 @@ def export_run(
         ``run`` is no run or its checkpoint is damaged; a result is of other weights; ``out`` exists or cannot be written.
     """
     from pretrain.curve import draw_curve
-    from zoo.model_folder import write_zoo_model
-    from zoo.models import open_model
+    from zoo.model_folder.folder import write_zoo_model
+    from zoo.model_spec import open_model
 
     run = Path(run)
     if not is_run(run):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from evaluation.features import extract_features
-from evaluation.knn import evaluate_knn
-from evaluation.knn.presets import KNN_PRESETS
+from evaluation.extraction.features import extract_features
 from evaluation.parallel import Processes
-from evaluation.presets import find
+from evaluation.tasks.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.votes import evaluate_knn
+from evaluation.tasks.presets import find
 from pretrain.settings import Recipe
 from zoo.data import Data, Images
 from zoo.errors import UserError
-from zoo.transforms import EvalTransform
+from zoo.models.transforms import EvalTransform
 
 
 class KnnCheck:

@@ -40,8 +40,8 @@ from pretrain.survey.boxes import check_look, check_map, check_table, initial_bo
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, find_bad_images, open_data, without_bad_images
 from zoo.errors import UserError
-from zoo.models import open_model
-from zoo.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_checkpoint
+from zoo.model_spec import open_model
+from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from zoo.errors import UserError
-from zoo.reasons import first_line
+from zoo.errors import UserError, first_line
 
 FOLDER = Path(__file__).parent / "recipes"
 

@@ -15,8 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from pretrain.methods import METHODS
 from pretrain.recipe_files import find_recipe, over, read_recipe_file
 from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
-from zoo.errors import UserError
-from zoo.reasons import first_line
+from zoo.errors import UserError, first_line
 
 OFF = "off"
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.data import BadImage, Data, Images, without_bad_images
 from zoo.errors import UserError
 from zoo.files import replace_text
-from zoo.provenance import software_versions, toolkit_commit
-from zoo.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
+from zoo.models.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
+from zoo.results.provenance import software_versions, toolkit_commit
 
 if TYPE_CHECKING:  # whether a folder may be written is asked before torch is loaded
     from pretrain.settings import Recipe

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import create_backbone
+from zoo.models.runs import CHECKPOINT_FOLDER, CHECKPOINT_FORMAT, checkpoint_name
 from zoo.results import DataFacts, Headline, ModelFacts, Result, SplitFacts
-from zoo.runs import CHECKPOINT_FOLDER, CHECKPOINT_FORMAT, checkpoint_name
 
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., Result]

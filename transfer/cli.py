@@ -60,7 +60,7 @@ def convert_command(
 
     * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
     """
-    from transfer.convert import convert
+    from transfer.conversion import convert
 
     conversion = convert(model, to, out, overwrite=overwrite, verify=verify)
     typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
@@ -211,7 +211,7 @@ def _seconds(max_time: str | None) -> float | None:
 
 def _prepare() -> None:
     """Ask for detectron2, and keep what torch and it say of their own matters from the user's terminal."""
-    from transfer.detection.presence import require_detectron2
+    from transfer.presence import require_detectron2
 
     require_detectron2()
     warnings.filterwarnings("ignore", module=r"torch\..*|detectron2\..*|fvcore\..*|pycocotools\..*")

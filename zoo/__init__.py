@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from torch import nn
+    from zoo.model_spec import load, open_model
 
+_HOMES = {"load": "model_spec", "open_model": "model_spec"}
 
-def load(name_or_path: str) -> nn.Module:
-    """The backbone of a zoo model, run, ``timm:NAME``, ``torchvision:NAME`` or ``random:ARCH``, in eval mode.
+__all__ = ["load", "open_model"]
 
-    Its forward takes normalised float32 images (B, 3, H, W) and gives pooled features (B, D).
-    :func:`zoo.models.open_model` gives the same network together with its preprocessing, hashes and metadata.
-    """
-    # torch takes seconds to import; quick commands (`zoo --help`) do without it.
-    from zoo.models import open_model
-
-    return open_model(name_or_path).module
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -20,8 +20,7 @@ from timm.models import build_model_with_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from zoo.errors import UserError
-from zoo.reasons import first_line
+from zoo.errors import UserError, first_line
 
 # ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
 TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")

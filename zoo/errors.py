@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and the one line of a foreign error that its sentence can quote."""
 
 from __future__ import annotations
 
@@ -17,3 +17,15 @@ class UserError(Exception):
 def printable(text: str) -> str:
     """``text`` on one line, with a backslash and a code for each character that cannot be printed."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's text, or its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def root_cause(error: BaseException) -> str:
+    """:func:`first_line` of the error that started the chain which ``error`` ends."""
+    while (deeper := error.__cause__ or error.__context__) is not None:
+        error = deeper
+    return first_line(error)

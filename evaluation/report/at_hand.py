@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.plans import ModelSource
+from evaluation.commands.plans import ModelSource
 from zoo.data import Data, Images, open_data
 from zoo.data.scan import check_images
 from zoo.errors import UserError
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from evaluation.runtime import Runtime
-    from zoo.model import Model
-    from zoo.transforms import EvalTransform
+    from evaluation.tasks.runtime import Runtime
+    from zoo.models.model import Model
+    from zoo.models.transforms import EvalTransform
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class AtHand:
         return found
 
     def _find_features(self, result: Result, images: Images, fingerprint: str) -> Tensor | Missing:
-        from evaluation.runtime import data_key, describe_features
+        from evaluation.tasks.runtime import data_key, describe_features
 
         how = f"give --model {result.model.spec or 'MODEL'}, from which they are computed"
         try:
@@ -167,16 +167,16 @@ class AtHand:
 
     def _ready(self) -> Runtime:
         if self._runtime is None:
-            from evaluation.cache import FeatureCache, cache_folder, cache_limit
+            from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit
             from evaluation.parallel import ALONE, choose_device
-            from evaluation.runtime import Runtime
+            from evaluation.tasks.runtime import Runtime
 
             cache = FeatureCache(cache_folder(), limit=cache_limit(), say=self.say)
             self._runtime = Runtime(device=choose_device(self.device), processes=ALONE, progress=True, cache=cache)
         return self._runtime
 
     def _open(self, source: ModelSource, inputs: Sequence[tuple[Any, Any]], weights: set[str]) -> None:
-        from zoo.models import open_model
+        from zoo.model_spec import open_model
 
         found, refusal = False, None
         for layer, crop in inputs:
@@ -203,7 +203,7 @@ def run_folder(result: Result) -> Path | None:
 
 
 def _transform(result: Result) -> EvalTransform:
-    from zoo.transforms import EvalTransform
+    from zoo.models.transforms import EvalTransform
 
     protocol, model = result.protocol, result.model
     return EvalTransform(

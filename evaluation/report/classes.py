@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.intervals import wilson
 from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.details import numbers, table, texts
 from evaluation.report.groups import Column, Group, Model, metric_label
+from evaluation.statistics.intervals import wilson
 from zoo.data import Images
 from zoo.errors import UserError
 from zoo.results import Result
@@ -182,7 +182,7 @@ def _votes(result: Result, train: Images, test: Images, at_hand: AtHand) -> tupl
         if isinstance(found, Missing):
             return found
         features.append(found)
-    from evaluation.knn import evaluate_knn
+    from evaluation.tasks.knn.votes import evaluate_knn
 
     level, protocol = result.data.level, result.protocol
     match = _HEADLINE.fullmatch(result.headline.metric)

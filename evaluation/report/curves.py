@@ -15,8 +15,8 @@ from evaluation.report.details import numbers, table
 from evaluation.report.entries import Entry
 from evaluation.report.groups import Group, Model, column_of, metric_label
 from evaluation.training.log import LOG_NAME, read_log
+from zoo.models.runs import is_run
 from zoo.results import Result
-from zoo.runs import is_run
 
 # Measures whose course over k, or over the number of clusters K, is drawn.
 _BY_K = re.compile(r"((?:top1|top5|ami|nmi|low_shot))_k(\d+)((?:_(?!std).*)?)")

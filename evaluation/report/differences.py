@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evaluation.comparison import Difference, compare_results
 from evaluation.report.groups import Group, Model, metric_label
+from evaluation.statistics.comparison import Difference, compare_results
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import UserError
-from zoo.manifest import is_zoo_model, read_manifest
+from zoo.model_folder.manifest import is_zoo_model, read_manifest
 from zoo.results import SCHEMA, Result, load_result
 
 _SUFFIX = ".json"

@@ -12,13 +12,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from evaluation.intervals import wilson
 from evaluation.report.details import numbers, table
 from evaluation.report.entries import Entry
+from evaluation.statistics.intervals import wilson
 from zoo.data.base import CLASS_LEVEL
-from zoo.manifest import is_zoo_model, read_manifest
+from zoo.model_folder.manifest import is_zoo_model, read_manifest
+from zoo.models.runs import is_run, read_recipe
 from zoo.results import DataFacts, Result
-from zoo.runs import is_run, read_recipe
 
 # What a result's protocol says of the model and not of the protocol: it may differ down a column.
 MODEL_VALUES = ("mean", "std", "channels", "layer")

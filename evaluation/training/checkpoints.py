@@ -10,10 +10,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from zoo.errors import UserError
+from zoo.errors import UserError, root_cause
 from zoo.files import PARTIAL_SUFFIX, replace_file
-from zoo.reasons import root_cause
-from zoo.runs import CHECKPOINT_FOLDER, checkpoint_name, checkpoints
+from zoo.models.runs import CHECKPOINT_FOLDER, checkpoint_name, checkpoints
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from evaluation.features import eval_mode
+from evaluation.extraction.features import eval_mode
 
 # What is done with the backbone while the layer is trained: it is trained too; it is frozen, in eval mode; or its weights are frozen, while
 # its batch norms use the batch's statistics and go on gathering running ones.

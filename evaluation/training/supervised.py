@@ -23,7 +23,7 @@ from evaluation.training.seeding import seed_step
 from evaluation.training.stopping import StopRequest, TrainingStopped
 from zoo.errors import UserError
 from zoo.files import replace_text
-from zoo.runs import checkpoints, read_checkpoint
+from zoo.models.runs import checkpoints, read_checkpoint
 
 FORMAT = "backbone-loop supervised training 1"
 _REQUIRED = ("step", "steps", "model", "optimizer", "history", "kept", "threads", "processes")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from evaluation.training.optimizers import ParameterGroup
 from evaluation.views.settings import ViewSpec
-from pretrain.methods.parts import Encoder
+from pretrain.encoder import Encoder
 from pretrain.survey.survey import TableMaker
 from zoo.data.base import Images
 
@@ -64,7 +64,7 @@ class Method(nn.Module):
         Dataclass of what a recipe may set under ``method:`` (besides ``name``).
     encoders
         Encoder name -> prefix of its backbone in the state dict; ``"query"`` is the trained one. Each is an
-        :class:`pretrain.methods.parts.Encoder`.
+        :class:`pretrain.encoder.Encoder`.
     """
 
     Settings: ClassVar[type[Any]]

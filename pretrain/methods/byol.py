@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.views.settings import ViewSpec
+from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
-from pretrain.methods.parts import Encoder, freeze, mean_cosine, projection, update_average
+from pretrain.methods.parts import freeze, mean_cosine, projection, update_average
 from zoo.errors import UserError
 
 

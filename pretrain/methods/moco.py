@@ -14,8 +14,9 @@ from evaluation.parallel import Processes
 from evaluation.views.parameters import to_device
 from evaluation.views.settings import ViewSpec
 from pretrain.batchnorm import splits_of
+from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
-from pretrain.methods.parts import Encoder, Queue, freeze, gather, info_nce, projection, update_average
+from pretrain.methods.parts import Queue, freeze, gather, info_nce, projection, update_average
 from pretrain.sizes import queue_length
 from zoo.errors import UserError
 from zoo.randomness import generator

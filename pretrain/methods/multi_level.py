@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, Bottleneck, downsample_conv
 from torch import Tensor, nn
 
-from pretrain.methods.parts import Encoder, full_precision, projection
+from pretrain.encoder import Encoder
+from pretrain.methods.parts import full_precision, projection
 from pretrain.sizes import match_stride, match_window
 from zoo.backbones import timm_config
 from zoo.errors import UserError

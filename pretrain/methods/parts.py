@@ -59,25 +59,6 @@ def projection(width: int, hidden: int | None, out: int, *, norm: bool = False) 
     return nn.Sequential(nn.Linear(width, hidden), *middle, nn.ReLU(inplace=True), nn.Linear(hidden, out))
 
 
-class Encoder(nn.Module):
-    """A backbone and its head.
-
-    Forward: images (B, 3, H, W) -> float32 embeddings of norm 1 (B, out); with ``normalised`` off, what the head gives.
-    """
-
-    def __init__(self, backbone: nn.Module, head: nn.Module, *, normalised: bool = True) -> None:
-        super().__init__()
-        self.backbone, self.head, self.normalised = backbone, head, normalised
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.embed(self.backbone(images))
-
-    def embed(self, features: Tensor) -> Tensor:
-        """Embeddings (B, out) of the backbone's features (B, D)."""
-        embeddings: Tensor = self.head(features)
-        return F.normalize(embeddings.float(), dim=1) if self.normalised else embeddings
-
-
 Module = TypeVar("Module", bound=nn.Module)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from evaluation.views.settings import ViewSpec
 from pretrain.batchnorm import splits_of
+from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
-from pretrain.methods.parts import Encoder, full_precision, gather_with_gradient, projection
+from pretrain.methods.parts import full_precision, gather_with_gradient, projection
 from zoo.errors import UserError
 
 

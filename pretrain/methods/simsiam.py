@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from evaluation.training.optimizers import ParameterGroup
 from evaluation.views.settings import ViewSpec
+from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
-from pretrain.methods.parts import Encoder, mean_cosine
+from pretrain.methods.parts import mean_cosine
 
 
 @dataclass

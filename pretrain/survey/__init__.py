@@ -4,7 +4,7 @@ One page on it: ``docs/survey.md``.
 """
 
 from pretrain.survey.boxes import BoxMaker, extract_boxes, heat_maps
-from pretrain.survey.looks import Look, Seen, look
+from pretrain.survey.encoder_pass import Look, Seen, look
 from pretrain.survey.neighbours import NeighbourMaker
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
 from pretrain.survey.survey import Findings, Survey, TableMaker

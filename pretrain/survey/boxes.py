@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluation.batches import BATCH_SIZE, cut_batches
-from evaluation.features import eval_mode
+from evaluation.extraction.batches import BATCH_SIZE, cut_batches
+from evaluation.extraction.features import eval_mode
 from evaluation.parallel import Processes
 from evaluation.views.tables import BOXES
 from pretrain.settings import BoxLook, BoxSettings
-from pretrain.survey.looks import Look, Seen, WholeImage, cut_of, see_maps
+from pretrain.survey.encoder_pass import Look, Seen, WholeImage, cut_of, see_maps
 from zoo.data.base import Images
 from zoo.errors import UserError
-from zoo.transforms import EvalTransform, normalise
+from zoo.models.transforms import EvalTransform, normalise
 
 FULL_BOX = (0.0, 0.0, 1.0, 1.0)
 # A map whose values differ by less says nothing of where the object is.

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluation.batches import BATCH_SIZE
+from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.parallel import Processes
 from evaluation.search import neighbours_of_all
 from evaluation.views.tables import NEIGHBOURS
-from pretrain.survey.looks import Look, Seen
+from pretrain.survey.encoder_pass import Look, Seen
 from zoo.errors import UserError
 
 

@@ -11,10 +11,10 @@ from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 from torch import Tensor
 
-from evaluation.batches import BATCH_SIZE
 from evaluation.clustering import Hierarchy, hierarchical_kmeans
+from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.parallel import Processes
-from pretrain.survey.looks import Look, Seen
+from pretrain.survey.encoder_pass import Look, Seen
 
 # The tensors of the hierarchy are tables with this before their names.
 PREFIX = "prototypes."

@@ -6,25 +6,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluation.batches import BATCH_SIZE, cut_batches
-from evaluation.features import eval_mode
+from evaluation.extraction.batches import BATCH_SIZE, cut_batches
+from evaluation.extraction.features import eval_mode
+from evaluation.extraction.image_bar import image_bar
 from evaluation.parallel import Processes
-from evaluation.progress import image_bar
 from evaluation.training.devices import synchronise_buffers
-from pretrain.survey.looks import ImageSize, Look, Seen, cut_of, look
+from pretrain.encoder import Encoder
+from pretrain.survey.encoder_pass import ImageSize, Look, Seen, cut_of, look
 from zoo.data.base import Images
 from zoo.errors import UserError
-from zoo.transforms import normalise
-
-if TYPE_CHECKING:  # methods declare makers of tables, and so import this module
-    from pretrain.methods.parts import Encoder
+from zoo.models.transforms import normalise
 
 Tables = Mapping[str, NDArray[np.generic]]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from zoo.data import ArrayImages, FileImages, Level
 from zoo.data.base import FileEntry
-from zoo.transforms import EvalTransform
+from zoo.models.transforms import EvalTransform
 
 TRANSFORM = EvalTransform(16, 16, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 

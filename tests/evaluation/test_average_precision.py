@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from evaluation.voc07.precision import average_precision, mean_precision_intervals, per_image_precision
+from evaluation.tasks.voc07.precision import average_precision, mean_precision_intervals, per_image_precision
 
 
 def test_by_hand() -> None:

@@ -14,13 +14,13 @@ import torch
 from small_network import TRANSFORM, Network, in_files, in_memory, pictures
 from torch import Tensor
 
-from evaluation.cache import FeatureCache, cache_folder, cache_limit, state_of
-from evaluation.features import extract_features
-from evaluation.runtime import Runtime
+from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit, state_of
+from evaluation.extraction.features import extract_features
+from evaluation.tasks.runtime import Runtime
 from zoo.data import ArrayImages
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.model import Model
+from zoo.models.model import Model
 
 ROWS = torch.arange(12.0).reshape(4, 3)
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.labelled import LabelledData, labelled_data
-from evaluation.runtime import Runtime
-from evaluation.top1.run import run_top1
+from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.top1.run import run_top1
 from zoo.data import ArrayImages, Data, Level
-from zoo.models import open_model
+from zoo.model_spec import open_model
 
 WEIGHTS = Path(__file__).parents[3] / "shared" / "data" / "cifar10-resnet20" / "resnet20-12fca82f.th"
 ROOT = Path(os.environ.get("CIFAR10_ROOT", "nowhere"))

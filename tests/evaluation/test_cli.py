@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from evaluation.cli import main
-from evaluation.knn import run_knn
-from evaluation.knn.presets import KNN_PRESETS
+from evaluation.commands.cli import main
+from evaluation.tasks.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.run import run_knn
 from zoo.data import open_data
-from zoo.models import open_model
+from zoo.model_spec import open_model
 from zoo.results import load_result
 
 DATA = "digits"
@@ -220,7 +220,7 @@ def test_overwrite_replaces_a_result(tmp_path: Path) -> None:
 IMPORTS = """
 import sys
 sys.argv = ["evaluate", "--help"]
-from evaluation.cli import main
+from evaluation.commands.cli import main
 try:
     main()
 finally:

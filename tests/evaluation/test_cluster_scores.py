@@ -10,8 +10,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from evaluation.cluster.evaluate import evaluate_clustering
-from evaluation.cluster.scores import cluster_scores
+from evaluation.tasks.cluster.evaluate import evaluate_clustering
+from evaluation.tasks.cluster.scores import cluster_scores
 from zoo.data.base import Level
 from zoo.errors import UserError
 

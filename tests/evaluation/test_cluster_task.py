@@ -10,14 +10,14 @@ from PIL import Image
 from sklearn import metrics
 from test_cli import refusal, run
 
-from evaluation.cluster.presets import CLUSTER_PRESETS
-from evaluation.cluster.run import run_cluster
-from evaluation.runtime import Runtime
-from evaluation.splits import lazy_splits
+from evaluation.extraction.splits import lazy_splits
+from evaluation.tasks.cluster.presets import CLUSTER_PRESETS
+from evaluation.tasks.cluster.run import run_cluster
+from evaluation.tasks.runtime import Runtime
 from zoo.data import open_data
 from zoo.data.base import Data
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 from zoo.results import load_result
 
 SHAPES = "shapes:size=8,train=120,test=90"
@@ -50,8 +50,8 @@ def test_the_numbers_are_scikit_learns_for_the_same_clusters(shapes: Data) -> No
     from torch.nn.functional import normalize
 
     from evaluation.clustering import kmeans
-    from evaluation.features import extract_features
-    from evaluation.runtime import transform_for
+    from evaluation.extraction.features import extract_features
+    from evaluation.tasks.runtime import transform_for
 
     model, preset = open_model("random:test_resnet"), CLUSTER_PRESETS["hirl"].change(clusters=[5], split="train")
     result = run_cluster(model, shapes, preset=preset, runtime=Runtime(seed=3))

@@ -10,9 +10,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from evaluation.comparison import compare_answers, compare_results
-from evaluation.intervals import wilson
-from evaluation.per_image import pack, unpack
+from evaluation.statistics.comparison import compare_answers, compare_results
+from evaluation.statistics.intervals import wilson
+from evaluation.statistics.per_image import pack, unpack
 from zoo.results import Headline, Result
 
 MakeResult = Callable[..., Result]

@@ -11,9 +11,9 @@ from PIL import Image
 from small_network import TRANSFORM, Network, Spoiled, in_files, in_memory, pictures
 from torch import Tensor, nn
 
-from evaluation.features import extract_features
+from evaluation.extraction.features import extract_features
 from zoo.errors import UserError
-from zoo.transforms import EvalTransform
+from zoo.models.transforms import EvalTransform
 
 
 def one_by_one(network: Network, pixels: np.ndarray) -> Tensor:

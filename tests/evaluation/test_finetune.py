@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torchvision.transforms import RandomResizedCrop
 
-from evaluation.finetune.presets import FINETUNE_PRESETS, FineTunePreset, Rates, change_training
-from evaluation.finetune.run import run_finetune
-from evaluation.runtime import Runtime
-from evaluation.semi.presets import SEMI_PRESETS
+from evaluation.tasks.finetune.presets import FINETUNE_PRESETS, FineTunePreset, Rates, change_training
+from evaluation.tasks.finetune.run import run_finetune
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.semi.presets import SEMI_PRESETS
 from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
 from zoo.data import ArrayImages, Data, Level, open_data
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 from zoo.results import Result
 
 NAMES = ("dark", "light", "red")
@@ -217,7 +217,7 @@ def test_a_frozen_network_is_the_linear_protocol() -> None:
 def test_a_layer_inside_a_network_is_fine_tuned_up_to_there() -> None:
     from dataclasses import replace
 
-    from zoo.layers import Layer
+    from zoo.models.layers import Layer
 
     model = open_model("random:test_resnet")
     inner = replace(model, module=Layer(model.module, "layer3"), num_features=None, layer="layer3")

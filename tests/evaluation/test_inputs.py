@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.cli import main
-from evaluation.inputs import input_warnings
+from evaluation.commands.cli import main
+from evaluation.extraction.inputs import input_warnings
 from zoo.data import ArrayImages, Level
-from zoo.model import Model
-from zoo.models import open_model
-from zoo.transforms import EvalTransform, normalise
+from zoo.model_spec import open_model
+from zoo.models.model import Model
+from zoo.models.transforms import EvalTransform, normalise
 
 FILE = Path(__file__).parent / "own_network.py"
 CPU = torch.device("cpu")

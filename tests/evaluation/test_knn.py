@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from evaluation.knn import evaluate_knn
-from evaluation.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.votes import evaluate_knn
 from zoo.errors import UserError
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -14,16 +14,17 @@ from timm.optim.lars import Lars
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluation.linear import fit_logistic_regression, run_linear, train_linear
-from evaluation.linear.heads import Heads
-from evaluation.linear.presets import LINEAR_PRESETS, LinearPreset
-from evaluation.linear.training import CachedBatches
-from evaluation.runtime import Runtime
-from evaluation.subsets import split_off
+from evaluation.extraction.subsets import split_off
+from evaluation.tasks.linear.heads import Heads
+from evaluation.tasks.linear.logistic import fit_logistic_regression
+from evaluation.tasks.linear.presets import LINEAR_PRESETS, LinearPreset
+from evaluation.tasks.linear.run import run_linear
+from evaluation.tasks.linear.training import CachedBatches, train_linear
+from evaluation.tasks.runtime import Runtime
 from zoo.data import open_data
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.models import open_model
+from zoo.model_spec import open_model
 
 Arrays = tuple[Tensor, np.ndarray, Tensor, np.ndarray]
 

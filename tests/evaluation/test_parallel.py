@@ -10,15 +10,15 @@ import torch
 from small_network import TRANSFORM, Network, Spoiled, in_files, in_memory, pictures
 from torch import Tensor, distributed, multiprocessing
 
-from evaluation.features import extract_features
-from evaluation.knn import evaluate_knn
-from evaluation.linear.exact import CropFeatures
-from evaluation.linear.presets import LINEAR_PRESETS
+from evaluation.extraction.features import extract_features
 from evaluation.parallel import ALONE, Processes, choose_device
-from evaluation.runtime import Runtime
 from evaluation.search import neighbours_of_all, top_k
+from evaluation.tasks.knn.votes import evaluate_knn
+from evaluation.tasks.linear.exact import CropFeatures
+from evaluation.tasks.linear.presets import LINEAR_PRESETS
+from evaluation.tasks.runtime import Runtime
 from zoo.errors import UserError
-from zoo.model import Model
+from zoo.models.model import Model
 
 # (images, batch size): more batches than processes, as many, fewer; fewer images than processes.
 CASES = [(7, 2), (8, 2), (9, 2), (7, 4), (9, 3), (8, 100), (9, 100), (1, 1), (2, 1)]

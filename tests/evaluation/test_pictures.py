@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.knn import sample_queries
-from evaluation.pictures import draw_neighbours
+from evaluation.tasks.knn.pictures import draw_neighbours
+from evaluation.tasks.knn.run import sample_queries
 from zoo.data import ArrayImages, Level
 
 

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from test_cli import refusal, run
 
-from evaluation.features import extract_features
-from evaluation.places205.presets import PLACES205_PRESETS, change
-from evaluation.places205.run import run_places205
-from evaluation.runtime import Runtime
+from evaluation.extraction.features import extract_features
+from evaluation.tasks.places205.presets import PLACES205_PRESETS, change
+from evaluation.tasks.places205.run import run_places205
+from evaluation.tasks.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation
 from zoo.data import open_data
-from zoo.models import open_model
+from zoo.model_spec import open_model
+from zoo.models.transforms import EvalTransform
 from zoo.results import load_result
-from zoo.transforms import EvalTransform
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-import evaluation.features
-import evaluation.runtime
-from evaluation.cli import main
-from evaluation.plans import make_plans, model_sources, result_paths
-from evaluation.tasks import TASKS
+import evaluation.extraction.features
+import evaluation.tasks.runtime
+from evaluation.commands.cli import main
+from evaluation.commands.plans import make_plans, model_sources, result_paths
+from evaluation.tasks.registry import TASKS
 from zoo.errors import UserError
 from zoo.results import load_result
 
@@ -97,13 +97,13 @@ def test_several_tasks_extract_once_and_later_calls_not_at_all(
 ) -> None:
     monkeypatch.setenv("BACKBONE_LOOP_CACHE", str(tmp_path / "cache"))
     passes: list[int] = []
-    extract = evaluation.features.extract_features
+    extract = evaluation.extraction.features.extract_features
 
     def counted(model: object, images: object, *rest: object, **settings: object) -> object:
         passes.append(len(images))  # type: ignore[arg-type]
         return extract(model, images, *rest, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation.runtime, "extract_features", counted)
+    monkeypatch.setattr(evaluation.tasks.runtime, "extract_features", counted)
     words = ("--task", "knn,linear", "--model", "random:test_resnet", "--model", "pixels", "--data", "digits", "--k", 5, "--epochs", 2)
     assert run(*words, "--out", tmp_path / "one") == 0
     assert sorted(passes) == [445, 445, 1352, 1352]

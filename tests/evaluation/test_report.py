@@ -13,18 +13,18 @@ import pytest
 from report_page import Page
 from sklearn.neighbors import KNeighborsClassifier
 
-from evaluation.cache import FeatureCache, cache_folder
-from evaluation.cluster.run import run_cluster
-from evaluation.knn import run_knn
-from evaluation.linear.presets import LINEAR_PRESETS
-from evaluation.linear.run import run_linear
-from evaluation.plans import model_sources
+from evaluation.commands.plans import model_sources
+from evaluation.extraction.cache import FeatureCache, cache_folder
 from evaluation.report import write_report
-from evaluation.runtime import Runtime
-from zoo.cli import main
+from evaluation.tasks.cluster.run import run_cluster
+from evaluation.tasks.knn.run import run_knn
+from evaluation.tasks.linear.presets import LINEAR_PRESETS
+from evaluation.tasks.linear.run import run_linear
+from evaluation.tasks.runtime import Runtime
+from zoo.commands.cli import main
 from zoo.data import open_data
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 from zoo.results import Result, load_result, save_result
 
 # What stands in a cell where nothing was measured.
@@ -221,7 +221,7 @@ def test_other_protocols_stand_in_other_columns(tmp_path, make_result):
 def test_the_best_model_is_compared_image_by_image(tmp_path, make_result):
     from scipy.stats import binomtest
 
-    from evaluation.per_image import DETAIL, pack
+    from evaluation.statistics.per_image import DETAIL, pack
 
     rng = np.random.default_rng(0)
     answers = [rng.random(1000) < share for share in (0.5, 0.55)]

@@ -16,11 +16,11 @@ from evaluation.report.entries import read_entries
 from evaluation.report.feature_map import check_method, project
 from evaluation.report.groups import metric_label
 from evaluation.report.thumbnails import thumbnail
-from zoo.claims import add_results
 from zoo.data import ArrayImages
 from zoo.errors import UserError
-from zoo.manifest import Manifest
-from zoo.model_folder import write_zoo_model
+from zoo.model_folder.claims import add_results
+from zoo.model_folder.folder import write_zoo_model
+from zoo.model_folder.manifest import Manifest
 
 
 def test_a_confusion_matrix_is_a_loops():
@@ -172,7 +172,7 @@ def test_results_of_a_zoo_model_are_read(tmp_path, make_backbone, make_result):
     )
     with pytest.raises(UserError, match="there is no result in"):
         read_entries([folder])
-    from zoo.manifest import read_manifest
+    from zoo.model_folder.manifest import read_manifest
 
     add_results(folder, [make_result(read_manifest(folder).tensors_sha256)])
     (entry,) = read_entries([folder]).entries

@@ -11,16 +11,16 @@ import torch
 from PIL import Image
 from test_finetune import easy_data
 
-from evaluation.finetune.presets import Rates
-from evaluation.labelled import labelled_data
-from evaluation.runtime import Runtime
-from evaluation.semi.presets import SEMI_PRESETS, SemiPreset
-from evaluation.semi.pseudo_labels import choose_pseudo_labels, entropy_bits
-from evaluation.semi.run import labelled_images, run_semi
-from evaluation.subsets import stratified_subset
+from evaluation.extraction.labelled import labelled_data
+from evaluation.extraction.subsets import stratified_subset
+from evaluation.tasks.finetune.presets import Rates
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.semi.presets import SEMI_PRESETS, SemiPreset
+from evaluation.tasks.semi.pseudo_labels import choose_pseudo_labels, entropy_bits
+from evaluation.tasks.semi.run import labelled_images, run_semi
 from zoo.data import open_data
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 
 MODEL = "random:test_resnet"
 
@@ -86,9 +86,9 @@ def test_a_grid_is_chosen_by_held_out_images() -> None:
 def test_frozen_is_scikit_learns_logistic_regression_on_the_labelled_features() -> None:
     from sklearn.linear_model import LogisticRegression
 
-    from evaluation.features import extract_features
-    from evaluation.subsets import split_off
-    from zoo.transforms import EvalTransform
+    from evaluation.extraction.features import extract_features
+    from evaluation.extraction.subsets import split_off
+    from zoo.models.transforms import EvalTransform
 
     data, model = easy_data(150), open_model(MODEL)
     result = run_semi(model, data, preset=SEMI_PRESETS["frozen"].change(percent=20.0))

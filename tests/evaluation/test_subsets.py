@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.semi import label_lists
-from evaluation.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
-from evaluation.subsets import split_off, stratified_subset
+from evaluation.extraction.subsets import split_off, stratified_subset
+from evaluation.tasks.semi import label_lists
+from evaluation.tasks.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
 from zoo.data import ArrayImages, FileImages
 from zoo.data.entries import FileEntry
 from zoo.errors import UserError

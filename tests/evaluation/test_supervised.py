@@ -18,8 +18,8 @@ from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, Sc
 from evaluation.training.stopping import TrainingStopped
 from evaluation.training.supervised import Course, History, Place, train_supervised
 from zoo.errors import UserError
+from zoo.models.runs import checkpoints
 from zoo.randomness import generator
-from zoo.runs import checkpoints
 
 IMAGES, BATCH, CLASSES = 24, 8, 3
 

@@ -13,12 +13,12 @@ from small_network import TRANSFORM, Network, in_memory, pictures
 from test_supervised import TARGETS, Source, course, groups, measure, network, train
 from torch import distributed, multiprocessing
 
-from evaluation.cluster.evaluate import evaluate_clustering
-from evaluation.finetune.training import outputs_of
 from evaluation.parallel import Processes
-from evaluation.runtime import Runtime
+from evaluation.tasks.cluster.evaluate import evaluate_clustering
+from evaluation.tasks.finetune.training import outputs_of
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.voc07.svm import SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives
 from evaluation.training.supervised import Place, train_supervised
-from evaluation.voc07.svm import SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives
 from zoo.data.base import Level, MultiLabel
 from zoo.errors import UserError
 

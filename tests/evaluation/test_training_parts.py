@@ -26,7 +26,7 @@ from evaluation.training.optimizers import (
 )
 from evaluation.training.stopping import StopRequest, parse_duration
 from zoo.errors import UserError
-from zoo.runs import checkpoints
+from zoo.models.runs import checkpoints
 
 
 def schedule(settings: ScheduleSettings, *, lr: float, epochs: int, steps_per_epoch: int) -> Schedule:

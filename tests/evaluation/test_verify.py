@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-import evaluation.cli
-import zoo.cli
-from evaluation.knn.presets import KNN_PRESETS
-from evaluation.knn.run import run_knn
-from evaluation.tasks import TASKS
-from evaluation.verify import Verification, preset_of, tolerance_of
-from zoo.claims import add_result
+import evaluation.commands.cli
+import zoo.commands.cli
+from evaluation.commands.verify import Verification, preset_of, tolerance_of
+from evaluation.tasks.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.run import run_knn
+from evaluation.tasks.registry import TASKS
 from zoo.data import open_data
 from zoo.errors import UserError
-from zoo.manifest import Manifest, read_manifest
-from zoo.model_folder import write_zoo_model
-from zoo.models import open_model
+from zoo.model_folder.claims import add_result
+from zoo.model_folder.folder import write_zoo_model
+from zoo.model_folder.manifest import Manifest, read_manifest
+from zoo.model_spec import open_model
 from zoo.results import Headline, Result, load_result
 
 DATA = "shapes:train=90,test=45,size=16"
@@ -35,7 +35,7 @@ def typed(monkeypatch, capsys):
         command, *arguments = map(str, words)
         monkeypatch.setattr(sys, "argv", [command, *arguments])
         with pytest.raises(SystemExit) as left:
-            (zoo.cli.main if command == "zoo" else evaluation.cli.main)()
+            (zoo.commands.cli.main if command == "zoo" else evaluation.commands.cli.main)()
         output = capsys.readouterr()
         return left.value.code or 0, output.out, output.err
 
@@ -116,7 +116,7 @@ def test_a_metric_beside_the_headline_counts_too(measured, claiming):
 
 
 def verdicts(folder: Path, *claims: Result, data: tuple[str, ...] = (), tasks: list[str] | None = None):
-    from evaluation.runtime import Runtime
+    from evaluation.tasks.runtime import Runtime
 
     return list(Verification(data, Runtime(), tasks).claims(str(folder), claims))
 

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import cross_val_score
 from sklearn.svm import LinearSVC
 
-from evaluation.voc07.precision import average_precision
-from evaluation.voc07.svm import SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives, shared_images
+from evaluation.tasks.voc07.precision import average_precision
+from evaluation.tasks.voc07.svm import SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives, shared_images
 from zoo.data.base import MultiLabel
 from zoo.errors import UserError
 from zoo.randomness import generator

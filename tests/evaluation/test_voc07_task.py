@@ -10,16 +10,16 @@ import pytest
 from PIL import Image
 from test_cli import refusal, run
 
-from evaluation.runtime import Runtime
-from evaluation.voc07.precision import average_precision, per_image_precision
-from evaluation.voc07.presets import VOC07_PRESETS, SvmPreset, change
-from evaluation.voc07.probe import CORNERS, CornerCrop
-from evaluation.voc07.run import run_voc07
-from evaluation.voc07.svm import SvmSettings, evaluate_svm
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.voc07.precision import average_precision, per_image_precision
+from evaluation.tasks.voc07.presets import VOC07_PRESETS, SvmPreset, change
+from evaluation.tasks.voc07.probe import CORNERS, CornerCrop
+from evaluation.tasks.voc07.run import run_voc07
+from evaluation.tasks.voc07.svm import SvmSettings, evaluate_svm
 from zoo.data import open_data
-from zoo.data.voc07 import CLASSES
+from zoo.data.sets.voc07 import CLASSES
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 from zoo.results import load_result
 
 PER_SPLIT = {"train": 60, "val": 40, "test": 60}
@@ -61,8 +61,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_svms_on_features_are_those_of_the_arrays(root: Path) -> None:
-    from evaluation.features import extract_features
-    from zoo.transforms import EvalTransform
+    from evaluation.extraction.features import extract_features
+    from zoo.models.transforms import EvalTransform
 
     model, data = open_model("random:test_resnet", image_size=16), open_data(f"voc07:{root}")
     preset = change(VOC07_PRESETS["pcl"], shots=[1, 3])

@@ -15,12 +15,12 @@ import huggingface_hub
 import timm
 import torch
 
-import zoo.cli
+import zoo.commands.cli
+import zoo.hub.pulled_model
 import zoo.hub.push
-import zoo.pulling
 from zoo.console import run
 
-_IMPORTED = (huggingface_hub.HfApi, timm, torch, zoo.pulling, zoo.hub.push)
+_IMPORTED = (huggingface_hub.HfApi, timm, torch, zoo.hub.pulled_model, zoo.hub.push)
 _running: dict[int, Path] = {}
 
 
@@ -61,7 +61,7 @@ def run_command(words: list[str], code: str | None) -> int:
     try:
         if code is None:
             sys.argv = ["zoo", *words]
-            zoo.cli.main()
+            zoo.commands.cli.main()
         else:
             run(lambda: exec(code, {"__name__": "__main__"}))
     except SystemExit as left:

@@ -10,10 +10,10 @@ import pytest
 import timm
 import torch
 
-import evaluation.cli
+import evaluation.commands.cli
 import pretrain.cli
 import zoo
-import zoo.cli
+import zoo.commands.cli
 from zoo.results import load_result
 
 RECIPE = """
@@ -34,7 +34,7 @@ def test_the_numbers_survive_export_and_reload(tmp_path: Path, monkeypatch: pyte
 
     def typed(line: str) -> str:
         command, *words = line.split()
-        mains = {"pretrain": pretrain.cli.main, "evaluate": evaluation.cli.main, "zoo": zoo.cli.main}
+        mains = {"pretrain": pretrain.cli.main, "evaluate": evaluation.commands.cli.main, "zoo": zoo.commands.cli.main}
         monkeypatch.setattr(sys, "argv", [command, *words])
         with pytest.raises(SystemExit) as left:
             mains[command]()

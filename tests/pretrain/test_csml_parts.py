@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pretrain.encoder import Encoder
 from pretrain.methods.cross_sample import Contrast, mix, mix_box
 from pretrain.methods.multi_level import LevelHead, MapFacts, Patches, map_facts, see_both
-from pretrain.methods.parts import Encoder, info_nce
+from pretrain.methods.parts import info_nce
 from pretrain.methods.selection import LossLevels, Rejected
 from pretrain.sizes import match_stride, match_window, neighbour_refresh, own_key_epochs
 from zoo.backbones import create_backbone

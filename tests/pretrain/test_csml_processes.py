@@ -9,15 +9,15 @@ import pytest
 import torch
 from two_processes import in_two_processes
 
-from evaluation.batches import BATCH_SIZE
+from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.training.log import read_log
+from pretrain.encoder import Encoder
 from pretrain.loop import train
-from pretrain.methods.parts import Encoder
 from pretrain.recipes import load_recipe, resume_recipe
 from pretrain.survey import NeighbourMaker, Survey
 from zoo.backbones import create_backbone
 from zoo.data import open_data
-from zoo.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
 
 # Not a multiple of the batch, nor of the processes.
 IMAGES = 2 * BATCH_SIZE + 11

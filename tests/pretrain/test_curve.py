@@ -14,7 +14,7 @@ from pretrain.curve import _thinned, draw_curve
 from pretrain.export import export_run
 from zoo.errors import UserError
 from zoo.hashing import file_sha256
-from zoo.manifest import read_manifest
+from zoo.model_folder.manifest import read_manifest
 
 
 def write_log(run: Path, steps: int, **more: float) -> None:

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 import zoo
 from pretrain.export import export_run
-from zoo.cli import app
+from zoo.commands.cli import app
 from zoo.errors import UserError
-from zoo.manifest import read_manifest
-from zoo.models import open_model
+from zoo.model_folder.manifest import read_manifest
+from zoo.model_spec import open_model
 from zoo.results import save_result
 
 

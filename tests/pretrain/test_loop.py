@@ -22,7 +22,7 @@ from evaluation.training.log import read_log
 from pretrain.loop import Outcome, train
 from pretrain.recipes import load_recipe, resume_recipe
 from zoo.errors import UserError
-from zoo.runs import checkpoints, is_run, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.runs import checkpoints, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
 TINY = """
 data: shapes:train=40,test=30,size=16

@@ -26,8 +26,8 @@ from pretrain.methods.simsiam import SimSiamSettings
 from pretrain.recipes import load_recipe
 from zoo.backbones import create_backbone
 from zoo.errors import UserError
-from zoo.models import open_model
-from zoo.runs import latest_checkpoint, read_checkpoint
+from zoo.model_spec import open_model
+from zoo.models.runs import latest_checkpoint, read_checkpoint
 
 FACTS = RunFacts(images=32, batch=4, seed=0, steps=10)
 Array = NDArray[np.float64]

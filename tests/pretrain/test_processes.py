@@ -16,7 +16,7 @@ from pretrain.methods.parts import gather_with_gradient
 from pretrain.methods.simclr import nt_xent
 from pretrain.recipes import load_recipe, resume_recipe
 from zoo.errors import UserError
-from zoo.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
 
 # Without batch norm, two processes must give what one gives with the joint batch, up to the order of sums.
 RECIPE = """

@@ -16,13 +16,13 @@ from pretrain.cli import main
 from pretrain.loop import train
 from pretrain.methods import HCSC, RunFacts
 from pretrain.methods.hcsc import HCSCSettings
+from pretrain.pictures import prototypes as prototype_pictures
+from pretrain.pictures.prototypes import Prototype, PrototypeTree, draw_prototypes, prototypes_of_run, spread_clusters
 from pretrain.recipes import load_recipe
-from pretrain.survey import prototype_pictures
-from pretrain.survey.looks import WholeImage
-from pretrain.survey.prototype_pictures import Prototype, PrototypeTree, draw_prototypes, prototypes_of_run, spread_clusters
+from pretrain.survey.encoder_pass import WholeImage
 from zoo.backbones import create_backbone
 from zoo.data import ArrayImages, open_data
-from zoo.runs import latest_checkpoint, read_checkpoint
+from zoo.models.runs import latest_checkpoint, read_checkpoint
 
 DATA = "shapes:train=40,test=30"
 TINY = f"""

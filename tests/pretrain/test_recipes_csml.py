@@ -14,7 +14,7 @@ from pretrain.loop import train
 from pretrain.recipes import load_recipe, typed
 from pretrain.settings import Recipe
 from pretrain.sizes import batch_size, match_stride, match_window, with_sizes
-from zoo.runs import latest_checkpoint, read_checkpoint
+from zoo.models.runs import latest_checkpoint, read_checkpoint
 
 
 def flat(name: str) -> dict[str, Any]:

@@ -15,17 +15,17 @@ from pretrain.cli import main
 from pretrain.loop import train
 from pretrain.methods import MoCo, RunFacts
 from pretrain.methods.moco import MoCoSettings
+from pretrain.pictures.boxes import boxes_of_run
 from pretrain.recipes import load_recipe, resume_recipe
 from pretrain.settings import BoxSettings
 from pretrain.sizes import survey_interval
 from pretrain.survey import BoxMaker, Look, Seen, Survey
 from pretrain.survey.boxes import locate
-from pretrain.survey.pictures import boxes_of_run
 from zoo.backbones import create_backbone
 from zoo.data import ArrayImages, FileImages, open_data
 from zoo.errors import UserError
-from zoo.models import open_model
-from zoo.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.model_spec import open_model
+from zoo.models.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
 
 TINY = """
 data: shapes:train=40,test=30

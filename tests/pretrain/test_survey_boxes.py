@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pretrain.survey import boxes as module
 from pretrain.survey import extract_boxes, heat_maps
 from pretrain.survey.boxes import areas, box_statistics, check_map, covers_all, locate, overlap
-from pretrain.survey.looks import see_maps
+from pretrain.survey.encoder_pass import see_maps
 from zoo.backbones import create_backbone
 from zoo.data import open_data
 from zoo.errors import UserError

@@ -21,13 +21,13 @@ from pretrain.recipes import load_recipe, resume_recipe
 from pretrain.settings import BoxLook, BoxSettings
 from pretrain.survey import BoxMaker, NeighbourMaker, Survey
 from pretrain.survey.boxes import extract_boxes, heat_maps, of_whole_images
-from pretrain.survey.looks import Seen, look
+from pretrain.survey.encoder_pass import Seen, look
 from pretrain.survey.neighbours import neighbour_statistics
 from zoo.backbones import create_backbone
 from zoo.data import FileImages, open_data
 from zoo.errors import UserError
-from zoo.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
-from zoo.transforms import EvalTransform
+from zoo.models.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.transforms import EvalTransform
 
 DATA = "shapes:train=40,test=30"
 TINY = f"""

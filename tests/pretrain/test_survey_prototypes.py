@@ -21,7 +21,7 @@ from pretrain.survey import Survey, hierarchy_of
 from zoo.backbones import create_backbone
 from zoo.data import open_data
 from zoo.errors import UserError
-from zoo.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.runs import checkpoints, latest_checkpoint, read_checkpoint, read_recipe
 
 DATA = "shapes:train=40,test=30"
 TINY = f"""

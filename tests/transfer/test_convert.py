@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from transfer.cli import app
-from transfer.convert import convert
+from transfer.conversion import convert
 from zoo.errors import UserError
 from zoo.hashing import file_sha256, tensors_sha256
-from zoo.models import open_model
+from zoo.model_spec import open_model
 
 
 def images(side: int) -> torch.Tensor:

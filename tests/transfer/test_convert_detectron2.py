@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchvision
 
-from transfer.convert import convert
+from transfer.conversion import convert
 from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import (
     DEPTHS,
@@ -21,7 +21,7 @@ from transfer.formats.detectron2_names import (
     without_prefix,
 )
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 
 
 def moco_name(name: str) -> str:

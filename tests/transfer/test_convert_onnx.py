@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from transfer.convert import convert
-from zoo.models import open_model
+from transfer.conversion import convert
+from zoo.model_spec import open_model
 
 onnx = pytest.importorskip("onnx", reason="pip install 'backbone-loop[onnx]'")
 pytest.importorskip("onnxscript", reason="pip install 'backbone-loop[onnx]'")

@@ -11,8 +11,8 @@ from hub_server import HubServer
 from hub_server.commands import Commands
 
 from zoo.hashing import tensors_sha256
-from zoo.manifest import Manifest
-from zoo.model_folder import write_zoo_model
+from zoo.model_folder.folder import write_zoo_model
+from zoo.model_folder.manifest import Manifest
 
 MakeManifest = Callable[..., Manifest]
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-import zoo.attempts
-from zoo.attempts import Deadline, DeadlinePassed, attempt
+import zoo.hub.attempts
 from zoo.errors import UserError
+from zoo.hub.attempts import Deadline, DeadlinePassed, attempt
 
 
 class Flaky:
@@ -27,7 +27,7 @@ class Flaky:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(zoo.attempts, "WAITS", (0.01, 0.01, 0.01, 0.01))
+    monkeypatch.setattr(zoo.hub.attempts, "WAITS", (0.01, 0.01, 0.01, 0.01))
 
 
 def is_connection(error: BaseException) -> bool:

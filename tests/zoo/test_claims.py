@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from zoo.claims import add_result, add_results, read_claims
 from zoo.errors import UserError
-from zoo.manifest import read_manifest
+from zoo.model_folder.claims import add_result, add_results, read_claims
+from zoo.model_folder.manifest import read_manifest
 from zoo.results import Result, save_result
 
 

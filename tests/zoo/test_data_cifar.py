@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR10 as TorchvisionCifar10
 
 from zoo.data import open_data
-from zoo.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
-from zoo.data.safe_pickle import load_plain_pickle
+from zoo.data.sets.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
+from zoo.reading.plain_pickle import load_plain_pickle
 
 # The 20 superclass numbers of the 100 classes, as widely published; the table in the code is written by names.
 COARSE_OF_FINE = [

@@ -78,7 +78,7 @@ def test_a_built_in_level_cannot_be_given_again(tmp_path):
     np.savez(tmp_path / "cifar100.npz", xtr=pixels, ytr=[3], xte=pixels, yte=[3])
     (tmp_path / "hierarchy.json").write_text('{"superclass": {"all": []}}')
     assert "must be a list" in message_of(open_data, f"cifar100:{tmp_path}")
-    from zoo.data.cifar import CIFAR100_CLASSES
+    from zoo.data.sets.cifar import CIFAR100_CLASSES
 
     (tmp_path / "hierarchy.json").write_text(json.dumps({"superclass": {"all": CIFAR100_CLASSES}}))
     assert "'superclass' exists already" in message_of(open_data, f"cifar100:{tmp_path}")

@@ -9,7 +9,7 @@ from data_files import message_of, shared_data, write_image
 from scipy.io import savemat
 
 from zoo.data import open_data
-from zoo.data.imagenet import IMAGENET200_POSITIONS, select_imagenet200
+from zoo.data.sets.imagenet import IMAGENET200_POSITIONS, select_imagenet200
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
 # ILSVRC-2012 ids do not follow the sorted wnids.

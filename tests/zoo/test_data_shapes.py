@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from zoo.data.shapes import make_shapes
+from zoo.data.sets.shapes import make_shapes
 from zoo.errors import UserError
 
 

@@ -58,7 +58,7 @@ def test_splits_and_roles(tmp_path, monkeypatch):
 
 
 def test_more_images_than_are_turned_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("zoo.data.stl10._CHUNK", 2)
+    monkeypatch.setattr("zoo.data.sets.stl10._CHUNK", 2)
     images = write_stl10(tmp_path / "stl10_binary")
     pixels = open_data(f"stl10:{tmp_path / 'stl10_binary'}").role("pretrain").pixels
     np.testing.assert_array_equal(pixels, np.concatenate([images["train"], images["unlabeled"]]))

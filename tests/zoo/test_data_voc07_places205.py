@@ -9,7 +9,7 @@ import pytest
 from data_files import message_of, write_image
 
 from zoo.data import check_images, open_data
-from zoo.data.voc07 import CLASSES
+from zoo.data.sets.voc07 import CLASSES
 
 # Which classes three images show: (sure, only difficult).
 SHOWN = {"000005": ({"chair"}, {"person"}), "000007": ({"car"}, set()), "000009": ({"horse", "person", "car"}, set())}

@@ -10,7 +10,7 @@ from data_files import message_of, noise
 from PIL import Image
 
 from zoo.data import ArrayImages, FileImages, find_bad_images, open_data
-from zoo.data.wds import expand_braces
+from zoo.data.sets.webdataset import expand_braces
 
 
 def png(seed, side=8):

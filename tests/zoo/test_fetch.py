@@ -12,10 +12,10 @@ from urllib.parse import unquote
 import pytest
 from hub_server import HubServer, sha256
 
-import zoo.attempts
+import zoo.hub.attempts
 from zoo.errors import UserError
-from zoo.fetch import fetch, seconds_asked
-from zoo.pins import Pins
+from zoo.hub.fetch import fetch, seconds_asked
+from zoo.hub.pins import Pins
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 OTHER = CONTENT[:-1] + b"\x00"
@@ -31,7 +31,7 @@ def server() -> Iterator[HubServer]:
 def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "zoo"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(zoo.attempts, "WAITS", (0.01,) * 4)
+    monkeypatch.setattr(zoo.hub.attempts, "WAITS", (0.01,) * 4)
     server.faults.clear()
     server.seen.clear()
     server.files["weights.pth"] = CONTENT

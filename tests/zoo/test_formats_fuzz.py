@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from zoo.backbones import create_backbone
 from zoo.errors import UserError
 from zoo.formats.engine import backbone_in, read_backbone
-from zoo.formats.opening import Checkpoint, open_checkpoint
 from zoo.formats.readers import reader_names
+from zoo.reading.checkpoint_file import Checkpoint, open_checkpoint
 
 PATH = Path("fuzzed.pth")
 EXAMPLES = os.environ.get("ZOO_FUZZ_EXAMPLES")

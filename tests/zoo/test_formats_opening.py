@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from zoo.errors import UserError
-from zoo.formats.opening import open_checkpoint
+from zoo.reading.checkpoint_file import open_checkpoint
 
 STATE = {"layer.weight": torch.arange(12.0).reshape(3, 4), "layer.bias": nn.Parameter(torch.ones(3))}
 CONTAINERS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])

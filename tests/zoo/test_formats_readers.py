@@ -14,8 +14,8 @@ from zoo.backbones import create_backbone
 from zoo.errors import UserError
 from zoo.formats.engine import read_backbone
 from zoo.formats.readers import READERS, get_reader, reader_names
-from zoo.importing import import_checkpoint
-from zoo.model_folder import load_zoo_model
+from zoo.model_folder.folder import load_zoo_model
+from zoo.model_folder.importing import import_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from hub_server import sha256
 from hub_typed import WEIGHTS, content, pulled, refused
 
 from zoo.hashing import tensors_sha256
-from zoo.manifest import read_manifest
+from zoo.model_folder.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def test_the_catalogue_is_verified_row_by_row(hub, commands, model, tmp_path):
     evaluated = f"""
 import json, pathlib
 from dataclasses import replace
-from evaluation.knn.run import run_knn
+from evaluation.tasks.knn.run import run_knn
 from zoo.data import open_data
-from zoo.models import open_model
+from zoo.model_spec import open_model
 from zoo.results import Headline, save_result
 result = run_knn(open_model("hub:alice/verified"), open_data("{data}"))
 metric, value = result.headline.metric, result.headline.value

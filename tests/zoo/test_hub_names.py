@@ -71,7 +71,7 @@ def test_the_hash_that_git_gives(tmp_path):
 def test_help_needs_neither_torch_nor_the_client():
     program = """
 import sys
-from zoo.cli import app
+from zoo.commands.cli import app
 for command in ("pull", "push", "card", "verify"):
     try:
         app([command, "--help"])

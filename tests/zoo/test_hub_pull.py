@@ -37,7 +37,7 @@ def test_a_pull_gives_the_files_and_the_zoo_and_timm_load_them(hub, commands, mo
     program = f"""
 import timm, torch, zoo
 from zoo.hashing import tensors_sha256
-from zoo.models import open_model
+from zoo.model_spec import open_model
 images = torch.randn(2, 3, 32, 32)
 networks = [zoo.load(spec) for spec in ({str(model)!r}, "hub:alice/plain", "hub:alice/plain@{commit}")]
 networks += [open_model("hub:alice/plain").module]
@@ -217,7 +217,7 @@ def test_without_network_no_request_is_made(hub, commands, model, tmp_path):
         "ZOO_HOME": str(tmp_path / "fresh"),
         "HF_HUB_OFFLINE": "1",
     }
-    program = "import sys; from zoo.cli import main; sys.argv = ['zoo', 'pull', 'alice/offline']; main()"
+    program = "import sys; from zoo.commands.cli import main; sys.argv = ['zoo', 'pull', 'alice/offline']; main()"
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert done.stdout.splitlines() == [str(folder)], done.stderr
     # timm too, by the branch's name; here the variable is set after the import.
@@ -363,7 +363,7 @@ def test_no_network(commands):
     program = """
 import sys
 from huggingface_hub import constants
-from zoo.cli import main
+from zoo.commands.cli import main
 constants.ENDPOINT = "http://127.0.0.1:9"
 sys.argv = ["zoo", "pull", "alice/any", "--deadline", "3"]
 main()

@@ -11,8 +11,8 @@ import pytest
 from hub_server import sha256
 from hub_typed import ALICE, BOB, READER, WEIGHTS, content, pulled, refused
 
-from zoo.claims import add_result
-from zoo.manifest import read_manifest
+from zoo.model_folder.claims import add_result
+from zoo.model_folder.manifest import read_manifest
 
 FOUR = {"README.md", "config.json", "model.safetensors", "zoo.json"}
 

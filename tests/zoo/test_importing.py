@@ -14,12 +14,12 @@ from fake_checkpoints import ARCH, FAKES, behind, linear
 from typer.testing import CliRunner
 
 from zoo.catalogue import CatalogueEntry, Home
-from zoo.cli import app
+from zoo.commands.cli import app
 from zoo.errors import UserError
-from zoo.importing import Preparation, check_hash, import_checkpoint
-from zoo.manifest import read_manifest
-from zoo.model_folder import load_zoo_model, write_zoo_model
-from zoo.models import open_model
+from zoo.model_folder.folder import load_zoo_model, write_zoo_model
+from zoo.model_folder.importing import Preparation, check_hash, import_checkpoint
+from zoo.model_folder.manifest import read_manifest
+from zoo.model_spec import open_model
 
 CIFAR = Preparation(32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 import zoo
 from zoo.errors import UserError
 from zoo.hashing import file_sha256, tensors_sha256
-from zoo.manifest import read_manifest
-from zoo.model_folder import load_zoo_model, write_zoo_model
-from zoo.models import open_model
+from zoo.model_folder.folder import load_zoo_model, write_zoo_model
+from zoo.model_folder.manifest import read_manifest
+from zoo.model_spec import open_model
 
 
 def images(side: int = 32) -> torch.Tensor:

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 import zoo
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.models import open_model
-from zoo.runs import read_checkpoint
+from zoo.model_spec import open_model
+from zoo.models.runs import read_checkpoint
 
 
 def images(side: int = 32) -> torch.Tensor:
@@ -179,7 +179,7 @@ def test_only_a_run_has_an_encoder_to_choose():
 OPEN_AND_HASH = """
 import sys
 from zoo.errors import UserError
-from zoo.models import open_model
+from zoo.model_spec import open_model
 for spec in sys.argv[1:]:
     try:
         model = open_model(spec)

@@ -10,7 +10,7 @@ import pytest
 
 from zoo.errors import UserError
 from zoo.home import zoo_home
-from zoo.pins import FilePin, Pins
+from zoo.hub.pins import FilePin, Pins
 
 
 def test_what_is_put_is_there_for_the_next_process(tmp_path):

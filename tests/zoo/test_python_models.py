@@ -13,9 +13,9 @@ from torch import nn
 
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.layers import Layer
-from zoo.models import open_model
-from zoo.python_models import read_state
+from zoo.model_spec import open_model
+from zoo.models.layers import Layer
+from zoo.models.python import read_state
 
 FILE = Path(__file__).parents[1] / "evaluation" / "own_network.py"
 SPEC = f"python:{FILE}:own"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from zoo.errors import UserError
-from zoo.provenance import software_versions, toolkit_commit
 from zoo.results import SCHEMA, DataFacts, Headline, ModelFacts, Result, ResultError, SplitFacts, load_result, save_result
+from zoo.results.provenance import software_versions, toolkit_commit
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from zoo.errors import UserError
-from zoo.runs import (
+from zoo.models.runs import (
     backbone_state,
     checkpoint_name,
     checkpoint_step,

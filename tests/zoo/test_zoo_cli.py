@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from zoo.cli import app
+from zoo.commands.cli import app
 from zoo.errors import UserError
-from zoo.manifest import read_manifest
+from zoo.model_folder.manifest import read_manifest
 from zoo.results import save_result
 
 
@@ -72,7 +72,7 @@ def test_add_result_and_the_table_that_info_shows(zoo_folder, make_result, tmp_p
 
 
 def command(*arguments: str | Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    program = f"import sys; sys.path[:0] = {[str(path)] if path else []}; from zoo.cli import main; main()"
+    program = f"import sys; sys.path[:0] = {[str(path)] if path else []}; from zoo.commands.cli import main; main()"
     return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -126,7 +126,7 @@ def test_nothing_here_imports_torch(zoo_folder, make_run):
     for call in calls:
         program = f"""
 import sys
-from zoo.cli import app
+from zoo.commands.cli import app
 try:
     app({call!r})
 except SystemExit as end:

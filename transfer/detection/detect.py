@@ -16,15 +16,12 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from evaluation.runtime import device_name
+from evaluation.tasks.runtime import device_name
 from evaluation.training.stopping import StopRequest
-from transfer.convert import open_source
+from transfer.conversion import open_source
 from transfer.detection import folder as run_folder
-from transfer.detection.catalog import register
-from transfer.detection.data import DetectionData, open_detection_data
-from transfer.detection.folder import RunFacts, check_out, make_folder, read_facts
-from transfer.detection.result import make_result
-from transfer.detection.settings import (
+from transfer.detection.engine.catalog import register
+from transfer.detection.engine.settings import (
     check_model,
     fit_to_data,
     fit_to_device,
@@ -33,19 +30,21 @@ from transfer.detection.settings import (
     read_resolved,
     scale_to,
 )
+from transfer.detection.engine.trainer import Stopped, Trainer
+from transfer.detection.folder import RunFacts, check_out, make_folder, read_facts
+from transfer.detection.result import make_result
 from transfer.detection.sheet import draw_sheet
-from transfer.detection.stages import compare, report
-from transfer.detection.trainer import Stopped, Trainer
 from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import DEPTHS
-from zoo.errors import UserError
+from transfer.formats.detectron2_stages import compare, report
+from zoo.data.boxes.detection_data import DetectionData, open_detection_data
+from zoo.errors import UserError, first_line
 from zoo.files import replace_file
-from zoo.manifest import without_place
-from zoo.model import Model
-from zoo.models import open_model
-from zoo.provenance import toolkit_commit
-from zoo.reasons import first_line
+from zoo.model_folder.manifest import without_place
+from zoo.model_spec import open_model
+from zoo.models.model import Model
 from zoo.results import ModelFacts, Result, load_result, save_result
+from zoo.results.provenance import toolkit_commit
 
 RANDOM = "random"
 # What may be said anew when a run is resumed: none of it changes what is computed.
@@ -83,7 +82,7 @@ def start(
     config
         Name of a config of this toolkit, or path of one.
     model
-        As :func:`transfer.convert.open_source` takes it; ``"random"`` is a random network of the config's depth, by the seed.
+        As :func:`transfer.conversion.open_source` takes it; ``"random"`` is a random network of the config's depth, by the seed.
     data
         ``voc:ROOT`` or ``coco:ROOT``.
     out

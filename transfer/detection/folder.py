@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.files import replace_text
-from zoo.provenance import software_versions, toolkit_commit
-from zoo.reasons import first_line
+from zoo.results.provenance import software_versions, toolkit_commit
 
 RUN_FILE = "run.json"
 CONFIG_FILE = "config.yaml"

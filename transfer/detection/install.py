@@ -15,7 +15,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from transfer.detection.presence import OFFICIAL, has_detectron2
+from transfer.presence import OFFICIAL, has_detectron2
 from zoo.console import run
 from zoo.errors import UserError
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from evaluation.runtime import device_name
-from transfer.detection.data import DetectionData
+from evaluation.tasks.runtime import device_name
+from transfer.detection.engine.settings import describe, given_keys
+from transfer.detection.engine.trainer import Trainer
 from transfer.detection.folder import RunFacts
-from transfer.detection.settings import describe, given_keys
-from transfer.detection.trainer import Trainer
+from zoo.data.boxes.detection_data import DetectionData
 from zoo.hashing import file_sha256
-from zoo.provenance import software_versions
 from zoo.results import DataFacts, Headline, ModelFacts, Result, SplitFacts
+from zoo.results.provenance import software_versions
 
 TASK = "detection"
 HEADLINE = "box_AP"

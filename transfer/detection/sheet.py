@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from transfer.detection.annotations import Record
+from zoo.data.boxes.annotations import Record
 from zoo.files import replace_file
 
 SHOWN_IMAGES = 12

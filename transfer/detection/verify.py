@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.detection.config_files import config_names
-from transfer.detection.presence import require_detectron2
+from transfer.presence import require_detectron2
 from zoo.errors import UserError
 from zoo.results import Result
 
 if TYPE_CHECKING:
-    from evaluation.runtime import Runtime
+    from evaluation.tasks.runtime import Runtime
 
 
 def verify(claim: Result, *, model: str, data: str, runtime: Runtime) -> Result:
@@ -33,7 +33,7 @@ def verify(claim: Result, *, model: str, data: str, runtime: Runtime) -> Result:
         detectron2 is missing, the config is not one of the toolkit's, the model has other weights, or there are fewer GPUs.
     """
     require_detectron2()
-    from transfer.convert import open_source
+    from transfer.conversion import open_source
     from transfer.detection import detect
 
     config = claim.protocol.get("config")

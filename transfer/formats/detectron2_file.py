@@ -16,25 +16,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from transfer.detection.presence import has_detectron2, require_detectron2
+from transfer.formats.detectron2_config import config_values
 from transfer.formats.detectron2_names import (
     COUNTER,
     DEPTHS,
     depth_of,
     detectron2_to_torchvision,
     expected_names,
-    is_basic,
     torchvision_to_detectron2,
     without_prefix,
 )
+from transfer.formats.detectron2_stages import check_file
 from transfer.formats.target import NO_WEIGHTS, Target
+from transfer.presence import has_detectron2, require_detectron2
 from zoo.backbones import create_empty_backbone, feature_width, is_timm_native, load_state
-from zoo.data.safe_pickle import load_plain_pickle
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256, tensors_sha256
-from zoo.model import Model
+from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from zoo.reasons import first_line
+from zoo.reading.plain_pickle import load_plain_pickle
 
 AUTHOR = "backbone-loop"
 FACTS = "backbone_loop"
@@ -53,24 +53,6 @@ def refusal(model: Model) -> str | None:
         kind = "vision transformers are not supported yet" if "vit" in model.arch else f"'{model.arch}' is none of them"
         return f"detectron2's ResNet holds {', '.join(DEPTHS)}, and {kind}"
     return None
-
-
-def config_values(model: Model) -> dict[str, Any]:
-    """What a detectron2 config must say for the model's weights, by key.
-
-    detectron2's own defaults are those of Caffe's weights: BGR, a deviation of 1, the stride in the 1x1 convolution.
-    """
-    depth = DEPTHS[model.arch]
-    values: dict[str, Any] = {
-        "MODEL.RESNETS.DEPTH": depth,
-        "MODEL.RESNETS.STRIDE_IN_1X1": False,
-        "INPUT.FORMAT": "RGB",
-        "MODEL.PIXEL_MEAN": [round(255 * value, 4) for value in model.mean or IMAGENET_MEAN],
-        "MODEL.PIXEL_STD": [round(255 * value, 4) for value in model.std or IMAGENET_STD],
-    }
-    if is_basic(depth):
-        values["MODEL.RESNETS.RES2_OUT_CHANNELS"] = 64
-    return values
 
 
 def to_arrays(state: dict[str, Tensor], arch: str) -> dict[str, NDArray[np.float32]]:
@@ -157,7 +139,7 @@ def read(path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
 
 
 def open_file(path: str | Path) -> Model:
-    """The model in a file of detectron2, as :func:`zoo.models.open_model` gives those of others. Errors as :func:`read`."""
+    """The model in a file of detectron2, as :func:`zoo.model_spec.open_model` gives those of others. Errors as :func:`read`."""
     path = Path(path).expanduser()
     arch, state, facts = read(path)
     module = create_empty_backbone(arch)
@@ -203,8 +185,6 @@ def _listed(what: str, names: list[str]) -> str:
 
 def _check(model: Model, path: Path) -> list[str]:
     require_detectron2()
-    from transfer.detection.stages import check_file
-
     return check_file(model, path)
 
 

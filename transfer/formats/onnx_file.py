@@ -15,7 +15,7 @@ from torch import Tensor
 
 from transfer.formats.target import NO_WEIGHTS, Target, check_features, check_images
 from zoo.backbones import SMALL_STEM_NAMES, TORCHVISION_NAMES, native_size
-from zoo.model import Model
+from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 INPUT, OUTPUT = "images", "features"

@@ -13,7 +13,7 @@ from torch import nn
 
 from transfer.formats.target import NO_WEIGHTS, Target, backbone_tensors, check_features
 from zoo.backbones import TORCHVISION_NAMES, is_timm_native, load_state
-from zoo.model import Model
+from zoo.models.model import Model
 
 
 def _torchvision_refusal(model: Model) -> str | None:

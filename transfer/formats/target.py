@@ -11,7 +11,7 @@ from torch import Tensor
 
 from zoo.backbones import native_size
 from zoo.errors import UserError
-from zoo.model import Model
+from zoo.models.model import Model
 
 # The two networks may add in another order; anything beyond rounding is a wrong conversion.
 RELATIVE_TOLERANCE = 1e-5

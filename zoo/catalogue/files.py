@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.catalogue.entry import CatalogueEntry, Home, PublishedResult
-from zoo.errors import UserError
-from zoo.reasons import first_line
+from zoo.errors import UserError, first_line
 from zoo.results import Result, load_result
 
 BUILTIN_FILE = Path(__file__).with_name("catalogue.toml")

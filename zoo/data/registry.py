@@ -7,18 +7,18 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from zoo.data.base import Data
-from zoo.data.cifar import CIFAR10, CIFAR100, open_cifar
-from zoo.data.digits import open_digits
-from zoo.data.fashion_mnist import open_fashion_mnist
-from zoo.data.folder import open_folder
-from zoo.data.imagenet import open_imagenet, open_imagenet200
-from zoo.data.places205 import open_places205
 from zoo.data.scan import OnBad
-from zoo.data.shapes import make_shapes
-from zoo.data.stl10 import open_stl10
-from zoo.data.tiny_imagenet import open_tiny_imagenet
-from zoo.data.voc07 import open_voc07
-from zoo.data.wds import open_wds
+from zoo.data.sets.cifar import CIFAR10, CIFAR100, open_cifar
+from zoo.data.sets.digits import open_digits
+from zoo.data.sets.fashion_mnist import open_fashion_mnist
+from zoo.data.sets.image_folder import open_folder
+from zoo.data.sets.imagenet import open_imagenet, open_imagenet200
+from zoo.data.sets.places205 import open_places205
+from zoo.data.sets.shapes import make_shapes
+from zoo.data.sets.stl10 import open_stl10
+from zoo.data.sets.tiny_imagenet import open_tiny_imagenet
+from zoo.data.sets.voc07 import open_voc07
+from zoo.data.sets.webdataset import open_wds
 from zoo.errors import UserError
 
 

@@ -17,10 +17,10 @@ from zoo.backbones import WeightsError, load_backbone
 from zoo.errors import UserError
 from zoo.formats.architecture import Architecture, infer_architecture
 from zoo.formats.layout import CollisionError, Found, StateDict, evidence, find_part, misfit, outline, parts_in, spell, state_dicts
-from zoo.formats.opening import Checkpoint, open_checkpoint
 from zoo.formats.reader import Reader
 from zoo.formats.readers import READERS, get_reader
-from zoo.runs import CHECKPOINT_FORMAT
+from zoo.models.runs import CHECKPOINT_FORMAT
+from zoo.reading.checkpoint_file import Checkpoint, open_checkpoint
 
 AUTO = "auto"
 _FIRST_NAMES = ("conv1.weight", "layer1.0.conv1.weight", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
@@ -140,7 +140,7 @@ def read_backbone(
     image_size
         Side in pixels that a network of fixed input size is built for; None: what the weights tell, else the architecture's own.
     trust_pickle
-        As in :func:`zoo.formats.opening.open_checkpoint`.
+        As in :func:`zoo.reading.checkpoint_file.open_checkpoint`.
 
     Raises
     ------

@@ -18,10 +18,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from zoo.errors import UserError
-from zoo.fetch import seconds_asked
+from zoo.errors import UserError, first_line
+from zoo.hub.fetch import seconds_asked
 from zoo.hub.names import HubName
-from zoo.reasons import first_line
 
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 _BAD_TOKEN = "Invalid credentials in Authorization header"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from zoo.attempts import DEFAULT_DEADLINE, Deadline
 from zoo.errors import UserError
 from zoo.files import check_new_folder, new_folder
 from zoo.hub import failures
+from zoo.hub.attempts import DEFAULT_DEADLINE, Deadline
 from zoo.hub.names import HubName, parse_hub_name
+from zoo.hub.pins import FilePin, Pin, Pins
 from zoo.hub.snapshot import (
     OPTIONAL,
     REQUIRED,
@@ -26,9 +27,8 @@ from zoo.hub.snapshot import (
     get_file,
     list_files,
 )
-from zoo.integrity import check_weights
-from zoo.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, read_manifest
-from zoo.pins import FilePin, Pin, Pins
+from zoo.model_folder.integrity import check_weights
+from zoo.model_folder.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, read_manifest
 
 # The files that decide what a model computes; a moved branch may change the others.
 _DECISIVE = (WEIGHTS_FILE, CONFIG_FILE)
@@ -121,7 +121,7 @@ def pull(
 def pulled_folder(name: HubName, pins: Pins | None = None) -> Path | None:
     """The folder in the cache of a model that was pulled before, without a request; None where it is not whole there.
 
-    Its bytes are for the caller to check, as :func:`zoo.model_folder.load_zoo_model` does.
+    Its bytes are for the caller to check, as :func:`zoo.model_folder.folder.load_zoo_model` does.
     """
     pin = _known(name, Pins() if pins is None else pins)
     commit = pin.commit if pin is not None else name.revision if name.is_commit else None

@@ -11,17 +11,16 @@ from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from zoo.attempts import DEFAULT_DEADLINE, Deadline
-from zoo.card import make_card
-from zoo.claims import check_claims
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256
 from zoo.hub import failures
+from zoo.hub.attempts import DEFAULT_DEADLINE, Deadline
 from zoo.hub.names import DEFAULT_REVISION, HubName, parse_hub_name
 from zoo.hub.snapshot import OPTIONAL, REQUIRED, Access, Listed, Listing, git_sha1, list_files
-from zoo.integrity import check_weights
-from zoo.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, Manifest, read_json_object, read_manifest
-from zoo.reasons import first_line
+from zoo.model_folder.card import make_card
+from zoo.model_folder.claims import check_claims
+from zoo.model_folder.integrity import check_weights
+from zoo.model_folder.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, Manifest, read_json_object, read_manifest
 
 # What the Hub itself puts into every new repository.
 _HUB_FILES = (".gitattributes",)
@@ -285,7 +284,7 @@ def check_publishable(folder: Path, manifest: Manifest) -> None:
     card = path.read_text(encoding="utf-8")
     wanted = make_card(manifest)
     if card == wanted:
-        from zoo.model_folder import load_zoo_model  # takes torch, and seconds
+        from zoo.model_folder.folder import load_zoo_model  # takes torch, and seconds
 
         load_zoo_model(folder)
         return

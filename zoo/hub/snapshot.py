@@ -12,13 +12,13 @@ from typing import Any
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.utils.tqdm import tqdm
 
-from zoo.attempts import Deadline, attempt
 from zoo.errors import UserError
 from zoo.hashing import file_sha256
 from zoo.hub import failures
+from zoo.hub.attempts import Deadline, attempt
 from zoo.hub.names import HubName
-from zoo.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, WEIGHTS_FILE
-from zoo.pins import FilePin
+from zoo.hub.pins import FilePin
+from zoo.model_folder.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
 # What makes a zoo model on the Hub; the weights come last, so that whatever else is wrong is found before the long transfer.
 REQUIRED = (MANIFEST_FILE, CONFIG_FILE, CARD_FILE, WEIGHTS_FILE)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from transfer.detection.data import open_detection_data
-from transfer.detection.presence import has_detectron2, install_line
+from transfer.presence import has_detectron2, install_line
+from zoo.data.boxes.detection_data import open_detection_data
 
 if not has_detectron2():
     pytest.skip(f"detectron2 is not installed: {install_line()}", allow_module_level=True)
@@ -21,7 +21,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from transfer.detection.catalog import make_evaluator, metrics_of, register
+from transfer.detection.engine.catalog import make_evaluator, metrics_of, register
 
 
 def test_voc_is_what_detectron2s_own_loader_reads(voc_shapes, tmp_path):

@@ -8,12 +8,12 @@ from functools import cache
 import pytest
 import torch
 
-from transfer.detection.presence import has_detectron2, install_line
 from transfer.formats.detectron2_file import to_arrays, write
 from transfer.formats.detectron2_names import detectron2_to_torchvision
+from transfer.presence import has_detectron2, install_line
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.model import Model
+from zoo.models.model import Model
 
 if not has_detectron2():
     pytest.skip(f"detectron2 is not installed: {install_line()}", allow_module_level=True)
@@ -21,8 +21,8 @@ if not has_detectron2():
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 
-from transfer.detection.checkpointer import LAST, StrictCheckpointer
-from transfer.detection.settings import load_config
+from transfer.detection.engine.checkpointer import LAST, StrictCheckpointer
+from transfer.detection.engine.settings import load_config
 
 
 @cache

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from detection_layouts import as_coco, pictures
 
-from transfer.detection.coco import write_coco
-from transfer.detection.data import open_detection_data
+from zoo.data.boxes.coco import write_coco
+from zoo.data.boxes.detection_data import open_detection_data
 from zoo.errors import UserError
 
 NUTS = Path(__file__).parents[4] / "shared" / "data" / "fruits-nuts-coco.tar.gz"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from transfer.detection.loader import KeyedBatches, KeyedImages, TrainLoader, global_randomness, step_seed
-from transfer.detection.presence import has_detectron2, install_line
+from transfer.detection.engine.loader import KeyedBatches, KeyedImages, TrainLoader, global_randomness, step_seed
+from transfer.presence import has_detectron2, install_line
 from zoo.errors import UserError
 from zoo.randomness import generator
 

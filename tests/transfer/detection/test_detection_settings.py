@@ -8,12 +8,12 @@ from functools import cache
 
 import pytest
 
-from transfer.detection.annotations import Problems, Split
 from transfer.detection.config_files import FOLDER, config_names, summary
-from transfer.detection.data import DetectionData
-from transfer.detection.presence import has_detectron2, install_line
+from transfer.presence import has_detectron2, install_line
+from zoo.data.boxes.annotations import Problems, Split
+from zoo.data.boxes.detection_data import DetectionData
 from zoo.errors import UserError
-from zoo.models import open_model as open_anew
+from zoo.model_spec import open_model as open_anew
 
 if not has_detectron2():
     pytest.skip(f"detectron2 is not installed: {install_line()}", allow_module_level=True)
@@ -23,7 +23,7 @@ from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 
-from transfer.detection.settings import check_model, fit_to_data, fit_to_device, load_config, scale_to, value_of
+from transfer.detection.engine.settings import check_model, fit_to_data, fit_to_device, load_config, scale_to, value_of
 
 open_model = cache(open_anew)
 THEIRS = os.path.join(os.path.dirname(detectron2.__file__), "model_zoo", "configs")
@@ -113,11 +113,11 @@ def test_the_fpn_configs_are_detectron2s_own_but_for_what_the_weights_need():
 
 
 def test_the_head_of_the_c4_configs_is_registered_with_one_more_norm():
-    import transfer.detection.heads
+    import transfer.detection.engine.heads
 
     cfg = load_config("voc0712_r50_c4_24k", ["MODEL.RESNETS.NORM", "BN"])
     res5, channels = ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME)._build_res5_block(cfg)
-    assert ROI_HEADS_REGISTRY.get("Res5ROIHeadsExtraNorm") is transfer.detection.heads.Res5ROIHeadsExtraNorm
+    assert ROI_HEADS_REGISTRY.get("Res5ROIHeadsExtraNorm") is transfer.detection.engine.heads.Res5ROIHeadsExtraNorm
     assert [name for name, _ in res5.named_children()] == ["0", "1", "2", "norm"]
     assert (channels, res5.norm.num_features, type(res5.norm).__name__) == (2048, 2048, "BatchNorm2d")
 

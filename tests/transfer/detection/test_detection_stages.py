@@ -9,14 +9,15 @@ from functools import cache
 import pytest
 from typer.testing import CliRunner
 
-from transfer import convert as conversion
+from transfer import conversion
 from transfer.cli import app
-from transfer.detection.presence import has_detectron2, install_line
-from transfer.detection.stages import check_file, compare, load_resnet
-from transfer.formats.detectron2_file import DETECTRON2, config_values, write
+from transfer.formats.detectron2_config import config_values
+from transfer.formats.detectron2_file import DETECTRON2, write
+from transfer.formats.detectron2_stages import check_file, compare, load_resnet
+from transfer.presence import has_detectron2, install_line
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.model import Model
+from zoo.models.model import Model
 
 if not has_detectron2():
     pytest.skip(f"detectron2 is not installed: {install_line()}", allow_module_level=True)

@@ -11,11 +11,11 @@ import torch
 from detection_layouts import as_coco
 from typer.testing import CliRunner
 
-from evaluation.runtime import Runtime
+from evaluation.tasks.runtime import Runtime
 from evaluation.training.log import read_log
 from transfer.cli import EXIT_STOPPED, app
-from transfer.detection.presence import has_detectron2, install_line
 from transfer.detection.verify import verify
+from transfer.presence import has_detectron2, install_line
 from zoo.errors import UserError
 from zoo.results import load_result
 
@@ -76,7 +76,7 @@ def test_a_run_gives_a_result_with_boxes_masks_classes_and_the_curve(whole, coco
     assert sum(result.details["per_class"]["test_objects"]) == result.counts["test_objects"] == 16
     assert (result.counts["train_images"], result.counts["test_images"]) == (8, 4)
     assert (result.protocol["detector"], result.protocol["metric"], result.protocol["norm"]) == ("Mask R-CNN", "COCO", "BN")
-    from zoo.models import open_model
+    from zoo.model_spec import open_model
 
     assert result.model.tensors_sha256 == open_model("random:resnet50:5").tensors_sha256
     assert result.model.spec == "random:resnet50:5"
@@ -140,7 +140,7 @@ def test_a_claim_is_measured_again(whole, coco_shapes):
 
 
 def test_a_c4_detector_of_mocos_protocol_on_vocs_layout(voc_shapes, tmp_path, monkeypatch):
-    from transfer.convert import convert
+    from transfer.conversion import convert
 
     convert("random:resnet50:1", "detectron2", tmp_path / "start.pkl", verify=False)
     values = TINY | {"SOLVER.MAX_ITER": 2, "SOLVER.STEPS": "(1,)", "MODEL.ANCHOR_GENERATOR.SIZES": "[[16,32,64]]"}

@@ -9,8 +9,8 @@ import pytest
 from detection_layouts import as_voc, pictures, write_xml
 from PIL import Image
 
-from transfer.detection.data import open_detection_data
-from transfer.detection.voc import VOC_CLASSES
+from zoo.data.boxes.detection_data import open_detection_data
+from zoo.data.boxes.voc import VOC_CLASSES
 from zoo.errors import UserError
 
 BCCD = Path(__file__).parents[4] / "shared" / "data" / "bccd-voc.tar.gz"

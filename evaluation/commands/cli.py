@@ -1,0 +1,232 @@
+"""The ``evaluate`` command."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from evaluation.commands.plans import ALL, ModelSource, Plan, make_plans, model_sources, picture_paths, result_paths
+from evaluation.commands.table import print_results
+from evaluation.tasks.registry import TASKS
+from evaluation.tasks.task import load
+from zoo.console import EXIT_STOPPED, make_app, run, version_option
+from zoo.data.base import CLASS_LEVEL
+from zoo.results import save_result
+
+if TYPE_CHECKING:
+    from evaluation.tasks.runtime import Runtime
+    from zoo.data.scan import OnBad
+    from zoo.results import Result
+
+HELP = """Measure what a model is worth.
+
+Examples:
+
+* `evaluate --task knn --model runs/moco --data cifar10:data --out knn.json`
+* `evaluate --task knn --model pixels --model random:resnet18 --model runs/moco --data shapes`: side by side
+* `evaluate --task knn --model timm:resnet50 --data imagenet:/data --preset moco --device cuda`
+* `evaluate --task knn --model models/moco --data cifar100:data --level superclass --k 1,5,20`
+* `evaluate --task all --model runs/moco --data cifar10:data --out results`: every task, from features that are computed once
+* `evaluate --task knn --model python:nets.py:resnet20 --weights resnet20.th --features avgpool --data cifar10:data`: any network
+* `torchrun --nproc_per_node 8 -m evaluation --task knn --model runs/moco --data imagenet:/data`: on 8 GPUs, with the same counts
+
+A MODEL is a zoo model folder, a name of the catalogue, `hub:ORG/NAME[@REVISION]`, a run, a checkpoint file, `timm:NAME`,
+`torchvision:NAME`, `random:ARCH[:SEED]`, `pixels`, or any network: `python:FILE_OR_MODULE:CALLABLE` with `--weights FILE`.
+DATA is `NAME[:ROOT]`.
+
+Tasks:
+
+""" + "\n".join(f"* `{task.name}`: {task.summary}. Presets: {', '.join(task.presets)}" for task in TASKS.values())
+
+_TASK = f"What to do: {', '.join(TASKS)}; several with commas between them, or `{ALL}`."
+_PRESET = "Protocol, by default the task's first one; for several tasks TASK=NAME,TASK=NAME or a NAME that all of them have."
+_OUT = "Result file (.json) to write; for several models or tasks a folder."
+_IMAGE_SIZE = "Side in pixels of the network's input, instead of the preset's crop (or of the images' own size where that is smaller)."
+_PICTURES = "Folder for a picture per model: some test images and their nearest training images."
+_SKIP = "Leave out images that cannot be decoded; the result counts them."
+_DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
+
+_NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
+_WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
+_FEATURES = "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces."
+_MEAN = "Mean of each channel (of pixels in [0, 1]) that the input is normalised with, instead of the model's or the data's."
+_STD = "Standard deviation of each channel, likewise."
+_CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
+
+app = make_app(HELP)
+
+
+def evaluate(
+    models: Annotated[list[str], typer.Option("--model", metavar="MODEL", help="What to evaluate; may be given several times.")],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Data set with labelled train and test images.")],
+    weights: Annotated[list[Path] | None, typer.Option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
+    features: Annotated[str | None, typer.Option("--features", metavar="NODE", help=_FEATURES)] = None,
+    task: Annotated[list[str], typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK)] = ["knn"],  # noqa: B006 (typer's way)
+    preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
+    out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
+    pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
+    level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
+    image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
+    mean: Annotated[str | None, typer.Option("--mean", metavar="A,B,C", help=_MEAN)] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="A,B,C", help=_STD)] = None,
+    channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
+    skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
+    device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
+    seed: Annotated[int, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
+    version: bool = version_option("evaluate"),
+    **task_options: Any,
+) -> None:
+    plans = make_plans(task, preset or [], task_options)
+    tasks = [plan.task for plan in plans]
+    sources = model_sources(models, weights or [], features, mean, std, channels)
+    models = [source.name for source in sources]
+    targets = result_paths(models, tasks, out, overwrite=overwrite)
+    sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
+
+    # From here on it takes torch, and seconds.
+    from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit
+    from evaluation.parallel import choose_device, start_processes, stop_processes
+    from evaluation.tasks.runtime import Runtime
+    from evaluation.training.stopping import TrainingStopped
+
+    place = choose_device(device)
+    processes = start_processes(place)
+    try:
+
+        def say(text: str) -> None:
+            if processes.is_main:
+                typer.echo(text, err=True)
+
+        settings = {"batch_size": batch_size, "workers": workers}
+        runtime = Runtime(
+            device=place,
+            processes=processes,
+            dtype=dtype,
+            seed=seed,
+            progress=True,
+            cache=FeatureCache(
+                None if no_cache else cache_folder(),
+                limit=cache_limit(),
+                processes=processes,
+                say=say,
+            ),
+            say=say,
+            **{name: value for name, value in settings.items() if value is not None},
+        )
+        _announce(runtime)
+        results: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
+        for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, runtime):
+            results[plan.task.name].append(result)
+            place_of_result = (position, plan.task.name)
+            if processes.is_main and place_of_result in targets:
+                save_result(result, targets[place_of_result], overwrite=overwrite)
+            if processes.is_main and place_of_result in sheets and plan.task.draw is not None:
+                load(plan.task.draw)(sheets[place_of_result], result, prepared)
+        if processes.is_main:
+            _report(results, out)
+    except TrainingStopped as stopped:
+        if processes.is_main:
+            typer.echo(str(stopped), err=True)
+        raise typer.Exit(EXIT_STOPPED) from stopped
+    finally:
+        stop_processes()
+
+
+def _results(
+    plans: Sequence[Plan],
+    sources: Sequence[ModelSource],
+    data: str,
+    level: str,
+    skip_bad_images: bool,
+    image_size: int | None,
+    runtime: Runtime,
+) -> Iterator[tuple[int, Plan, Result, Any]]:
+    """Position of the model, plan, result and prepared data, one after the other.
+
+    Everything is opened, and so checked, before the first is computed.
+    """
+    from zoo.data import open_data
+    from zoo.model_spec import open_model
+
+    on_bad: OnBad = "skip" if skip_bad_images else "refuse"
+    opened_data = open_data(data, on_bad)
+    sides = {plan.task.name: plan.preset.images.fitting(opened_data.image_size, image_size).crop for plan in plans}
+    # Networks that are built for one size of image are built once for each size that the tasks want.
+    opened = [{side: open_model(image_size=side, **source.arguments) for side in sorted(set(sides.values()))} for source in sources]
+    if runtime.processes.is_main:
+        for note in dict.fromkeys(note for by_side in opened for model in by_side.values() for note in model.notes):
+            typer.echo(note, err=True)
+    prepared = {
+        way: load(way)(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
+        for way in dict.fromkeys(plan.task.prepare for plan in plans)
+    }
+    runs = [load(plan.task.run) for plan in plans]
+    for position, source in enumerate(sources):
+        by_side = opened[position]
+        for plan, run_task in zip(plans, runs, strict=True):
+            made = prepared[plan.task.prepare]
+            result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
+            protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
+            yield position, plan, replace(result, protocol=protocol, model=replace(result.model, spec=source.name)), made
+        # And with them their memory on the device, and the features in memory.
+        by_side.clear()
+        runtime.forget_features()
+
+
+def _announce(runtime: Runtime) -> None:
+    import torch
+
+    from evaluation.tasks.runtime import device_name
+
+    if runtime.processes.is_main:
+        count = runtime.processes.count
+        threads = f", {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}" if runtime.device.type == "cpu" else ""
+        several = f"{count} processes, " if count > 1 else ""
+        typer.echo(f"evaluating on {several}{device_name(runtime.device)}{threads}, {runtime.dtype}", err=True)
+
+
+def _report(results: dict[str, list[Result]], out: Path | None) -> None:
+    for of_task in results.values():
+        print_results(of_task, Console())
+    files = [file["file"] for of_task in results.values() for one in of_task for file in one.details.get("files", {}).values()]
+    for file in files:
+        typer.echo(f"written: {file}", err=True)
+    if out is None:
+        typer.echo(f"{'no result file' if files else 'nothing'} was written; --out keeps the result with all its details", err=True)
+    else:
+        typer.echo(f"written: {out}", err=True)
+
+
+def _with_task_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the tasks' own options in the place of its ``**task_options``, grouped in the help by the tasks that have them."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+    added = {}
+    for option in (option for task in TASKS.values() for option in task.options):
+        tasks = [task.name for task in TASKS.values() if option.name in [other.name for other in task.options]]
+        panel = f"Options of {', '.join(tasks)}"
+        declared = typer.Option(option.flag, help=option.help, metavar=option.metavar, rich_help_panel=panel)
+        added[option.name] = inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[option.kind | None, declared]
+        )
+    setattr(command, "__signature__", signature.replace(parameters=[*own, *added.values()]))  # noqa: B010 (a function has no such attribute)
+    return command
+
+
+app.command(help=HELP)(_with_task_options(evaluate))
+
+
+def main() -> None:
+    """Entry point of the ``evaluate`` command."""
+    run(app)

@@ -1,0 +1,175 @@
+"""What ``evaluate`` is asked to do: which tasks, by which presets, and where results go. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.tasks.presets import Preset, find
+from evaluation.tasks.registry import TASKS
+from evaluation.tasks.task import Task, numbers
+from zoo.errors import UserError
+from zoo.results import check_result_path
+
+ALL = "all"
+PYTHON_SCHEME = "python:"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One task by one preset.
+
+    Attributes
+    ----------
+    options
+        The task's own options that were given, as they were typed: with them and the preset's name anybody can ask for the same again.
+    """
+
+    task: Task
+    preset: Preset
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_plans(words: Sequence[str], presets: Sequence[str], options: Mapping[str, Any]) -> list[Plan]:
+    """The tasks that ``--task`` names, each with its preset and the options that it has.
+
+    Parameters
+    ----------
+    words
+        Values of ``--task``: names with commas between them, or ``all``.
+    presets
+        Values of ``--preset``: with commas between them, ``TASK=NAME``, or ``NAME`` for every task.
+    options
+        Values of the tasks' options by name; None for those that were not given.
+
+    Raises
+    ------
+    UserError
+        An unknown task or preset, a preset for a task that is not asked for, an option that none of the tasks has.
+    """
+    tasks = _chosen(_words(words))
+    named = _named_presets(_words(presets), tasks)
+    for name in (name for name, value in options.items() if value is not None):
+        if not any(option.name == name for task in tasks for option in task.options):
+            flag = "--" + name.replace("_", "-")
+            plural = "s" if len(tasks) > 1 else ""
+            raise UserError(f"task{plural} '{', '.join(task.name for task in tasks)}' has no option {flag}; leave it out")
+    return [Plan(task, task.preset(named.get(task.name), options), task.typed(options)) for task in tasks]
+
+
+def _words(values: Sequence[str]) -> list[str]:
+    return [word.strip() for value in values for word in value.split(",")]
+
+
+def _chosen(words: Sequence[str]) -> list[Task]:
+    wanted = [task for task in TASKS.values() if task.in_all] if ALL in words else []
+    for word in words:
+        task = None if word == ALL else find("task", word, TASKS)
+        if task is not None and task not in wanted:
+            wanted.append(task)
+    return wanted
+
+
+def _named_presets(words: Sequence[str], tasks: Sequence[Task]) -> dict[str, str]:
+    """Preset by task."""
+    named: dict[str, str] = {}
+    for word in words:
+        of, equals, name = word.rpartition("=")
+        if equals and of not in [task.name for task in tasks]:
+            raise UserError(f"--preset {word} is for a task '{of}', and --task asks for: {', '.join(task.name for task in tasks)}")
+        for task in tasks:
+            if equals and task.name != of:
+                continue
+            if not equals and len(tasks) > 1 and name not in task.presets:
+                raise UserError(f"task '{task.name}' has no preset '{name}' ({', '.join(task.presets)}); write --preset TASK={name}")
+            named[task.name] = name
+    return named
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model to open: what results call it, and the arguments of :func:`zoo.model_spec.open_model`."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def model_sources(
+    models: Sequence[str], weights: Sequence[Path], layer: str | None, mean: str | None, std: str | None, channels: str | None
+) -> list[ModelSource]:
+    """The models that ``--model`` names, with what other options say of them. Raises UserError for options that do not fit."""
+    own = [spec for spec in models if spec.startswith(PYTHON_SCHEME)]
+    if weights and len(weights) != len(own):
+        raise UserError(f"--weights is given {len(weights)} times for {len(own)} models of the form {PYTHON_SCHEME}...; give one for each")
+    if channels not in (None, "rgb", "bgr"):
+        raise UserError(f"--channels is rgb or bgr, not '{channels}'")
+    shared = {"layer": layer, "mean": _three("--mean", mean), "std": _three("--std", std), "channels": channels}
+    files = iter(weights)
+    sources = []
+    for spec in models:
+        file = next(files, None) if spec in own else None
+        name = spec if file is None else f"{spec} {file.name}"
+        sources.append(ModelSource(name, {"spec": spec, "weights": file, **shared}))
+    return sources
+
+
+def _three(flag: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    values = tuple(numbers(flag)(text))
+    if len(values) != 3 or (flag == "--std" and min(values) <= 0):
+        raise UserError(f"{flag} takes three numbers, for channels of pixels in [0, 1], such as {flag} 0.485,0.456,0.406, not '{text}'")
+    return values
+
+
+# Files by position of the model and name of the task.
+Paths = dict[tuple[int, str], Path]
+
+
+def result_paths(models: Sequence[str], tasks: Sequence[Task], out: Path | None, *, overwrite: bool) -> Paths:
+    """The result file of each model and task; empty where none is wanted. Raises UserError for what could not be written later."""
+    if out is None:
+        return {}
+    if len(models) == len(tasks) == 1:
+        if out.suffix != ".json":
+            raise UserError(f"--out {out} must end in .json: with one model and one task it is the result file")
+        targets = {(0, tasks[0].name): out}
+    else:
+        if out.suffix == ".json" or out.is_file():
+            raise UserError(f"--out {out} must be a folder: with several models or tasks it gets a result file for each")
+        if out.exists() and not overwrite:
+            raise UserError(f"{out} exists already; choose another --out, or give --overwrite to replace results in it")
+        targets = _in_folder(models, tasks, out, ".json")
+    for target in targets.values():
+        check_result_path(target, overwrite=overwrite)
+    return targets
+
+
+def picture_paths(models: Sequence[str], tasks: Sequence[Task], folder: Path | None, *, overwrite: bool) -> Paths:
+    """The picture of each model and task that draws one; empty where none is wanted."""
+    if folder is None:
+        return {}
+    drawing = [task for task in tasks if task.draw is not None]
+    if not drawing:
+        raise UserError(f"task '{tasks[0].name}' draws no pictures; leave --pictures out")
+    if folder.exists() and not overwrite:
+        raise UserError(f"{folder} exists already; choose another --pictures, or give --overwrite to replace pictures in it")
+    return _in_folder(models, drawing, folder, ".png")
+
+
+def _in_folder(models: Sequence[str], tasks: Sequence[Task], folder: Path, suffix: str) -> Paths:
+    paths: Paths = {}
+    for position, model in enumerate(models):
+        for task in tasks:
+            path = folder / (_file_name(model) + (f".{task.name}" if len(tasks) > 1 else "") + suffix)
+            if path in paths.values():
+                raise UserError(f"two of the models would be written to {path}; evaluate them one by one")
+            paths[position, task.name] = path
+    return paths
+
+
+def _file_name(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model"

@@ -1,0 +1,73 @@
+"""Results of several models on one task, side by side in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from evaluation.tasks.registry import TASKS
+from zoo.data.base import CLASS_LEVEL
+from zoo.results import Result
+
+# In the order in which the line above a table names them.
+_ROLES = {"test": "test", "train": "training"}
+
+
+def print_results(results: Sequence[Result], console: Console) -> None:
+    """A table with one row per model, the headline in bold, and below it what a reader must know."""
+    first = results[0]
+    columns = TASKS[first.task].columns(first)
+    classes = f"{first.data.classes} classes" if first.data.classes else "no labels"
+    if first.data.classes and first.data.level != CLASS_LEVEL:
+        classes += f" of level {first.data.level}"
+    images = [f"{first.data.splits[role].images:,} {name} images" for role, name in _ROLES.items() if role in first.data.splits]
+    line = f"{first.task} {first.preset} on {first.data.name}: {', '.join([*images, classes])}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    table = Table()
+    table.add_column("model", overflow="fold")
+    for metric, heading in columns.items():
+        table.add_column(heading, justify="right", style="bold" if metric == first.headline.metric else "")
+    for result in results:
+        table.add_row(escape(result.model.name), *(f"{result.metrics[metric]:.2f}" for metric in columns))
+    console.print(table)
+    for note in [*_notes(first), *_intervals(results), *_differences(results), *_warnings(results)]:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _notes(result: Result) -> list[str]:
+    notes = [f"{TASKS[result.task].note}; bold: the figure that stands for the preset"]
+    if result.protocol.get("changed"):
+        notes.append(f"changed from the preset: {', '.join(result.protocol['changed'])}")
+    for name, used in result.counts.get("clamped", {}).items():
+        notes.append(f"{name} was clamped to {used}")
+    for role, split in result.data.splits.items():
+        if split.skipped:
+            notes.append(f"{split.skipped} {role} images could not be decoded and were left out")
+    return notes
+
+
+def _intervals(results: Sequence[Result]) -> list[str]:
+    found = [(result.model.name, result.details.get("intervals", {}).get(result.headline.metric)) for result in results]
+    texts = [f"{name} {limits[0]:.2f} to {limits[1]:.2f}" for name, limits in found if limits is not None]
+    return [f"95 % interval, of the chance of the test images alone: {'; '.join(texts)}"] if texts else []
+
+
+def _warnings(results: Sequence[Result]) -> list[str]:
+    return [f"warning: {result.model.name}: {text}" for result in results for text in result.details.get("warnings", [])]
+
+
+def _differences(results: Sequence[Result]) -> list[str]:
+    """Who is ahead of whom, and whether that is more than chance."""
+    if len(results) < 2:
+        return []
+    from evaluation.statistics.comparison import compare_results  # SciPy's statistics take a second to import
+
+    return [
+        f"{best.model.name} - {other.model.name}: {found.percent:+.2f} points (95 %: {found.low:+.2f} to {found.high:+.2f}), "
+        f"p = {found.p:.2g} (McNemar, {found.only_first} against {found.only_second} images)"
+        + ("" if found.significant else ": not significant")
+        for best, other, found in compare_results(results)
+    ]

@@ -1,0 +1,1 @@
+"""Counting right answers, intervals, and comparing models image by image."""

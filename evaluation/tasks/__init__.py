@@ -1,0 +1,1 @@
+"""The tasks of ``evaluate``, one folder each, and what all of them share."""

@@ -1,0 +1,1 @@
+"""k-means on frozen features, and how its clusters agree with labels: the task `cluster`."""

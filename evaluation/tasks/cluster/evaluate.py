@@ -1,0 +1,125 @@
+"""Clustering as an evaluation: k-means on frozen features, and how its clusters agree with labels on every level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, kmeans
+from evaluation.parallel import ALONE, Processes
+from evaluation.tasks.cluster.scores import ClusterScores, cluster_scores
+from zoo.data.base import Level
+from zoo.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """Clusters of a number K, and what they are worth.
+
+    Attributes
+    ----------
+    assignment
+        int64 array (N,): each image's cluster.
+    squared_distance
+        float32 array (N,): of each feature to its centroid.
+    objective
+        Sum of the squared distances to the centroids.
+    empty
+        Clusters without an image.
+    scores
+        By label level; empty where there are no labels.
+    """
+
+    assignment: NDArray[np.int64]
+    squared_distance: NDArray[np.float32]
+    objective: float
+    empty: int
+    scores: dict[str, ClusterScores]
+
+
+def evaluate_clustering(
+    features: Tensor | NDArray[np.floating],
+    levels: Mapping[str, Level] | None = None,
+    *,
+    clusters: Sequence[int],
+    seed: int = 0,
+    normalize: bool = True,
+    iterations: int = ITERATIONS,
+    restarts: int = RESTARTS,
+    max_points_per_centroid: int = MAX_POINTS_PER_CENTROID,
+    engine: Engine = "torch",
+    device: torch.device | str | None = None,
+    processes: Processes = ALONE,
+) -> dict[int, Clustering]:
+    """Cluster features into each number of clusters, and compare with the labels of each level.
+
+    Parameters
+    ----------
+    features
+        (N, D), finite, the whole matrix in every process.
+    levels
+        Label levels of the N images (``Images.levels``); None: without labels only the objective is known.
+    clusters
+        Numbers of clusters.
+    seed
+        The k-means' seed.
+    normalize
+        Give features unit length before they are clustered.
+    iterations, restarts, max_points_per_centroid, engine, device
+        As in :func:`evaluation.clustering.kmeans`.
+    processes
+        Share the images among these processes; each makes the same call and gets the whole answer.
+
+    Returns
+    -------
+    A :class:`Clustering` by number of clusters, ascending.
+
+    Raises
+    ------
+    UserError
+        More clusters than images, features that are not finite, or k-means settings without meaning.
+    ValueError
+        Labels that are not as many as features.
+    """
+    rows = torch.as_tensor(features)
+    levels = {} if levels is None else levels
+    for name, level in levels.items():
+        if len(level.labels) != len(rows):
+            raise ValueError(f"level '{name}' has {len(level.labels)} labels for {len(rows)} feature vectors")
+    if not clusters or min(clusters) < 1:
+        raise UserError(f"the numbers of clusters must be whole numbers from 1 on, not {list(clusters)}")
+    most = max(clusters)
+    if most > len(rows):
+        raise UserError(f"there are {len(rows):,} images for {most:,} clusters; choose at most {len(rows):,}")
+    chunk = -(-len(rows) // processes.count)
+    share = processes.share(len(rows), chunk)
+    mine = rows[share].float()
+    if normalize:
+        mine = functional.normalize(mine, dim=1)
+    results = {}
+    for count in sorted(set(clusters)):
+        found = kmeans(
+            mine,
+            count,
+            seed=seed,
+            iterations=iterations,
+            restarts=restarts,
+            max_points_per_centroid=max_points_per_centroid,
+            engine=engine,
+            device=device,
+            processes=processes,
+        )
+        assignment, distance = torch.empty(len(rows), dtype=torch.int64), torch.empty(len(rows))
+        for whole, part in ((assignment, found.assignment), (distance, found.squared_distance)):
+            whole[share] = part.cpu()
+            processes.gather_rows(whole, chunk)
+        numbers = assignment.numpy()
+        scores = {name: cluster_scores(level.labels, numbers, classes=len(level.classes), count=count) for name, level in levels.items()}
+        results[count] = Clustering(numbers, distance.numpy(), found.objective, found.empty, scores)
+    return results

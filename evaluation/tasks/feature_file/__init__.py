@@ -1,0 +1,1 @@
+"""Features in a file for anyone's own analysis: the task `features`."""

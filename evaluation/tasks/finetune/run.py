@@ -1,0 +1,253 @@
+"""Fine-tuning of a model on a data set, as a task; and what the tasks that fine-tune have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.extraction.subsets import split_off
+from evaluation.statistics.accuracy import Accuracy
+from evaluation.tasks.finetune.presets import FINETUNE_PRESETS, LEGACY_RED_STD, TASK, FineTunePreset, Rates
+from evaluation.tasks.finetune.training import FineTuned, Labelled, fine_tune
+from evaluation.tasks.presets import find
+from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from zoo.data.base import Data
+from zoo.errors import UserError
+from zoo.models.transforms import EvalTransform
+from zoo.normalisation import IMAGENET_STD
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    from zoo.models.model import Model
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model and the images of a task that trains it.
+
+    Attributes
+    ----------
+    transform
+        How images are tested, and normalised.
+    train, held_out, test
+        ``held_out`` is None where the preset holds out nothing.
+    classes
+        Their number.
+    """
+
+    model: Model
+    data: LabelledData
+    preset: FineTunePreset
+    transform: EvalTransform
+    train: Labelled
+    held_out: Labelled | None
+    test: Labelled
+    classes: int
+    runtime: Runtime
+
+    def fine_tune(self, task: str, rates: Rates, percent: float, train: Labelled | None = None, part: str = "") -> FineTuned:
+        """:func:`evaluation.tasks.finetune.training.fine_tune` on these images (or on ``train``), with checkpoints where the preset says
+        so.
+        """
+        train = self.train if train is None else train
+        model, preset = self.model, self.preset
+        if next(model.module.parameters(), None) is None:
+            raise UserError(f"'{model.name}' has no weights to fine-tune; take task linear, or the preset 'frozen' of task semi")
+        identity = {
+            "task": task,
+            "preset": {**preset.describe(), "batch": preset.batch},
+            "rates": asdict(rates),
+            "percent": percent,
+            "train_images": [len(train.images), _digest(train)],
+            "data": {role: split.fingerprint for role, split in self.data.facts.splits.items()},
+            "level": self.data.level,
+            "model": model.tensors_sha256,
+            "transform": self.transform.describe(),
+            "seed": self.runtime.seed,
+            "dtype": self.runtime.dtype,
+        }
+        share = "" if percent == 100 else f".{percent:g}percent"
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model.name}.{self.data.data.name}.{task}.{preset.name}{share}").strip("-.")
+        folder = None if preset.checkpoints is None else preset.checkpoints / (name + (f".{part}" if part else ""))
+        return fine_tune(
+            model.module,
+            train,
+            self.test,
+            self.classes,
+            preset=preset,
+            rates=rates,
+            transform=self.transform,
+            held_out=self.held_out,
+            runtime=self.runtime,
+            folder=folder,
+            identity=identity,
+        )
+
+
+def prepare_setting(
+    model: Model,
+    data: LabelledData,
+    preset: FineTunePreset,
+    chosen: NDArray[np.int64] | None,
+    image_size: int | None,
+    runtime: Runtime,
+) -> Setting:
+    """The images of a training: those of ``chosen`` (None: all training images), without the held-out ones."""
+    transform = training_transform(model, data, preset, image_size)
+    labels = data.train.level(data.level).labels
+    positions = np.arange(len(labels)) if chosen is None else chosen
+    kept, out = split_off(labels[positions], preset.holdout, runtime.seed)
+    return Setting(
+        model=model,
+        data=data,
+        preset=preset,
+        transform=transform,
+        train=labelled_part(data, positions[kept]),
+        held_out=labelled_part(data, positions[out]) if len(out) else None,
+        test=Labelled(data.test, data.test.level(data.level).labels, np.arange(len(data.test))),
+        classes=len(data.classes),
+        runtime=runtime,
+    )
+
+
+def labelled_part(data: LabelledData, positions: NDArray[np.int64]) -> Labelled:
+    """The training images at these positions."""
+    images = data.train if len(positions) == len(data.train) else data.train.subset(positions)
+    return Labelled(images, data.train.level(data.level).labels[positions], positions)
+
+
+def training_transform(model: Model, data: LabelledData, preset: FineTunePreset, image_size: int | None) -> EvalTransform:
+    """The evaluation transform, with the red deviation of SwAV's and HCSC's scripts where the preset says so."""
+    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+    if not preset.legacy_std:
+        return transform
+    if transform.std != IMAGENET_STD:
+        raise UserError(f"--legacy-std changes ImageNet's deviation {IMAGENET_STD}, and this model's is {transform.std}; leave it out")
+    return replace(transform, std=(LEGACY_RED_STD, *IMAGENET_STD[1:]))
+
+
+def run_finetune(
+    model: Model,
+    data: Data | LabelledData,
+    *,
+    preset: str | FineTunePreset = TASK.default_preset,
+    image_size: int | None = None,
+    runtime: Runtime | None = None,
+) -> Result:
+    """Train the whole network with the labels of the train split, and test it on the test split after each epoch.
+
+    Parameters
+    ----------
+    model
+        As :func:`zoo.model_spec.open_model` gives it; it is left as it is.
+    data
+        As :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`.
+    preset
+        A name in :data:`evaluation.tasks.finetune.presets.FINETUNE_PRESETS`, or such a preset with changes
+        (:func:`evaluation.tasks.finetune.presets.change_training`).
+    image_size, runtime
+        As in :func:`evaluation.tasks.knn.run.run_knn`.
+
+    Raises
+    ------
+    UserError
+        Whatever :func:`labelled_data` and :func:`evaluation.tasks.finetune.training.fine_tune` refuse.
+    """
+    if isinstance(preset, str):
+        preset = find("preset", preset, FINETUNE_PRESETS)
+    return run_training("finetune", FINETUNE_PRESETS, model, data, preset, image_size, runtime)
+
+
+def run_training(
+    task: str,
+    registered: Mapping[str, FineTunePreset],
+    model: Model,
+    data: Data | LabelledData,
+    preset: FineTunePreset,
+    image_size: int | None,
+    runtime: Runtime | None,
+) -> Result:
+    """A task that trains with all labels once; ``registered`` are its presets."""
+    runtime = Runtime() if runtime is None else runtime
+    if isinstance(data, Data):
+        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
+    setting = prepare_setting(model, data, preset, None, image_size, runtime)
+    started = time.perf_counter()
+    tuned = setting.fine_tune(task, preset.rates_for(100.0), 100.0)
+    metrics, correct = tuned.numbers()
+    return make_result(
+        model,
+        data,
+        runtime,
+        setting.transform,
+        task=task,
+        preset=preset.name_at(setting.transform.crop),
+        protocol={**training_protocol(preset, tuned), "changed": preset.changed_from(registered)},
+        headline=headline_of(metrics),
+        metrics=metrics,
+        counts={"correct": correct, **image_counts(setting)},
+        details={"epochs": curves(tuned), "per_class": per_class(data, tuned.final, headline_of(metrics))},
+        correct=right_images(setting, tuned, metrics),
+        seconds={"training": time.perf_counter() - started},
+    )
+
+
+def training_protocol(preset: FineTunePreset, tuned: FineTuned) -> dict[str, Any]:
+    """What a result says of a training: the preset's values, and what came of them."""
+    return {
+        **preset.describe(),
+        "batch": tuned.batch,
+        "trunk_lr": tuned.rates.trunk,
+        "head_lr": tuned.rates.head,
+        "batch_norm_training": tuned.history.batch_norm,
+        "selected_epoch": None if tuned.selected is None else tuned.selected + 1,
+    }
+
+
+def headline_of(metrics: Mapping[str, float], suffix: str = "") -> str:
+    """The selected epoch's accuracy where one was selected, else the last one's; never the best on the test images."""
+    selected = f"top1{suffix}_selected"
+    return selected if selected in metrics else f"top1{suffix}_last"
+
+
+def image_counts(setting: Setting) -> dict[str, int]:
+    """How many images were trained on and held out."""
+    held = setting.held_out
+    return {"trained_on": len(setting.train.images), "held_out": 0 if held is None else len(held.images)}
+
+
+def curves(tuned: FineTuned) -> dict[str, list[float]]:
+    """Accuracy in percent after each epoch."""
+    totals = {"test": tuned.test_images, "held_out": tuned.held_out_images}
+    return {
+        f"{name}_top1": [100 * epoch[f"{name}_correct"] / total for epoch in tuned.history.epochs]
+        for name, total in totals.items()
+        if total
+    }
+
+
+def right_images(setting: Setting, tuned: FineTuned, metrics: Mapping[str, float]) -> dict[str, NDArray[np.bool_]]:
+    """Which test images the headline's network answers rightly."""
+    return {headline_of(metrics): tuned.final.predictions == setting.test.labels}
+
+
+def per_class(data: LabelledData, accuracy: Accuracy, metric: str) -> dict[str, Any]:
+    """Right answers by class."""
+    return {
+        "classes": list(data.classes),
+        "total": accuracy.class_total.tolist(),
+        "correct": {metric: accuracy.class_correct.tolist()},
+    }
+
+
+def _digest(train: Labelled) -> str:
+    """Tells one choice of labelled images from another."""
+    return hashlib.sha256(train.positions.tobytes() + train.labels.tobytes()).hexdigest()[:16]

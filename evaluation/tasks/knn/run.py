@@ -1,0 +1,126 @@
+"""kNN of a model on a data set."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.tasks.knn.presets import KNN_PRESETS, TASK, KnnPreset
+from evaluation.tasks.knn.votes import evaluate_knn
+from evaluation.tasks.presets import find
+from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from zoo.data.base import Data, Level
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    from zoo.models.model import Model
+
+# Test images whose neighbours a result lists, and how many neighbours of each.
+SHOWN_QUERIES, SHOWN_NEIGHBOURS = 10, 8
+
+
+def sample_queries(level: Level, count: int = SHOWN_QUERIES) -> NDArray[np.int64]:
+    """Positions of ``count`` test images whose neighbours a result shows: the classes in turn, in each from its first image on."""
+    members = [np.flatnonzero(level.labels == c) for c in range(len(level.classes))]
+    longest = max(map(len, members))
+    in_turn = [int(rows[turn]) for turn in range(min(longest, count)) for rows in members if turn < len(rows)]
+    return np.sort(np.array(in_turn[:count], dtype=np.int64))
+
+
+def run_knn(
+    model: Model,
+    data: Data | LabelledData,
+    *,
+    preset: str | KnnPreset = TASK.default_preset,
+    image_size: int | None = None,
+    runtime: Runtime | None = None,
+) -> Result:
+    """kNN evaluation of a model on a data set by a preset: the test split's images classified by those of the train split.
+
+    Parameters
+    ----------
+    model
+        As :func:`zoo.model_spec.open_model` gives it.
+    data
+        As :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`, which has the choice of
+        the label level and of what happens with bad images, and is done once for several models.
+    preset
+        A name in :data:`evaluation.tasks.knn.presets.KNN_PRESETS`, or such a preset with changes
+        (``KNN_PRESETS["dino"].change(k=[1, 20])``).
+    image_size
+        Side of the images that reach the network. None: the preset's crop, or the images' own size where that is no larger.
+    runtime
+        Device, processes, batch size and the like; by default this process on the CPU.
+
+    Raises
+    ------
+    UserError
+        Whatever :func:`labelled_data`, :func:`extract_features` and :func:`evaluate_knn` refuse.
+    """
+    if isinstance(preset, str):
+        preset = find("preset", preset, KNN_PRESETS)
+    runtime = Runtime() if runtime is None else runtime
+    if isinstance(data, Data):
+        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
+    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+
+    started = time.perf_counter()
+    train, test = (
+        runtime.features(model, images, transform, fingerprint=data.facts.splits[role].fingerprint)
+        for role, images in (("train", data.train), ("test", data.test))
+    )
+    extracted = time.perf_counter()
+    truth = test.levels[data.level].labels
+    evaluation = evaluate_knn(
+        train.features,
+        train.levels[data.level].labels,
+        test.features,
+        truth,
+        k=preset.k,
+        temperature=preset.temperature,
+        weight=preset.weight,
+        num_classes=len(data.classes),
+        normalize=preset.similarity == "cosine",
+        device=runtime.device,
+        processes=runtime.processes,
+    )
+    finished = time.perf_counter()
+
+    total = len(data.test)
+    shown = sample_queries(data.test.level(data.level))
+    correct = {f"top1_k{k}": score.correct for k, score in evaluation.scores.items()}
+    correct |= {f"top5_k{k}": score.correct5 for k, score in evaluation.scores.items() if score.correct5 is not None}
+    return make_result(
+        model,
+        data,
+        runtime,
+        transform,
+        task="knn",
+        preset=preset.name_at(transform.crop),
+        protocol={
+            "k": list(preset.k),
+            "temperature": preset.temperature,
+            "weight": preset.weight,
+            "similarity": preset.similarity,
+            "source": preset.source,
+            "changed": preset.changed,
+        },
+        headline=f"top1_k{preset.headline_k}",
+        metrics={name: 100 * count / total for name, count in correct.items()},
+        counts={"correct": correct, "clamped": {f"k{k}": used for k, used in evaluation.clamped.items()}},
+        correct={f"top1_k{preset.headline_k}": evaluation.scores[preset.headline_k].predictions == truth},
+        details={
+            "feature_width": train.features.shape[1],
+            "neighbours": {"test": shown.tolist(), "train": evaluation.nearest[shown, :SHOWN_NEIGHBOURS].tolist()},
+            "per_class": {
+                "classes": list(data.classes),
+                "total": evaluation.class_total.tolist(),
+                "correct": {f"top1_k{k}": score.class_correct.tolist() for k, score in evaluation.scores.items()},
+            },
+        },
+        seconds={"features": extracted - started, "search_and_vote": finished - extracted},
+    )

@@ -1,0 +1,220 @@
+"""Linear classification of a model's features on a data set."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from evaluation.extraction.checks import check_classes
+from evaluation.extraction.features import Features
+from evaluation.extraction.image_bar import image_bar
+from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.extraction.subsets import split_off
+from evaluation.statistics.accuracy import Accuracy, count_correct
+from evaluation.tasks.linear.exact import CropFeatures
+from evaluation.tasks.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
+from evaluation.tasks.linear.presets import LINEAR_PRESETS, TASK, LinearPreset
+from evaluation.tasks.linear.training import FeatureBatches, LinearTraining, train_heads, train_linear
+from evaluation.tasks.presets import find
+from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from zoo.data.base import Data
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    from zoo.models.model import Model
+
+
+@dataclass
+class Answers:
+    """What a training says, for a result."""
+
+    by_metric: dict[str, Accuracy]
+    counts: dict[str, int] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def run_linear(
+    model: Model,
+    data: Data | LabelledData,
+    *,
+    preset: str | LinearPreset = TASK.default_preset,
+    image_size: int | None = None,
+    runtime: Runtime | None = None,
+) -> Result:
+    """Linear classification of frozen features by a preset: trained on the train split, counted on the test split.
+
+    Parameters
+    ----------
+    model
+        As :func:`zoo.model_spec.open_model` gives it.
+    data
+        As :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`.
+    preset
+        A name in :data:`evaluation.tasks.linear.presets.LINEAR_PRESETS`, or such a preset with changes.
+    image_size
+        Side of the images that reach the network. None: the preset's crop, or the images' own size where that is no larger.
+    runtime
+        Device, processes, batch size, seed and the like; by default this process on the CPU.
+
+    Raises
+    ------
+    UserError
+        Whatever :func:`labelled_data`, :func:`extract_features` and :func:`train_linear` refuse.
+    """
+    if isinstance(preset, str):
+        preset = find("linear preset", preset, LINEAR_PRESETS)
+    runtime = Runtime() if runtime is None else runtime
+    if isinstance(data, Data):
+        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
+    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+
+    started = time.perf_counter()
+    test = runtime.features(model, data.test, transform, fingerprint=data.facts.splits["test"].fingerprint)
+    labels, truth = data.train.level(data.level).labels, data.test.level(data.level).labels
+    classes = len(data.classes)
+    if preset.mode == "exact" and preset.solver != "lbfgs":
+        check_classes(torch.from_numpy(labels), torch.from_numpy(truth), classes)
+        held = split_off(labels, preset.holdout, runtime.seed)[1]
+        held_features = runtime.features(model, data.train.subset(held), transform).features if len(held) else test.features[:0]
+        source: FeatureBatches = CropFeatures(model, data.train, transform, preset, runtime)
+        extracted = time.perf_counter()
+        training = train_heads(
+            source,
+            torch.from_numpy(labels),
+            test.features,
+            torch.from_numpy(truth),
+            torch.from_numpy(held),
+            held_features,
+            preset=preset,
+            classes=classes,
+            seed=runtime.seed,
+            device=runtime.device,
+            progress=runtime.progress and runtime.processes.is_main,
+        )
+        answers = _trained(preset, training)
+        clamped = {"batch": source.batch} if source.batch != preset.batch else {}
+    else:
+        train = runtime.features(model, data.train, transform, fingerprint=data.facts.splits["train"].fingerprint)
+        extracted = time.perf_counter()
+        if preset.solver == "lbfgs":
+            answers = sweep_logistic(preset, train, labels, test, truth, classes, runtime)
+        else:
+            training = train_linear(
+                train.features,
+                labels,
+                test.features,
+                truth,
+                preset=preset,
+                num_classes=classes,
+                seed=runtime.seed,
+                device=runtime.device,
+                progress=runtime.progress and runtime.processes.is_main,
+            )
+            answers = _trained(preset, training)
+        clamped = {"batch": len(labels)} if preset.solver != "lbfgs" and len(labels) < preset.batch else {}
+    finished = time.perf_counter()
+
+    total = len(data.test)
+    correct = {f"top1_{name}": found.correct for name, found in answers.by_metric.items()}
+    correct |= {f"top5_{name}": found.correct5 for name, found in answers.by_metric.items() if found.correct5 is not None}
+    correct |= answers.counts
+    headline = f"top1_{preset.headline}"
+    return make_result(
+        model,
+        data,
+        runtime,
+        transform,
+        task="linear",
+        preset=preset.name_at(transform.crop),
+        protocol={**preset.describe(), **answers.protocol},
+        headline=headline,
+        metrics={name: 100 * count / total for name, count in correct.items()},
+        counts={"correct": correct, "clamped": clamped},
+        correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_metric.items()},
+        details={
+            "feature_width": test.features.shape[1],
+            **answers.details,
+            "per_class": {
+                "classes": list(data.classes),
+                "total": np.bincount(truth, minlength=classes).tolist(),
+                "correct": {f"top1_{name}": found.class_correct.tolist() for name, found in answers.by_metric.items()},
+            },
+        },
+        seconds={"features": extracted - started, "training": finished - extracted},
+    )
+
+
+def _trained(preset: LinearPreset, training: LinearTraining) -> Answers:
+    answers = {"last": training.last} | ({} if training.chosen is None else {"selected": training.chosen})
+    best_epoch, best_rate = training.best_on_test
+    choice: dict[str, Any] = {
+        "last": {"lr": training.rates[training.last_rate], "epoch": preset.epochs - 1},
+        "best_on_test": {"lr": training.rates[best_rate], "epoch": best_epoch},
+    }
+    curves: dict[str, Any] = {
+        "lr": list(training.rates),
+        "loss": [[round(float(loss), 6) if np.isfinite(loss) else None for loss in row] for row in training.losses],
+        "test_correct": training.test_correct.tolist(),
+    }
+    if training.selected is not None and training.holdout_correct is not None:
+        epoch, rate = training.selected
+        choice["selected"] = {"lr": training.rates[rate], "epoch": epoch, "held_out_correct": int(training.holdout_correct[epoch, rate])}
+        curves["held_out_correct"] = training.holdout_correct.tolist()
+    return Answers(
+        by_metric=answers,
+        counts={"top1_best_on_test": int(training.test_correct[best_epoch, best_rate])},
+        details={"chosen": choice, "held_out": training.held_out, "curves": curves},
+    )
+
+
+def sweep_logistic(
+    preset: LinearPreset,
+    train: Features,
+    labels: NDArray[np.int64],
+    test: Features,
+    truth: NDArray[np.int64],
+    classes: int,
+    runtime: Runtime,
+) -> Answers:
+    """C by held-out training images, then all training images at that C."""
+    kept, held = split_off(labels, preset.holdout, runtime.seed)
+    fitting = partial(fit_logistic_regression, num_classes=classes, device=runtime.device)
+    sweep: dict[str, list[Any]] = {"c": sorted(preset.rates), "held_out_correct": [], "test_correct": [], "iterations": [], "converged": []}
+    fit: LogisticRegression | None = None
+    if len(preset.rates) > 1:
+        kept_features, held_features = train.features[kept], train.features[held]
+        with image_bar("logistic regression, values of C", len(sweep["c"]), show=runtime.progress and runtime.processes.is_main) as done:
+            for c in sweep["c"]:
+                # From the solution at the next stronger penalty it is a short way.
+                fit = fitting(kept_features, labels[kept], c=c, start=fit)
+                sweep["held_out_correct"].append(_right(fit, held_features, labels[held], runtime.device))
+                sweep["test_correct"].append(_right(fit, test.features, truth, runtime.device))
+                sweep["iterations"].append(fit.iterations)
+                sweep["converged"].append(fit.converged)
+                done(1)
+    chosen = sweep["c"][int(np.argmax(sweep["held_out_correct"]))] if fit is not None else preset.rates[0]
+    last = fitting(train.features, labels, c=chosen)
+    accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
+    best = {"top1_best_on_test": max(sweep["test_correct"])} if fit is not None else {}
+    return Answers(
+        by_metric={"selected": accuracy},
+        counts=best,
+        protocol={"tolerance": TOLERANCE, "max_iterations": MAX_ITERATIONS},
+        details={
+            "chosen": {"selected": {"c": chosen, "iterations": last.iterations, "converged": last.converged}},
+            "held_out": len(held),
+            "sweep": sweep,
+        },
+    )
+
+
+def _right(fit: LogisticRegression, features: Tensor, truth: NDArray[np.int64], device: torch.device) -> int:
+    return int((fit.outputs(features, device).argmax(1).numpy() == truth).sum())

@@ -1,0 +1,1 @@
+"""A linear layer on Places205: the task `places205`."""

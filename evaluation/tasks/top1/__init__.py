@@ -1,0 +1,1 @@
+"""The accuracy of a network's own classifier."""

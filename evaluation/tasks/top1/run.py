@@ -1,0 +1,75 @@
+"""The accuracy of a network's own classifier on a data set."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.statistics.accuracy import count_correct
+from evaluation.tasks.presets import Preset, find
+from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from evaluation.tasks.top1.presets import TASK, TOP1_PRESETS
+from zoo.data.base import Data
+from zoo.errors import UserError
+from zoo.results import Result
+
+if TYPE_CHECKING:
+    from zoo.models.model import Model
+
+
+def run_top1(
+    model: Model,
+    data: Data | LabelledData,
+    *,
+    preset: str | Preset = TASK.default_preset,
+    image_size: int | None = None,
+    runtime: Runtime | None = None,
+) -> Result:
+    """Top-1 and top-5 accuracy of a network whose outputs are the scores of the data's classes, in their order; nothing is trained.
+
+    Parameters are those of :func:`evaluation.tasks.knn.run.run_knn`.
+
+    Raises
+    ------
+    UserError
+        The network does not give one output for each class.
+    """
+    preset = find("top1 preset", preset, TOP1_PRESETS) if isinstance(preset, str) else preset
+    runtime = Runtime() if runtime is None else runtime
+    if isinstance(data, Data):
+        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
+    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+    started = time.perf_counter()
+    outputs = runtime.features(model, data.test, transform, fingerprint=data.facts.splits["test"].fingerprint).features
+    if outputs.shape[1] != len(data.classes):
+        raise UserError(
+            f"'{model.name}' gives {outputs.shape[1]} outputs for an image, and '{data.data.spec}' has {len(data.classes)} classes; "
+            "task top1 is for a network with a classifier of its own (leave --features out), for others there are knn and linear"
+        )
+    truth = data.test.level(data.level).labels
+    found = count_correct(outputs, truth)
+    correct = {"top1": found.correct} | ({} if found.correct5 is None else {"top5": found.correct5})
+    return make_result(
+        model,
+        data,
+        runtime,
+        transform,
+        task="top1",
+        preset=preset.name_at(transform.crop),
+        protocol={"source": preset.source, "changed": []},
+        headline="top1",
+        metrics={name: 100 * count / found.total for name, count in correct.items()},
+        counts={"correct": correct},
+        correct={"top1": found.predictions == truth},
+        details={
+            "per_class": {
+                "classes": list(data.classes),
+                "total": np.bincount(truth, minlength=len(data.classes)).tolist(),
+                "correct": {"top1": found.class_correct.tolist()},
+            }
+        },
+        seconds={"features": time.perf_counter() - started},
+    )

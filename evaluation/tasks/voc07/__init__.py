@@ -1,0 +1,1 @@
+"""PASCAL VOC 2007 image classification: the task `voc07`."""

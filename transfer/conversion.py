@@ -1,0 +1,103 @@
+"""Backbone weights in the file formats of other libraries.
+
+Each target writes one file, and has the other library read it back: a file is kept only if that library's network computes what ours does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.formats.detectron2_file import DETECTRON2, SCHEME, open_file
+from transfer.formats.onnx_file import ONNX
+from transfer.formats.pytorch import TIMM, TORCHVISION
+from transfer.formats.target import Target
+from zoo.errors import UserError, first_line
+from zoo.files import replace_file
+from zoo.model_spec import open_model
+from zoo.models.model import Model
+
+TARGETS: dict[str, Target] = {"torchvision": TORCHVISION, "timm": TIMM, "detectron2": DETECTRON2, "onnx": ONNX}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a conversion: how the file is used, in lines to copy, and what was checked."""
+
+    usage: str
+    checks: tuple[str, ...]
+
+
+def open_source(spec: str) -> Model:
+    """A model to transfer: what :func:`zoo.model_spec.open_model` takes, or ``detectron2:FILE``, a backbone or a detector of detectron2's.
+    """
+    return open_file(spec.removeprefix(SCHEME)) if spec.startswith(SCHEME) else open_model(spec)
+
+
+def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, verify: bool | None = None) -> Conversion:
+    """Write a model's backbone as another library's weights file.
+
+    Parameters
+    ----------
+    spec
+        A model, as :func:`open_source` takes it.
+    to
+        ``"torchvision"``: a state dict for torchvision's ResNet with ``fc`` replaced by ``nn.Identity()``, plain tensors (``.pth``).
+        ``"timm"``: safetensors for the timm network with ``num_classes=0``.
+        ``"detectron2"``: the pickle of a ResNet backbone (``.pkl``).
+        ``"onnx"``: the network itself (``.onnx``), normalised images -> features.
+    out
+        The file. Where it is verified, it is in place only when the other library's network gave what the model gives.
+    verify
+        None: where the other library is installed. True: or refuse. False: not at all.
+
+    Raises
+    ------
+    UserError
+        The format does not exist or cannot hold the model, ``out`` exists or cannot be written, the networks differ, or they were to be
+        compared and cannot be.
+    """
+    if to not in TARGETS:
+        raise UserError(f"there is no format '{to}' to convert to; there is: {', '.join(TARGETS)}")
+    target = TARGETS[to]
+    out = Path(out)
+    if out.suffix != target.suffix:
+        raise UserError(f"a {to} file is called *{target.suffix}, so --out cannot be '{out}'")
+    if out.is_dir() or (os.path.lexists(out) and not overwrite):
+        raise UserError(f"{out} exists already; choose another --out, or give --overwrite to replace it")
+    obstacle = target.checkable()
+    if verify and obstacle is not None:
+        raise UserError(f"a {to} file cannot be verified here ({obstacle}); leave out --verify to write it without")
+    model = open_source(spec)
+    reason = target.refusal(model)
+    if reason is not None:
+        raise UserError(f"'{spec}' cannot become a {to} file: {reason}")
+    checks: list[str] = []
+
+    def write(temporary: Path) -> None:
+        # detectron2 tells a file's format by its name.
+        named = temporary.with_name(temporary.name + target.suffix)
+        try:
+            _write(target, model, temporary, out)
+            if verify is not False and obstacle is None:
+                temporary.rename(named)
+                checks.extend(target.check(model, named))
+                named.rename(temporary)
+        finally:
+            named.unlink(missing_ok=True)
+
+    replace_file(out, write)
+    if not checks:
+        checks.append(f"not verified ({obstacle or 'as asked'}); its names and shapes were accounted for")
+    return Conversion(target.usage(model, out), tuple(checks))
+
+
+def _write(target: Target, model: Model, temporary: Path, out: Path) -> None:
+    try:
+        target.write(model, temporary)
+    except UserError:
+        raise
+    # torch and safetensors turn the system's errors into their own.
+    except Exception as error:
+        raise UserError(f"{out} cannot be written ({first_line(error)})") from error

@@ -1,0 +1,96 @@
+"""A checkpointer that demands every tensor. detectron2's own prints lists, fails for nothing, and trains from random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from transfer.formats.detectron2_names import COUNTER, without_prefix
+from zoo.errors import UserError, root_cause
+from zoo.files import replace_file, replace_text
+
+LAST = "last_checkpoint"  # detectron2's name of the file that names the newest checkpoint
+_NAMED = 4
+
+
+class StrictCheckpointer(DetectionCheckpointer):
+    """detectron2's checkpointer, with three differences.
+
+    - A file of a backbone (one with ``matching_heuristics``) must fill every tensor of the model's stem and res2 to res5, statistics
+      included, each must afterwards equal the file's, and none of the file may be left over.
+    - A checkpoint of a training must have exactly the model's tensors.
+    - Files are written whole or not at all, and all but the newest ``keep`` are removed.
+
+    Parameters
+    ----------
+    keep
+        Number of checkpoints kept; None: all.
+    """
+
+    def __init__(self, model: Any, save_dir: str = "", *, keep: int | None = None, **checkpointables: Any) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.keep = keep
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if not checkpoint.get("matching_heuristics", False):
+            incompatible = super()._load_model(checkpoint)
+            complaints = {
+                "missing": list(incompatible.missing_keys),
+                "unknown": list(incompatible.unexpected_keys),
+                "of another shape": [str(item[0]) for item in incompatible.incorrect_shapes],
+            }
+            _refuse("the checkpoint is not of this model", complaints)
+            return incompatible
+        tensors = {name: torch.as_tensor(values) for name, values in checkpoint["model"].items()}
+        places = {name: without_prefix(name) for name in self.model.state_dict()}
+        wanted = {name: place for name, place in places.items() if place and not place.endswith(COUNTER)}
+        if not wanted:
+            raise UserError("the model has no ResNet (no stem, res2, ...), so no backbone can be loaded into it")
+        what = "the weights are not those of the model's backbone"
+        missing = sorted(name for name, place in wanted.items() if place not in tensors)
+        _refuse(what, {"missing": missing, "without a place": sorted(tensors.keys() - set(wanted.values()))})
+        incompatible = super()._load_model({**checkpoint, "model": dict(checkpoint["model"])})
+        loaded = self.model.state_dict()
+        lost = (name for name, place in wanted.items() if not _equal(loaded[name].cpu(), tensors[place]))
+        _refuse(what, {"not loaded": sorted(lost)})
+        return incompatible
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """As detectron2's, but a file that is there is whole. Raises UserError, naming the last good one, where it cannot be written."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        data = {"model": self.model.state_dict(), **states, **kwargs}
+        path = Path(self.save_dir) / f"{name}.pth"
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
+                torch.save(data, file)
+
+        try:
+            replace_file(path, write)
+        except (UserError, RuntimeError) as error:
+            last = self.get_checkpoint_file() or "none"
+            raise UserError(f"checkpoint {path} could not be written ({root_cause(error)}); the last good one is {last}") from error
+        replace_text(path.parent / LAST, path.name)
+        if self.keep is not None:
+            others = sorted((old for old in path.parent.glob("model_*.pth") if old != path), key=lambda old: old.stat().st_mtime)
+            for old in others[: max(0, len(others) - self.keep + 1)]:
+                old.unlink()
+
+
+def _equal(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return ours.shape == theirs.shape and torch.equal(ours, theirs)
+
+
+def _refuse(what: str, complaints: dict[str, list[str]]) -> None:
+    found = []
+    for kind, names in complaints.items():
+        if names:
+            more = ", ..." if len(names) > _NAMED else ""
+            found.append(f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{more})")
+    if found:
+        raise UserError(f"{what}: {'; '.join(found)}")

@@ -1,0 +1,227 @@
+"""A config of detectron2's, made ready: checked against the model, fitted to the data, scaled to the processes that are there."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from transfer.detection.config_files import find_config
+from transfer.formats.detectron2_config import config_values
+from transfer.formats.detectron2_names import is_basic
+from zoo.data.boxes.detection_data import DetectionData
+from zoo.errors import UserError, first_line
+from zoo.models.model import Model
+
+# Of 255 levels: pixel statistics that differ by less are the same, written with fewer digits.
+_PIXEL_TOLERANCE = 0.05
+_NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
+_SAMPLER = "TrainingSampler"
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A value of the config and what became of it."""
+
+    key: str
+    published: Any
+    here: Any
+
+
+def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
+    """A config by name or path, with ``KEY VALUE`` pairs over it.
+
+    Raises UserError for a file that is no config, a key that does not exist (the nearest is named) and a value that does not fit it.
+    """
+    # The head that MoCo's configs name; imported here, since it registers itself.
+    import transfer.detection.engine.heads  # noqa: F401
+
+    path = find_config(name_or_path)
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(str(path))
+    except (OSError, YAMLError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
+    for key, value in _pairs(overrides):
+        try:
+            cfg.merge_from_list([key, value])
+        except (KeyError, AssertionError) as error:
+            near = difflib.get_close_matches(key, list(_keys(cfg)), 1, 0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"detectron2's configs have no key '{key}'{hint}") from error
+        except ValueError as error:
+            raise UserError(f"{key} cannot be '{value}' ({first_line(error)})") from error
+    if cfg.DATALOADER.SAMPLER_TRAIN != _SAMPLER:
+        raise UserError(f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; leave it at {_SAMPLER}")
+    return cfg
+
+
+def given_keys(overrides: Sequence[str]) -> set[str]:
+    """The keys of ``KEY VALUE`` pairs. Raises UserError where a value is missing."""
+    return {key for key, _ in _pairs(overrides)}
+
+
+def _pairs(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    if len(overrides) % 2:
+        raise UserError(f"values are given as KEY VALUE, such as SOLVER.MAX_ITER 2000; '{overrides[-1]}' has no value")
+    return list(zip(overrides[::2], overrides[1::2], strict=True))
+
+
+def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """The value at a dotted key."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def check_model(cfg: CfgNode, model: Model, name: str) -> None:
+    """Raise UserError, with the right values, where a config contradicts the model: depth, stride, channel order, pixel statistics."""
+    values = config_values(model)
+    depth = values["MODEL.RESNETS.DEPTH"]
+    if depth != cfg.MODEL.RESNETS.DEPTH:
+        raise UserError(f"'{name}' is for a ResNet-{cfg.MODEL.RESNETS.DEPTH}, and '{model.name}' is a {model.arch}; take another config")
+    if is_basic(depth) and "Res5" in cfg.MODEL.ROI_HEADS.NAME:
+        raise UserError(
+            f"'{name}' has a C4 head, which is made of bottlenecks, and '{model.name}' is a {model.arch}; take a config with FPN"
+        )
+    wrong = [key for key, value in values.items() if not _agree(value_of(cfg, key), value)]
+    # Without statistics of its own, a model (random weights) takes those of the config.
+    if model.mean is None:
+        wrong = [key for key in wrong if not key.startswith("MODEL.PIXEL_")]
+    if wrong:
+        found = ", ".join(f"{key} {value_of(cfg, key)}" for key in wrong)
+        right = " ".join(f"{key} '{values[key]}'" if isinstance(values[key], list) else f"{key} {values[key]}" for key in wrong)
+        raise UserError(f"'{name}' contradicts '{model.name}': it has {found}; add {right}")
+
+
+def _agree(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(abs(a - b) <= _PIXEL_TOLERANCE for a, b in zip(found, wanted, strict=True))
+    return bool(found == wanted)
+
+
+def fit_to_data(cfg: CfgNode, data: DetectionData, given: set[str], name: str) -> None:
+    """Set what the data decides: the number of classes, the form of masks. Raises UserError where a given value contradicts it."""
+    count = len(data.classes)
+    if "MODEL.ROI_HEADS.NUM_CLASSES" in given and count != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+        wrong = f"MODEL.ROI_HEADS.NUM_CLASSES {cfg.MODEL.ROI_HEADS.NUM_CLASSES}"
+        raise UserError(f"{wrong} was given, and '{data.spec}' has {count}; leave it out")
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
+    if cfg.MODEL.MASK_ON:
+        if not data.has_masks:
+            raise UserError(f"'{name}' trains masks, and '{data.spec}' has none; add MODEL.MASK_ON False")
+        if data.kind == "voc":
+            raise UserError(f"'{name}' trains masks, which VOC's layout has no place for; add MODEL.MASK_ON False, or give coco: data")
+        if data.has_bitmaps:
+            cfg.INPUT.MASK_FORMAT = "bitmask"
+    if cfg.MODEL.KEYPOINT_ON or cfg.MODEL.LOAD_PROPOSALS or cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
+        raise UserError(f"'{name}' is no Faster or Mask R-CNN with proposals of its own, which is all that `transfer detect` trains")
+
+
+def fit_to_device(cfg: CfgNode, device: str, processes: int) -> list[str]:
+    """Set the device, and what it decides; gives lines to print. Raises UserError for what it cannot do."""
+    cfg.MODEL.DEVICE = device
+    if device == "cuda":
+        return []
+    if cfg.SOLVER.AMP.ENABLED:
+        raise UserError("SOLVER.AMP.ENABLED: mixed precision of detectron2's needs a GPU, and this runs on the CPU; leave it out")
+    if processes > 1:
+        raise UserError("several processes need as many GPUs: SyncBN does not run between CPU processes")
+    changed = []
+    for key in _NORM_KEYS:
+        if value_of(cfg, key) == "SyncBN":
+            cfg.merge_from_list([key, "BN"])
+            changed.append(key)
+    return [f"{', '.join(changed)}: SyncBN is BN in one process on the CPU"] if changed else []
+
+
+def scale_to(cfg: CfgNode, processes: int, given: set[str], *, published: int) -> list[Scaled]:
+    """Scale batch, rate and steps from the processes that the config is for to those that are there, linearly.
+
+    The batch is what was given, or else in proportion to the processes; rate and steps follow the batch (Goyal et al., arXiv 1706.02677,
+    section 2.1), except those that were given, which are taken as they are. detectron2's own scaling is left nothing to do.
+
+    Parameters
+    ----------
+    given
+        Keys whose values are as they shall be.
+    published
+        The batch that the other values of the config are for.
+
+    Raises UserError where the batch cannot be shared by the processes.
+    """
+    solver, reference = cfg.SOLVER, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference and "SOLVER.IMS_PER_BATCH" not in given:
+        solver.IMS_PER_BATCH = max(processes, round(published * processes / reference))
+    if solver.IMS_PER_BATCH % processes:
+        batch = f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH}"
+        raise UserError(f"{batch} is not a multiple of {processes} processes; change it, or --gpus")
+    solver.REFERENCE_WORLD_SIZE = 0
+    return [] if not reference else _scale(cfg, solver.IMS_PER_BATCH, published, given)
+
+
+def _scale(cfg: CfgNode, batch: int, published: int, given: set[str]) -> list[Scaled]:
+    factor = batch / published
+    changes = [Scaled("SOLVER.IMS_PER_BATCH", published, batch)]
+    for key in ("SOLVER.BASE_LR", "SOLVER.WARMUP_ITERS", "SOLVER.STEPS", "SOLVER.MAX_ITER", "TEST.EVAL_PERIOD", "SOLVER.CHECKPOINT_PERIOD"):
+        if key in given:
+            continue
+        old = value_of(cfg, key)
+        if key == "SOLVER.BASE_LR":
+            new: Any = old * factor
+        elif isinstance(old, (tuple, list)):
+            new = tuple(round(step / factor) for step in old)
+        else:
+            new = round(old / factor)
+        cfg.merge_from_list([key, new])
+        changes.append(Scaled(key, old, new))
+    return [change for change in changes if change.published != change.here]
+
+
+def read_resolved(path: Path) -> CfgNode:
+    """The config that a run wrote down. Raises UserError where it cannot be read."""
+    import transfer.detection.engine.heads  # noqa: F401
+
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(str(path))
+    except (OSError, YAMLError, KeyError, ValueError, AssertionError) as error:
+        raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
+    return cfg
+
+
+def describe(cfg: CfgNode, name: str) -> dict[str, Any]:
+    """What a result says of the protocol."""
+    return {
+        "config": name,
+        "detector": "Mask R-CNN" if cfg.MODEL.MASK_ON else "Faster R-CNN",
+        "head": cfg.MODEL.ROI_HEADS.NAME,
+        "backbone": f"ResNet-{cfg.MODEL.RESNETS.DEPTH}" + ("-FPN" if "fpn" in cfg.MODEL.BACKBONE.NAME else "-C4"),
+        "norm": cfg.MODEL.RESNETS.NORM,
+        "freeze_at": cfg.MODEL.BACKBONE.FREEZE_AT,
+        "batch": cfg.SOLVER.IMS_PER_BATCH,
+        "lr": cfg.SOLVER.BASE_LR,
+        "steps": list(cfg.SOLVER.STEPS),
+        "iterations": cfg.SOLVER.MAX_ITER,
+        "warmup": cfg.SOLVER.WARMUP_ITERS,
+        "min_size_train": list(cfg.INPUT.MIN_SIZE_TRAIN),
+        "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
+        "channels": cfg.INPUT.FORMAT,
+        "pixel_mean": list(cfg.MODEL.PIXEL_MEAN),
+        "pixel_std": list(cfg.MODEL.PIXEL_STD),
+        "precise_bn": cfg.TEST.PRECISE_BN.NUM_ITER if cfg.TEST.PRECISE_BN.ENABLED else 0,
+        "mixed_precision": cfg.SOLVER.AMP.ENABLED,
+    }

@@ -1,0 +1,149 @@
+"""``zoo import``: make a zoo model of somebody else's checkpoint. What needs torch is imported when the command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo.catalogue import load_catalogue
+from zoo.errors import UserError, printable
+from zoo.formats.readers import reader_names
+
+if TYPE_CHECKING:
+    from zoo.model_folder.importing import Imported
+
+
+def import_model(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file (.pth, .pth.tar, .ckpt, .safetensors ...), or its URL.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The zoo model folder to write.")],
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help=f"`auto`: recognise the layout. Else one of {', '.join(reader_names())}.")
+    ] = "auto",
+    arch: Annotated[
+        str | None, typer.Option("--arch", metavar="NAME", help="timm's name of the architecture; without it, by the tensors' shapes.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder", metavar="NAME", help="Which network of the file (query, key, teacher ...); without it, the authors' own choice."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name of the model. A name of the catalogue takes over what the catalogue says."),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, an SPDX identifier such as MIT.")
+    ] = None,
+    method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="The pre-training method, for the card.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of the pre-training, for the card.")] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="What it was trained on, for the card.")] = None,
+    image_size: Annotated[
+        int | None, typer.Option("--image-size", metavar="PX", min=1, help="Side of the images it was trained on.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Mean of pixels in [0, 1]; without it, ImageNet's.")] = None,
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation; without it, ImageNet's.")] = None,
+    interpolation: Annotated[str | None, typer.Option("--interpolation", metavar="NAME", help="`bilinear` or `bicubic` resizing.")] = None,
+    crop_pct: Annotated[
+        float | None, typer.Option("--crop-pct", metavar="PART", min=0.1, max=1.0, help="Part of the side that the centre crop keeps.")
+    ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle", help="Read a file that names unknown classes, with empty stand-ins for them. Nothing in it is run even so."
+        ),
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the zoo model folder at --out.")] = False,
+) -> None:
+    """Make a zoo model of a checkpoint that somebody else published or trained.
+
+    The layout is recognised, every tensor is accounted for, and the folder is loaded again and compared before it gets its name.
+    Nothing in the file is run.
+
+    Examples:
+
+    * `zoo import hcsc_200eps.pth --out models/hcsc --name resnet50.hcsc_200ep`
+
+    * `zoo import checkpoint.pth.tar --out models/mine --format simsiam --licence MIT`
+
+    * `zoo import resnet18.ckpt --out models/r18 --image-size 32 --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2`
+    """
+    from zoo.hub.fetch import fetch
+    from zoo.model_folder.importing import Preparation, import_checkpoint
+
+    prepared = Preparation(
+        image_size, _numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation), crop_pct
+    )
+    entries = load_catalogue()
+    url = file if file.startswith(("http://", "https://")) else None
+    path = Path(file).expanduser() if url is None else fetch(url, progress=True)
+    done = import_checkpoint(
+        path,
+        out,
+        format=format,
+        arch=arch,
+        encoder=encoder,
+        name=name,
+        licence=licence,
+        method=method,
+        epochs=epochs,
+        data=data,
+        prepared=prepared,
+        entry=entries.get(name) if name else None,
+        url=url,
+        trust_pickle=trust_pickle,
+        overwrite=overwrite,
+    )
+    typer.echo("\n".join(map(printable, _report(done))))
+    if name is None:
+        same = [
+            entry.name for entry in entries.values() if entry.home and entry.home.url and _file_name(entry.home.url) == _file_name(file)
+        ]
+        if same:
+            typer.echo(f"its file name is that of {', '.join(same)} in the catalogue: --name {same[0]} takes over what is known of it")
+
+
+def _report(done: Imported) -> list[str]:
+    reading = done.reading
+    lines = [
+        f"{done.folder}: a zoo model ({reading.architecture.name}); through the zoo and through timm it gives the same features",
+        f"recognised {reading.reader.name} ({reading.reader.title}) by {reading.evidence}",
+    ]
+    if reading.also:
+        lines.append(f"it fits {', '.join(reading.also)} as well, which take the same tensors")
+    if not reading.reader.confirmed:
+        lines.append("no file of its authors has confirmed this layout yet: compare an accuracy with a published one before you rely on it")
+    if reading.reader.note:
+        lines.append(f"note: {reading.reader.note}")
+    lines.append(f"network: {reading.encoder}" if len(reading.reader.parts) != 1 else "network: the only one")
+    lines += reading.accounting.lines()
+    if reading.replaced:
+        lines.append(f"left out, not run: {', '.join(reading.replaced)}")
+    if done.assumed:
+        lines.append(f"assumed, since nothing says otherwise: {'; '.join(done.assumed)}")
+    return lines
+
+
+def _numbers(option: str, text: str | None, *, positive: bool = False) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        red, green, blue = map(float, text.split(","))
+    except ValueError as error:
+        raise UserError(f"{option} takes three numbers, R,G,B, of pixels in [0, 1], and '{text}' is not that") from error
+    # Written so that what is not a number fails too.
+    if not all(0 <= value <= 1 and not (positive and value == 0) for value in (red, green, blue)):
+        raise UserError(f"{option} is of pixels in [0, 1], and '{text}' is not; divide numbers of pixels in 0 .. 255 by 255")
+    return red, green, blue
+
+
+def _interpolation(name: str | None) -> str | None:
+    if name is not None and name not in ("bilinear", "bicubic"):
+        raise UserError(f"--interpolation is bilinear or bicubic, not '{name}'")
+    return name
+
+
+def _file_name(path_or_url: str) -> str:
+    return path_or_url.partition("?")[0].rpartition("/")[2]

@@ -1,0 +1,202 @@
+"""Files in COCO's layout: a JSON with ``images``, ``annotations`` and ``categories``, and folders of images."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from zoo.data.boxes.annotations import (
+    CROWD,
+    NO_BOX,
+    NO_SUCH_IMAGE,
+    TWICE,
+    UNKNOWN_CLASS,
+    Problems,
+    Record,
+    Split,
+    checked_box,
+    checked_polygons,
+    existing_images,
+)
+from zoo.errors import UserError, first_line
+
+_WORDS = {"train": "train", "trainval": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_TEST_ORDER = ("test", "val")
+_KEYS = ("images", "annotations", "categories")
+_TRIED_IMAGES = 5  # names by which the folder of images is found
+HELD_OUT = 4  # of a set without a test file every fourth image is for testing
+
+
+def read_coco(root: Path, problems: Problems) -> tuple[list[str], Split, Split, bool]:
+    """Classes, training split, test split, and whether a part of the only file was held out for testing.
+
+    The files are found by the words train, val and test in their names or their folders' (``annotations/instances_train2017.json``,
+    ``train.json``, ``train/_annotations.coco.json``); a file of detections to test on goes before one to validate on. Where there is one
+    file only, every fourth image, by the order of file names, is for testing.
+
+    Raises UserError where there is no such file, it is not one, or the two do not have the same classes.
+    """
+    files = _find_files(root)
+    train = files.get("train")
+    test = next((files[word] for word in _TEST_ORDER if word in files), None)
+    if train is None and len(files) == 1:
+        train, test = next(iter(files.values())), None
+    if train is None:
+        found = ", ".join(path.name for path in files.values()) or "none"
+        raise UserError(f"{root} has no COCO annotations to train on: a .json with 'train' in its name (there is: {found})")
+    classes, images, skipped = _read_file(root, train, problems)
+    if test is None:
+        images.sort(key=lambda image: image["file_name"])
+        kept = [image for index, image in enumerate(images) if index % HELD_OUT != HELD_OUT - 1]
+        held_out = images[HELD_OUT - 1 :: HELD_OUT]
+        return classes, Split(train.stem, kept, skipped), Split(f"{train.stem}, every {HELD_OUT}th", held_out), True
+    test_classes, test_images, test_skipped = _read_file(root, test, problems)
+    if test_classes != classes:
+        raise UserError(f"{test} has other classes than {train}: {', '.join(test_classes)}; not {', '.join(classes)}")
+    return classes, Split(train.stem, images, skipped), Split(test.stem, test_images, test_skipped), False
+
+
+def _find_files(root: Path) -> dict[str, Path]:
+    """The annotation files by role; the only file of a folder whose name says nothing has the role ``""``."""
+    if root.is_file():
+        return {"": root}
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}")
+    found: dict[str, Path] = {}
+    others = []
+    # COCO's folder of annotations holds captions and keypoints too.
+    paths = sorted((root / "annotations").glob("instances_*.json")) or sorted([*root.glob("*.json"), *root.glob("*/*.json")])
+    for path in paths:
+        words = re.split(r"[^a-z]+", f"{path.parent.name if path.parent != root else ''} {path.stem}".lower())
+        role = next((_WORDS[word] for word in words[::-1] if word in _WORDS), None)
+        if role is None:
+            others.append(path)
+        else:
+            found.setdefault(role, path)
+    if not found and len(others) == 1:
+        found[""] = others[0]
+    if not found:
+        raise UserError(f"{root} has no COCO annotations: no .json in it or one folder below{' says train, val or test' if others else ''}")
+    return found
+
+
+def _read_file(root: Path, path: Path, problems: Problems) -> tuple[list[str], list[Record], int]:
+    """Classes, the images that are usable, and how many were not."""
+    content = load_annotations(path)
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    position = {category["id"]: index for index, category in enumerate(categories)}
+    folder = _image_folder(root, path, [str(image["file_name"]) for image in content["images"]])
+    records: dict[Any, Record] = {}
+    for image in content["images"]:
+        if image["id"] in records:
+            problems.add(TWICE, str(path), f"image id {image['id']}")
+            continue
+        name = str(folder / str(image["file_name"]))
+        records[image["id"]] = {
+            "file_name": name,
+            "image_id": image["id"],
+            "height": int(image["height"]),
+            "width": int(image["width"]),
+            "annotations": [],
+        }
+    by_image = defaultdict(list)
+    for annotation in content["annotations"]:
+        by_image[annotation.get("image_id")].append(annotation)
+    for image_id, entries in by_image.items():
+        if image_id not in records:
+            for annotation in entries:
+                problems.add(NO_SUCH_IMAGE, str(path), f"annotation {annotation.get('id')} of image id {image_id}")
+            continue
+        record = records[image_id]
+        checked = (_checked(annotation, record, position, problems) for annotation in entries)
+        record["annotations"] = [annotation for annotation in checked if annotation is not None]
+    kept = existing_images(list(records.values()), problems)
+    return [str(category["name"]) for category in categories], kept, len(records) - len(kept)
+
+
+def _checked(annotation: Record, image: Record, position: dict[Any, int], problems: Problems) -> Record | None:
+    where = f"{image['file_name']} (annotation {annotation.get('id')})"
+    if annotation.get("category_id") not in position:
+        problems.add(UNKNOWN_CLASS, where, f"category id {annotation.get('category_id')}")
+        return None
+    try:
+        x, y, width, height = (float(value) for value in annotation["bbox"])
+    except (KeyError, TypeError, ValueError):
+        problems.add(NO_BOX, where, repr(annotation.get("bbox"))[:60])
+        return None
+    box = checked_box([x, y, x + width, y + height], image["height"], image["width"], where, problems)
+    if box is None:
+        return None
+    crowd = int(bool(annotation.get("iscrowd", 0)))
+    if crowd:
+        problems.add(CROWD, where)
+    kept: Record = {"bbox": box, "category_id": position[annotation["category_id"]], "iscrowd": crowd}
+    mask = annotation.get("segmentation")
+    if isinstance(mask, dict):
+        kept["segmentation"] = mask
+    elif mask:
+        polygons = checked_polygons(mask, where, problems)
+        if polygons:
+            kept["segmentation"] = polygons
+    if "area" in annotation:
+        kept["area"] = float(annotation["area"])
+    return kept
+
+
+def load_annotations(path: Path) -> dict[str, Any]:
+    """The JSON of an annotation file. Raises UserError where it is not one, saying what it lacks."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not an annotation file: it is no JSON ({first_line(error)})") from error
+    missing = [key for key in _KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise UserError(f"{path} is not an annotation file in COCO's format: it has no list '{missing[0]}'")
+    for key, needed in (("images", ("id", "file_name", "height", "width")), ("categories", ("id", "name"))):
+        for item in content[key]:
+            lacking = [name for name in needed if not isinstance(item, dict) or name not in item]
+            if lacking:
+                raise UserError(f"{path} is not an annotation file in COCO's format: an entry of '{key}' has no '{lacking[0]}'")
+    if not content["categories"]:
+        raise UserError(f"{path} names no categories, so there is nothing to detect")
+    return content
+
+
+def _image_folder(root: Path, path: Path, names: list[str]) -> Path:
+    """The folder that file names in ``path`` are relative to: the first candidate that has one of the first images, else the file's own."""
+    base = root if root.is_dir() else path.parent
+    stem = path.stem.removeprefix("instances_")
+    candidates = [base / stem, base / "images" / stem, path.parent, path.parent / "images", base / "images", base]
+    word = next((word for word in re.split(r"[^a-z]+", stem.lower()) if word in _WORDS), None)
+    if word:
+        candidates += [base / word, base / "images" / word]
+    return next((folder for folder in candidates if any((folder / name).is_file() for name in names[:_TRIED_IMAGES])), path.parent)
+
+
+def write_coco(path: Path, split: Split, classes: list[str]) -> None:
+    """Write a split as detectron2's COCO evaluator reads it; image ids are positions in the split, category ids count from 1."""
+    images: list[Record] = []
+    entries: list[Record] = []
+    for index, image in enumerate(split.images):
+        images.append({"id": index, "file_name": image["file_name"], "height": image["height"], "width": image["width"]})
+        for annotation in image["annotations"]:
+            x0, y0, x1, y1 = annotation["bbox"]
+            entry = {
+                "id": len(entries) + 1,
+                "image_id": index,
+                "category_id": annotation["category_id"] + 1,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": annotation.get("area", (x1 - x0) * (y1 - y0)),
+                "iscrowd": annotation["iscrowd"],
+            }
+            if "segmentation" in annotation:
+                entry["segmentation"] = annotation["segmentation"]
+            entries.append(entry)
+    categories = [{"id": index + 1, "name": name} for index, name in enumerate(classes)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"info": {}, "images": images, "annotations": entries, "categories": categories}))

@@ -1,0 +1,49 @@
+"""Opening a backbone in somebody else's checkpoint file, as it lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zoo.backbones import SMALL_STEM_NAMES, checked, feature_width, fixed_input
+from zoo.formats.engine import read_backbone
+from zoo.hashing import file_sha256, tensors_sha256
+from zoo.models.model import Model
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
+
+
+def open_file(path: Path, encoder: str | None, image_size: int | None) -> Model:
+    """The backbone in a checkpoint of any known layout (``docs/formats.md``).
+
+    Its images are taken to be normalised as its layout says, else as ImageNet's; those of a network with the small-image stem, by the
+    statistics of the data it meets. ``zoo import`` makes a zoo model of it, with what is known of its training.
+
+    Parameters
+    ----------
+    encoder
+        Which network of the file; None: the one that the method's authors evaluate.
+
+    Raises
+    ------
+    UserError
+        As :func:`zoo.formats.engine.read_backbone`.
+    """
+    reading = read_backbone(path, encoder=encoder, image_size=image_size)
+    arch, reader = reading.architecture.name, reading.reader
+    module = reading.backbone
+    if image_size is not None:
+        checked(module, arch, image_size)
+    usual = (None, None) if arch in SMALL_STEM_NAMES else (IMAGENET_MEAN, IMAGENET_STD)
+    return Model(
+        module,
+        name=path.name,
+        kind="file",
+        arch=arch,
+        num_features=feature_width(module),
+        tensors_sha256=tensors_sha256(module.state_dict()),
+        input_size=image_size or reading.architecture.image_size,
+        fixed_input=fixed_input(module),
+        mean=reader.mean or usual[0],
+        std=reader.std or usual[1],
+        file_sha256=file_sha256(path),
+        metadata={"format": reader.name, "encoder": reading.encoder, "recognised by": reading.evidence},
+    )

@@ -1,0 +1,104 @@
+"""The lock file: what was got first under a name, so that a later change is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from zoo.errors import UserError, first_line
+from zoo.files import replace_text
+from zoo.home import zoo_home
+
+LOCK_FILE = "zoo.lock.json"
+LOCK_VARIABLE = "ZOO_LOCK"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FilePin:
+    """A file as it was when it was first got: its size in bytes, its sha256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a name stood for when it was first got.
+
+    Attributes
+    ----------
+    files
+        By name.
+    commit
+        The 40 hex digits that the Hub gave for the revision; None for what does not come from the Hub.
+    date
+        When it was first got: UTC, ISO 8601.
+    """
+
+    files: Mapping[str, FilePin]
+    commit: str | None = None
+    date: str = ""
+
+
+class Pins:
+    """A lock file.
+
+    Parameters
+    ----------
+    path
+        None: the one that ``$ZOO_LOCK`` names, or else the user's own in :func:`zoo.home.zoo_home`.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path or os.environ.get(LOCK_VARIABLE) or zoo_home() / LOCK_FILE).expanduser()
+
+    def get(self, name: str) -> Pin | None:
+        """What is known under a name (``org/name@revision``, or a URL). Raises UserError where the file is damaged."""
+        return self._read().get(name)
+
+    def of_commit(self, repository: str, commit: str) -> Pin | None:
+        """What is known of a commit of a repository, under whichever revision it was got."""
+        for name, pin in self._read().items():
+            if pin.commit == commit and name.partition("@")[0] == repository:
+                return pin
+        return None
+
+    def put(self, name: str, files: Mapping[str, FilePin], commit: str | None = None) -> Pin:
+        """Remember what a name stands for, in the place of what was known before. Safe beside other processes."""
+        pin = Pin(dict(sorted(files.items())), commit, datetime.now(UTC).isoformat(timespec="seconds"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_name(self.path.name + ".lock")):
+                known = self._read()
+                known[name] = pin
+                content = {"schema": SCHEMA, "pins": {key: asdict(known[key]) for key in sorted(known)}}
+                replace_text(self.path, json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"the lock file {self.path} cannot be written ({error.strerror or error})") from error
+        return pin
+
+    def _read(self) -> dict[str, Pin]:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["schema"] != SCHEMA:
+                raise UserError(f"the lock file {self.path} has schema {content['schema']!r}, and this version reads {SCHEMA}")
+            return {name: _pin(value) for name, value in content["pins"].items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"the lock file {self.path} cannot be read ({first_line(error)}); put a good copy back, or remove it to begin again"
+            ) from error
+
+
+def _pin(value: Mapping[str, Any]) -> Pin:
+    files = {name: FilePin(int(file["size"]), str(file["sha256"])) for name, file in value["files"].items()}
+    return Pin(files, value["commit"], value["date"])

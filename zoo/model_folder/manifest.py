@@ -1,0 +1,208 @@
+"""What a zoo model folder says of itself: ``zoo.json``."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from zoo.errors import UserError, first_line
+from zoo.results import Result, ResultError
+
+SCHEMA = 1
+MANIFEST_FILE = "zoo.json"
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+CURVE_FILE = "training_curve.png"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Fields that folders written by earlier versions lack; they have their default there.
+_LATER_FIELDS = {"curve_sha256"}
+# Data sets that are whatever lies at their root.
+_NAMED_BY_ROOT = ("folder", "wds", "voc", "coco")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of ``zoo.json``.
+
+    Attributes
+    ----------
+    name
+        timm's style: architecture, a dot, a tag, e.g. ``"resnet18.moco_v2_200ep"``.
+    arch
+        timm's name of the architecture.
+    method
+        Name of the pre-training method.
+    image_size
+        Side in pixels of the training images.
+    normalisation
+        ``{"mean": [3 numbers], "std": [3 numbers]}`` of pixels in [0, 1].
+    interpolation, crop_pct
+        How test images are resized, and the part of the side that the centre crop keeps.
+    encoder
+        Which of the method's encoders this is: ``"query"`` (the trained one) or ``"key"`` (its moving average).
+    epochs, steps
+        Epochs and optimizer steps that the weights have seen.
+    data
+        What it was trained on, as ``--data`` names it, without the place where it lay.
+    recipe
+        The resolved recipe.
+    source
+        Where the weights come from: ``run``, ``checkpoint``, ``commit``, ``versions``.
+    licence
+        Of the weights: an SPDX identifier; None where nobody stated one.
+    created
+        UTC, ISO 8601.
+    timm_native
+        Whether timm loads the folder without ``import zoo.backbones``. This and what follows is filled in when the folder is written.
+    num_features, parameters
+        Length of a feature; number of parameters.
+    fixed_input
+        Whether the network is built for images of ``image_size``.
+    file_sha256, tensors_sha256
+        Of ``model.safetensors``, and of the tensors in it (:mod:`zoo.hashing`).
+    curve_sha256
+        Of ``training_curve.png``; None where there is no picture.
+    results
+        What was measured with these weights; all of it is on the card.
+    """
+
+    name: str
+    arch: str
+    method: str | None
+    image_size: int
+    normalisation: dict[str, list[float]]
+    interpolation: str
+    crop_pct: float
+    encoder: str | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    data: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
+    created: str = ""
+    timm_native: bool = True
+    num_features: int = 0
+    parameters: int = 0
+    fixed_input: bool = False
+    file_sha256: str = ""
+    tensors_sha256: str = ""
+    curve_sha256: str | None = None
+    results: tuple[Result, ...] = ()
+
+    def __post_init__(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise UserError(f"'{self.name}' cannot name a zoo model: use letters, digits, '.', '_' and '-', such as resnet18.moco_200ep")
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        return _three(self.normalisation["mean"])
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        return _three(self.normalisation["std"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object of ``zoo.json``."""
+        return {"schema": SCHEMA, **asdict(replace(self, results=())), "results": [result.to_dict() for result in self.results]}
+
+    def to_json(self) -> str:
+        """The text of ``zoo.json``."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def is_zoo_model(path: str | Path) -> bool:
+    """Whether ``path`` is a zoo model folder."""
+    return (Path(path) / MANIFEST_FILE).is_file()
+
+
+def read_manifest(folder: str | Path) -> Manifest:
+    """Read and check a folder's ``zoo.json``.
+
+    Raises
+    ------
+    UserError
+        The file is missing, not JSON, of a newer schema, lacks a field, or holds one of the wrong kind.
+    """
+    path = Path(folder) / MANIFEST_FILE
+    content = read_json_object(path)
+    schema = content.pop("schema", None)
+    if schema != SCHEMA:
+        raise UserError(
+            f"{path} has schema {schema!r}, and this version reads schema {SCHEMA}; update the toolkit or export the model again"
+        )
+    known = {item.name for item in fields(Manifest)}
+    missing, unknown = sorted(known - _LATER_FIELDS - content.keys()), sorted(content.keys() - known)
+    if missing or unknown:
+        raise UserError(f"{path} is not a valid zoo.json: it lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}")
+    try:
+        manifest = Manifest(**{**content, "results": tuple(map(Result.from_dict, content["results"]))})
+        _check(manifest)
+    except ResultError as error:
+        raise UserError(f"{path} is not a valid zoo.json: one of its results is none, since {error}") from error
+    except (TypeError, KeyError, ValueError) as error:
+        raise UserError(f"{path} is not a valid zoo.json ({first_line(error)})") from error
+    return manifest
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path.parent} has no {path.name}, so it is not a whole zoo model folder") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object, not {type(content).__name__}")
+    return content
+
+
+def without_place(data: str) -> str:
+    """``NAME[:ROOT]`` of a data set without where it lay: that is nobody's business, and no help on another machine.
+
+    What follows the colon stays where it is no path but a setting; of sets that are whatever lies at their root, the root's own name does.
+    """
+    name, _, root = data.partition(":")
+    if name in _NAMED_BY_ROOT:
+        return f"{name}:{PurePath(root).name}"
+    is_path = any(sign in root for sign in ("/", "\\", "~")) or root.startswith(".") or (root != "" and Path(root).exists())
+    return name if is_path else data
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for a value of the wrong kind, as a file edited by hand may hold it."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "name": str,
+        "arch": str,
+        "image_size": int,
+        "interpolation": str,
+        "crop_pct": (int, float),
+        "recipe": dict,
+        "source": dict,
+        "fixed_input": bool,
+        "timm_native": bool,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise ValueError(f"{name} is {getattr(manifest, name)!r}")
+    for name in ("file_sha256", "tensors_sha256"):
+        if not isinstance(getattr(manifest, name), str) or _SHA256.fullmatch(getattr(manifest, name)) is None:
+            raise ValueError(f"{name} is not 64 hex digits")
+    if manifest.curve_sha256 is not None and _SHA256.fullmatch(manifest.curve_sha256) is None:
+        raise ValueError("curve_sha256 is not 64 hex digits")
+    if manifest.image_size <= 0:
+        raise ValueError("image_size must be positive")
+    _three(manifest.normalisation["mean"])
+    _three(manifest.normalisation["std"])
+
+
+def _three(values: list[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return float(red), float(green), float(blue)

@@ -1,0 +1,228 @@
+"""Opening a model by one word: a zoo model, a run, published weights, random weights, raw pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from zoo.backbones import checked, create_backbone, create_empty_backbone, feature_width, fixed_input, load_state, native_size
+from zoo.catalogue import load_catalogue
+from zoo.errors import UserError
+from zoo.hashing import tensors_sha256
+from zoo.hub.pulled_model import HUB_SCHEME, open_name
+from zoo.model_folder.folder import load_zoo_model
+from zoo.model_folder.manifest import is_zoo_model
+from zoo.models.layers import Layer
+from zoo.models.model import Channels, Inputs, Model
+from zoo.models.python import open_python
+from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.transforms import INTERPOLATION, usual_crop_pct
+
+KINDS = (
+    "a zoo model folder, a name of the catalogue, hub:ORG/NAME[@REVISION], a run folder, a checkpoint file, timm:NAME, torchvision:NAME, "
+    "random:ARCH[:SEED], python:FILE_OR_MODULE:CALLABLE or pixels"
+)
+
+
+class Pixels(nn.Module):
+    """The baseline that has learned nothing: the normalised image itself, flattened."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
+
+
+def load(name_or_path: str | Path) -> nn.Module:
+    """The backbone of a model, in eval mode; models are named as in :func:`open_model`, which gives preprocessing and metadata too.
+
+    Its forward takes normalised float32 images (B, 3, H, W) and gives pooled features (B, D).
+    """
+    return open_model(name_or_path).module
+
+
+def open_model(
+    spec: str | Path,
+    *,
+    weights_encoder: str = DEFAULT_ENCODER,
+    image_size: int | None = None,
+    weights: str | Path | None = None,
+    layer: str | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    channels: Channels | None = None,
+) -> Model:
+    """Open a model.
+
+    Parameters
+    ----------
+    spec
+        A zoo model folder; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
+        it is not here yet (:mod:`zoo.hub.pulled_model`); a run folder (its newest checkpoint) or one checkpoint file of it; a checkpoint
+        file of others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME`` (with timm's pretrained
+        weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
+        ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE`` (what a
+        function returns; its code is run); ``pixels``.
+    weights_encoder
+        Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Of a file, the one that the method's authors
+        evaluate unless another is named. Other models have one encoder.
+    image_size
+        Side in pixels to build a ``random:`` or ``timm:`` network of fixed input size for. Any other fixed size is checked against it.
+    weights
+        For ``python:`` alone: a file of weights.
+    layer
+        Take the features of this layer (:class:`zoo.models.layers.Layer`) and not the network's own output.
+    mean, std, channels
+        How images are to reach the network, instead of what it was trained with or declares.
+
+    Raises
+    ------
+    UserError
+        There is no such model, its files are damaged or do not fit, or published weights cannot be had.
+    """
+    spec = str(spec)
+    scheme, colon, rest = spec.partition(":")
+    if weights is not None and not (colon and scheme == "python"):
+        raise UserError(f"'{spec}' has weights of its own; --weights is for python:FILE_OR_MODULE:CALLABLE")
+    if spec == "pixels":
+        model = _open_pixels()
+    elif colon and scheme == "random":
+        model = _open_random(spec, rest, image_size)
+    elif colon and scheme == HUB_SCHEME:
+        model = _open_zoo_model(open_name(rest), image_size)
+    elif colon and scheme == "python":
+        model = open_python(spec, rest, weights)
+    elif colon and scheme in ("timm", "torchvision"):
+        # Only these two need the network, and the clients behind it are slow to import.
+        from zoo.models import published
+
+        opener = published.open_timm if scheme == "timm" else published.open_torchvision
+        model = opener(rest, image_size)
+    elif colon and scheme == "file":
+        model = _open_file(Path(rest).expanduser(), weights_encoder, image_size)
+    else:
+        model = _open_path(spec, weights_encoder, image_size)
+    if weights_encoder != DEFAULT_ENCODER and model.kind not in ("run", "file"):
+        raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run or a checkpoint file")
+    if layer is not None:
+        model = replace(model, module=Layer(model.module, layer).eval(), layer=layer, num_features=None)
+    return replace(model, mean=mean or model.mean, std=std or model.std, channels=channels or model.channels)
+
+
+def _open_pixels() -> Model:
+    description = hashlib.sha256(b"pixels: the normalised image, flattened").hexdigest()
+    return Model(Pixels().eval(), name="pixels", kind="pixels", arch="pixels", num_features=None, tensors_sha256=description)
+
+
+def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
+    arch, _, seed_text = rest.partition(":")
+    if not seed_text:
+        seed_text = "0"
+    if not seed_text.isascii() or not seed_text.isdecimal() or len(seed_text) > 19 or int(seed_text) >= 1 << 63:
+        raise UserError(f"'{spec}' has no valid seed: write random:ARCH:SEED with a whole number from 0 to 2**63 - 1")
+    # Only the CPU's generator is forked and seeded: weights are drawn on the CPU, and the caller's streams must not notice.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(seed_text))
+        module = create_backbone(arch, image_size=image_size).eval()
+    fixed = fixed_input(module)
+    size = native_size(module) if image_size is None else image_size
+    return Model(
+        module,
+        name=f"random:{arch}:{int(seed_text)}",
+        kind="random",
+        arch=arch,
+        num_features=feature_width(module),
+        tensors_sha256=tensors_sha256(module.state_dict()),
+        input_size=size if fixed else None,
+        fixed_input=fixed,
+    )
+
+
+def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
+    path = Path(spec).expanduser()
+    if is_zoo_model(path):
+        return _open_zoo_model(path, image_size)
+    if is_run(path):
+        return _open_run(path, latest_checkpoint(path), encoder, image_size)
+    if path.is_file() and is_run(path.parent.parent):
+        return _open_run(path.parent.parent, path, encoder, image_size)
+    if not path.exists() and spec in load_catalogue():
+        return _open_zoo_model(open_name(spec), image_size)
+    if path.is_file():
+        try:
+            return _open_file(path, encoder, image_size)
+        except UserError as error:
+            raise UserError(f"'{spec}' is no model: {error}") from error
+    if path.exists():
+        raise UserError(
+            f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/"
+        )
+    raise UserError(f"there is no model '{spec}'; a model is {KINDS}")
+
+
+def _open_file(path: Path, encoder: str, image_size: int | None) -> Model:
+    # Only these need the readers.
+    from zoo.formats.checkpoint_model import open_file
+
+    return open_file(path, None if encoder == DEFAULT_ENCODER else encoder, image_size)
+
+
+def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
+    module, manifest = load_zoo_model(folder)
+    if image_size is not None:
+        checked(module, manifest.arch, image_size)
+    return Model(
+        module,
+        name=manifest.name,
+        kind="zoo",
+        arch=manifest.arch,
+        num_features=feature_width(module),
+        tensors_sha256=manifest.tensors_sha256,
+        input_size=manifest.image_size,
+        fixed_input=fixed_input(module),
+        mean=manifest.mean,
+        std=manifest.std,
+        declared=Inputs(manifest.mean, manifest.std, "rgb"),
+        interpolation=manifest.interpolation,
+        crop_pct=manifest.crop_pct,
+        file_sha256=manifest.file_sha256,
+        metadata=manifest.to_dict(),
+    )
+
+
+def _open_run(run: Path, path: Path, encoder: str, image_size: int | None) -> Model:
+    recipe = read_recipe(run)
+    checkpoint = read_checkpoint(path)
+    arch = str(checkpoint["arch"])
+    if recipe["backbone"] != arch:
+        raise UserError(f"the recipe of {run} is for '{recipe['backbone']}', but its checkpoint {path.name} is of '{arch}'")
+    side = checkpoint["image_size"]
+    module = create_empty_backbone(arch, image_size=side)
+    load_state(module, backbone_state(checkpoint, encoder), f"{path} (encoder '{encoder}')")
+    if image_size is not None:
+        checked(module, arch, image_size)
+    return Model(
+        module.eval(),
+        name=run.resolve().name,
+        kind="run",
+        arch=arch,
+        num_features=feature_width(module),
+        tensors_sha256=tensors_sha256(module.state_dict()),
+        input_size=side,
+        fixed_input=fixed_input(module),
+        mean=tuple(checkpoint["mean"]),
+        std=tuple(checkpoint["std"]),
+        declared=Inputs(tuple(checkpoint["mean"]), tuple(checkpoint["std"]), "rgb"),
+        interpolation=INTERPOLATION,
+        crop_pct=usual_crop_pct(side),
+        metadata={
+            "encoder": encoder,
+            "step": checkpoint["step"],
+            "epoch": checkpoint["epoch"],
+            "data": checkpoint["data"],
+            "checkpoint": path.name,
+            "recipe": recipe,
+        },
+    )

@@ -1,0 +1,173 @@
+"""Reading a run folder: what pre-training left behind.
+
+A run folder holds ``recipe.yaml`` (the resolved recipe), ``log.jsonl``, ``environment.json`` and ``checkpoints/step_00000123.pt``. A
+checkpoint is written under a name that ends in ``.partial`` and then renamed, so that a file named ``step_*.pt`` was once complete.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHECKPOINT_FORMAT = "backbone-loop checkpoint 1"
+RECIPE_FILE = "recipe.yaml"
+ENVIRONMENT_FILE = "environment.json"
+CHECKPOINT_FOLDER = "checkpoints"
+DEFAULT_ENCODER = "query"
+_CHECKPOINT_NAME = re.compile(r"step_(\d+)\.pt")
+# What a reader of a run needs; what only the training loop needs (optimizer, tables) is its own business.
+_REQUIRED = ("step", "epoch", "arch", "image_size", "mean", "std", "data", "model", "encoders")
+
+
+def checkpoint_name(step: int) -> str:
+    """The file name of the checkpoint at global step ``step``."""
+    return f"step_{step:08d}.pt"
+
+
+def checkpoint_step(path: str | Path) -> int:
+    """The global step in a checkpoint's file name. Raises UserError for another name."""
+    match = _CHECKPOINT_NAME.fullmatch(Path(path).name)
+    if match is None:
+        raise UserError(f"'{path}' is not named like a checkpoint ({checkpoint_name(123)})")
+    return int(match.group(1))
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether ``path`` is a run folder: it holds a resolved recipe and a folder of checkpoints."""
+    return (Path(path) / RECIPE_FILE).is_file() and (Path(path) / CHECKPOINT_FOLDER).is_dir()
+
+
+def checkpoints(run: str | Path) -> list[Path]:
+    """The complete checkpoints of a run, by step, the newest last."""
+    found = (path for path in (Path(run) / CHECKPOINT_FOLDER).glob("step_*.pt") if _CHECKPOINT_NAME.fullmatch(path.name))
+    return sorted(found, key=checkpoint_step)
+
+
+def latest_checkpoint(run: str | Path) -> Path:
+    """The complete checkpoint with the highest step. Raises UserError where the run has none."""
+    found = checkpoints(run)
+    if not found:
+        raise UserError(f"the run '{run}' has no checkpoint in {CHECKPOINT_FOLDER}/; it was stopped before the first was written")
+    return found[-1]
+
+
+def read_recipe(run: str | Path) -> dict[str, Any]:
+    """The resolved recipe of a run. Raises UserError where the file is missing or is no recipe."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    path = Path(run) / RECIPE_FILE
+    try:
+        recipe = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"the recipe {path} cannot be read ({first_line(error)})") from error
+    if not isinstance(recipe, dict) or "backbone" not in recipe:
+        raise UserError(f"{path} is not a resolved recipe: it names no backbone")
+    return {str(key): value for key, value in recipe.items()}
+
+
+def read_environment(run: str | Path) -> dict[str, Any]:
+    """Versions and commit that a run was made with; empty where the run did not record them.
+
+    Raises UserError for a file that is not JSON.
+    """
+    path = Path(run) / ENVIRONMENT_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold a JSON object")
+    return content
+
+
+def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED) -> dict[str, Any]:
+    """Load a checkpoint to the CPU; nothing in the file is executed (``weights_only``).
+
+    Parameters
+    ----------
+    kind, required
+        The ``format`` that it must have, and the keys; by default those of a pre-training run.
+
+    Returns
+    -------
+    The checkpoint: ``format``, ``step``, ``epoch``, ``arch``, ``image_size``, ``mean``, ``std``, ``data``, ``model`` (the method's
+    state dict), ``encoders`` (encoder name -> prefix of its backbone in ``model``), and what the training loop adds.
+
+    Raises
+    ------
+    UserError
+        The file is missing, damaged (the newest older one that can be read is named), or no checkpoint of this toolkit.
+    """
+    path = Path(path)
+    try:
+        content = _load(path)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no checkpoint {path}") from error
+    except Exception as error:
+        raise UserError(f"the checkpoint {path} is damaged or not one ({first_line(error)}){_advice(path)}") from error
+    if not isinstance(content, dict) or content.get("format") != kind:
+        raise UserError(f"{path} is not a checkpoint of this toolkit (its 'format' is not '{kind}')")
+    missing = [key for key in required if key not in content]
+    if missing:
+        raise UserError(f"the checkpoint {path} lacks {', '.join(missing)}")
+    return content
+
+
+def backbone_state(checkpoint: Mapping[str, Any], encoder: str = DEFAULT_ENCODER) -> dict[str, Tensor]:
+    """The backbone's tensors of one encoder, by the backbone's own key names.
+
+    Whether they are all there is settled where they are loaded: :func:`zoo.backbones.load_state` accounts for every key.
+
+    Parameters
+    ----------
+    checkpoint
+        As :func:`read_checkpoint` gives it.
+    encoder
+        ``"query"`` (the trained one), ``"key"`` (its moving average), or what else the method has.
+
+    Raises
+    ------
+    UserError
+        The method has no such encoder, or the checkpoint holds no tensor of it.
+    """
+    encoders: Mapping[str, str] = checkpoint["encoders"]
+    if encoder not in encoders:
+        raise UserError(f"the checkpoint has no encoder '{encoder}'; it has: {', '.join(encoders)}")
+    prefix = encoders[encoder]
+    state = {key.removeprefix(prefix): tensor for key, tensor in checkpoint["model"].items() if key.startswith(prefix)}
+    if not state:
+        some = ", ".join(list(checkpoint["model"])[:3]) or "none at all"
+        raise UserError(f"the checkpoint holds no tensor under '{prefix}', the prefix of its encoder '{encoder}'; its first keys: {some}")
+    return state
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _advice(path: Path) -> str:
+    """What to use in place of the damaged checkpoint ``path``: the newest older one that loads."""
+    if _CHECKPOINT_NAME.fullmatch(path.name) is None:
+        return ""
+    older = [other for other in checkpoints(path.parent.parent) if checkpoint_step(other) < checkpoint_step(path)]
+    for other in reversed(older):
+        try:
+            _load(other)
+        except Exception:  # damaged as well, in whatever way: look further back
+            continue
+        return f"; the newest good one before it is {other}: remove the damaged file, or name the good one"
+    return "; the run has no good one before it"
