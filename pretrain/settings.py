@@ -18,7 +18,7 @@ class DeviceName(StrEnum):
 
 
 class BoxLook(StrEnum):
-    """How the survey for boxes looks at an image: the trained encoder at the whole of it, or the key encoder at its centre crop."""
+    """The encoder pass that boxes are made of: the trained encoder on the whole image, or the key encoder on its centre crop."""
 
     whole = "whole"
     shared = "shared"
@@ -84,8 +84,8 @@ class BoxSettings:
     initial
         The box of all images until the first survey: (h0, w0, h1, w1) in shares of the image.
     look
-        ``whole``: as published. ``shared``: the look of HCSC's prototypes and CsMl's neighbours, so that one forward pass serves all
-        tables; no box then reaches beyond the centre crop.
+        ``whole``: as published. ``shared``: the encoder pass of HCSC's prototypes and CsMl's neighbours, so that one forward pass serves
+        all tables; no box then reaches beyond the centre crop.
     """
 
     warmup_epochs: int | None = None

@@ -81,7 +81,7 @@ def neighbour_refresh(epochs: int) -> int:
 
 
 def own_key_epochs(epochs: int) -> int:
-    """Epochs in which a query is drawn to the key of its own image alone."""
+    """Epochs in which a query is pulled towards the key of its own image alone."""
     return max(1, round(epochs * OWN_KEY_SHARE))
 
 

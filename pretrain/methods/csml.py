@@ -45,7 +45,7 @@ class CsMlSettings(SelectionSettings, MoCoSettings):
     cross_weight
         Weight of the other image's key; that of the own one is what is left of 1.
     cross_epochs
-        Epochs at the start in which a query is drawn to the own key alone (the mixed view is not touched by this). None: by the rule.
+        Epochs at the start in which a query is pulled towards the own key alone (the mixed view is not touched by this). None: by the rule.
     mix
         A third query: the anchor's with a box of the neighbour's (CutMix).
     early_mix
@@ -105,7 +105,7 @@ class _Key:
 
 @dataclass(frozen=True)
 class _Term:
-    """One part of the loss: a query, drawn to keys by their weights (numbers, or one for each row)."""
+    """One part of the loss: a query, pulled towards keys by their weights (numbers, or one for each row)."""
 
     name: str
     query: str
@@ -212,7 +212,7 @@ class CsMl(MoCo):
         return losses
 
     def _queries(self, views: Sequence[Tensor], place: Place) -> tuple[dict[str, _Query], list[_Term]]:
-        """The queries of the anchor's view and, if there is one, the neighbour's, by name; and what they are drawn to."""
+        """The queries of the anchor's view and, if there is one, the neighbour's, by name; and what they are pulled towards."""
         settings, anchor = self.settings, views[0]
         queries = {"anchor": self._query(anchor)}
         if not settings.neighbours:

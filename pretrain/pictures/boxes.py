@@ -37,7 +37,7 @@ class BoxSheet:
 
 
 def boxes_of_run(run: Path, count: int) -> BoxSheet:
-    """The boxes of ``count`` training images, evenly spread: those of the run's last survey, or of a look by its last weights.
+    """The boxes of ``count`` training images, evenly spread: those of the run's last survey, or those that its last weights give.
 
     Raises
     ------

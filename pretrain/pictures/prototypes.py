@@ -24,7 +24,7 @@ from pretrain.methods import METHODS, RunFacts
 from pretrain.recipes import resume_recipe, typed
 from pretrain.run_folder import training_images
 from pretrain.settings import Recipe
-from pretrain.survey.encoder_pass import WholeImage, cut_of, look
+from pretrain.survey.encoder_pass import WholeImage, cut_of, run_pass
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
 from zoo.backbones import create_backbone
 from zoo.data import Data, Images, open_data
@@ -86,8 +86,8 @@ class PrototypeTree:
 def prototypes_of_run(run: Path, count: int) -> PrototypeTree:
     """The tree below ``count`` of the coarsest prototypes that the run's last survey made.
 
-    Which are shown follows from the clusters alone (:func:`spread_clusters`). Which images are nearest is seen with the last weights: the
-    survey's own look, by the key encoder, at no more than ``MOST_SEEN`` images of each finest cluster that is shown.
+    Which are shown follows from the clusters alone (:func:`spread_clusters`). Which images are nearest is found with the last weights: the
+    survey's own pass, by the key encoder, over no more than ``MOST_SEEN`` images of each finest cluster that is shown.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def prototypes_of_run(run: Path, count: int) -> PrototypeTree:
             f"data '{recipe.data}' now has {len(images)} good images, but the prototypes of {run} were made of "
             f"{len(hierarchy.assignments[0])}; use the data they were made of"
         )
-    cut = cut_of(PrototypeMaker.look.input, recipe.views.size, data.image_size)
+    cut = cut_of(PrototypeMaker.encoder_pass.input, recipe.views.size, data.image_size)
     roots = _Chooser(hierarchy, images).roots(count)
     shown = list(_finest(roots))
     members = [_members(hierarchy, one.cluster) for one in shown]
@@ -198,14 +198,14 @@ class _Chooser:
 
 
 def _key_encoder(recipe: Recipe, checkpoint: dict[str, Any]) -> Encoder:
-    """The encoder of the survey's look, with the checkpoint's weights."""
+    """The encoder of the survey's pass, with the checkpoint's weights."""
     assert recipe.batch is not None
     facts = RunFacts(checkpoint["images"], recipe.batch, recipe.seed, checkpoint["steps"])
     # The weights that a method starts with are drawn from torch's global generator, which stays as it is.
     with torch.random.fork_rng(devices=[]):
         method = METHODS[checkpoint["method"]](lambda: create_backbone(recipe.backbone, image_size=recipe.views.size), recipe.method, facts)
     method.load_state_dict(checkpoint["model"])
-    return method.named_encoder(PrototypeMaker.look.encoder)
+    return method.named_encoder(PrototypeMaker.encoder_pass.encoder)
 
 
 def _embed(encoder: Encoder, images: Images, cut: WholeImage | EvalTransform, data: Data) -> Tensor:
@@ -216,7 +216,7 @@ def _embed(encoder: Encoder, images: Images, cut: WholeImage | EvalTransform, da
     with eval_mode(encoder):
         everything = slice(0, len(images))
         for (batch,) in cut_batches(images, [cut], everything, batch_size=BATCH_SIZE, workers=None, device=device):
-            parts.append(look(encoder, normalise(batch.to(device, non_blocking=True), data.mean, data.std)).embedding.cpu())
+            parts.append(run_pass(encoder, normalise(batch.to(device, non_blocking=True), data.mean, data.std)).embedding.cpu())
     return torch.cat(parts)
 
 

@@ -1,25 +1,25 @@
-"""The survey: now and then the network looks at the whole training set, and what it saw shapes the next epochs.
+"""The survey: now and then the encoder is run over the whole training set, and tables made of its outputs shape the next epochs.
 
 One page on it: ``docs/survey.md``.
 """
 
 from pretrain.survey.boxes import BoxMaker, extract_boxes, heat_maps
-from pretrain.survey.encoder_pass import Look, Seen, look
+from pretrain.survey.encoder_pass import EncoderPass, Outputs, run_pass
 from pretrain.survey.neighbours import NeighbourMaker
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
 from pretrain.survey.survey import Findings, Survey, TableMaker
 
 __all__ = [
     "BoxMaker",
+    "EncoderPass",
     "Findings",
-    "Look",
     "NeighbourMaker",
+    "Outputs",
     "PrototypeMaker",
-    "Seen",
     "Survey",
     "TableMaker",
     "extract_boxes",
     "heat_maps",
     "hierarchy_of",
-    "look",
+    "run_pass",
 ]

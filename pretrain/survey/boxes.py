@@ -19,7 +19,7 @@ from evaluation.extraction.features import eval_mode
 from evaluation.parallel import Processes
 from evaluation.views.tables import BOXES
 from pretrain.settings import BoxLook, BoxSettings
-from pretrain.survey.encoder_pass import Look, Seen, WholeImage, cut_of, see_maps
+from pretrain.survey.encoder_pass import EncoderPass, Outputs, WholeImage, cut_of, maps_and_features
 from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform, normalise
@@ -124,8 +124,8 @@ class BoxMaker:
         self._settings, self._side, self._truth = settings, side, truth
         self._found = torch.empty(0, 6)
         shared = settings.look is BoxLook.shared
-        self.look = Look("key", "centre") if shared else Look("query", "whole")
-        cut = cut_of(self.look.input, side, native)
+        self.encoder_pass = EncoderPass("key", "centre") if shared else EncoderPass("query", "whole")
+        cut = cut_of(self.encoder_pass.input, side, native)
         self._centre = cut if isinstance(cut, EvalTransform) else None
 
     def due(self, epoch: int) -> bool:
@@ -139,15 +139,15 @@ class BoxMaker:
     def start(self, count: int) -> None:
         self._found = torch.zeros(count, 6)
 
-    def see(self, seen: Seen) -> None:
+    def update(self, outputs: Outputs) -> None:
         boxes, located = extract_boxes(
-            heat_maps(seen.maps), self._side, threshold=self._settings.threshold, quantile=self._settings.quantile
+            heat_maps(outputs.maps), self._side, threshold=self._settings.threshold, quantile=self._settings.quantile
         )
         found = torch.cat([boxes, located[:, None].to(boxes.dtype), covers_all(boxes, self._side)[:, None].to(boxes.dtype)], dim=1).cpu()
         if self._centre is not None:
             # Where nothing was located, the box stays the whole image.
-            found[:, :4] = torch.where(found[:, 4:5] > 0, of_whole_images(found[:, :4], seen.sizes, self._centre), found[:, :4])
-        self._found[seen.rows] = found
+            found[:, :4] = torch.where(found[:, 4:5] > 0, of_whole_images(found[:, :4], outputs.sizes, self._centre), found[:, :4])
+        self._found[outputs.rows] = found
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
         processes.gather_rows(self._found, BATCH_SIZE)
@@ -237,7 +237,7 @@ def locate(
     with eval_mode(backbone):
         everything = slice(0, len(images))
         for (batch,) in cut_batches(images, [WholeImage(side)], everything, batch_size=BATCH_SIZE, workers=workers, device=device):
-            maps, _ = see_maps(backbone, normalise(batch.to(device, non_blocking=True), mean, std))
+            maps, _ = maps_and_features(backbone, normalise(batch.to(device, non_blocking=True), mean, std))
             parts.append([found.cpu() for found in extract_boxes(heat_maps(maps), side, threshold=threshold, quantile=quantile)])
     return torch.cat([boxes for boxes, _ in parts]).numpy(), torch.cat([located for _, located in parts]).numpy()
 
@@ -245,7 +245,7 @@ def locate(
 def check_map(backbone: nn.Module, side: int) -> None:
     """Raise UserError for a backbone whose last feature map, at images of ``side`` pixels, cannot say where something is."""
     with eval_mode(backbone):
-        maps, _ = see_maps(backbone, torch.zeros(1, 3, side, side, device=next(backbone.parameters()).device))
+        maps, _ = maps_and_features(backbone, torch.zeros(1, 3, side, side, device=next(backbone.parameters()).device))
     height, width = maps.shape[2:]
     if height * width < SMALLEST_MAP:
         raise UserError(
@@ -255,9 +255,9 @@ def check_map(backbone: nn.Module, side: int) -> None:
 
 
 def check_look(settings: BoxSettings, encoders: Collection[str], method: str) -> None:
-    """Raise UserError where boxes are to be of the key encoder's look, and the method has no such encoder."""
+    """Raise UserError where boxes are to be made of the key encoder's pass, and the method has no such encoder."""
     if settings.look is BoxLook.shared and "key" not in encoders:
-        raise UserError(f"boxes.look=shared is the key encoder's look, and {method} has no key encoder; use boxes.look=whole")
+        raise UserError(f"boxes.look=shared takes the key encoder's pass, and {method} has no key encoder; use boxes.look=whole")
 
 
 def check_table(boxes: NDArray[np.generic], count: int) -> None:

@@ -1,4 +1,4 @@
-"""A look: which encoder sees which part of each image, and what it makes of it."""
+"""An encoder pass: which encoder gets which part of each image, and what it gives."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _CENTRE_SHARE = 224 / 256
 
 
 @dataclass(frozen=True)
-class Look:
-    """One way of looking at an image.
+class EncoderPass:
+    """An encoder and its input.
 
     Attributes
     ----------
@@ -40,8 +40,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What an encoder made of a batch of b images, float32, on its device.
+class Outputs:
+    """What an encoder gives for a batch of b images, float32, on its device.
 
     Attributes
     ----------
@@ -103,21 +103,21 @@ def cut_of(name: Input, size: int, native: int | None) -> WholeImage | EvalTrans
     return EvalTransform(resize, size, "bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def look(encoder: Encoder, images: Tensor, rows: slice = slice(None), sizes: Tensor | None = None) -> Seen:
-    """What ``encoder``, in the mode that it is in, makes of normalised images (b, 3, S, S); no gradient. Raises as :func:`see_maps`.
+def run_pass(encoder: Encoder, images: Tensor, rows: slice = slice(None), sizes: Tensor | None = None) -> Outputs:
+    """What ``encoder``, in the mode that it is in, gives for normalised images (b, 3, S, S); no gradient.
 
-    ``sizes`` are those of the images that these were cut from; None: they are whole.
+    ``sizes`` are those of the images that these were cut from; None: they are whole. Raises as :func:`maps_and_features`.
     """
     if sizes is None:
         sizes = torch.tensor(images.shape[2:]).repeat(len(images), 1)
     with torch.no_grad():
-        maps, features = see_maps(encoder.backbone, images)
+        maps, features = maps_and_features(encoder.backbone, images)
         embedding = encoder.head(features)
-    return Seen(rows, maps.float(), features.float(), F.normalize(embedding.float(), dim=1), sizes)
+    return Outputs(rows, maps.float(), features.float(), F.normalize(embedding.float(), dim=1), sizes)
 
 
 @torch.no_grad()
-def see_maps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def maps_and_features(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """The last feature map (b, C, h, w) and the pooled features (b, D) of normalised images (b, 3, S, S), in one forward pass.
 
     Raises

@@ -14,7 +14,7 @@ from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.parallel import Processes
 from evaluation.search import neighbours_of_all
 from evaluation.views.tables import NEIGHBOURS
-from pretrain.survey.encoder_pass import Look, Seen
+from pretrain.survey.encoder_pass import EncoderPass, Outputs
 from zoo.errors import UserError
 
 
@@ -35,7 +35,7 @@ class NeighbourMaker:
         int64 (N,) by label level: only measured against.
     """
 
-    look = Look("key", "centre")
+    encoder_pass = EncoderPass("key", "centre")
 
     def __init__(self, k: int, every_epochs: int, *, device: torch.device, labels: Mapping[str, NDArray[np.int64]]) -> None:
         self._k, self._every, self._device, self._labels = k, every_epochs, device, labels
@@ -49,11 +49,11 @@ class NeighbourMaker:
     def start(self, count: int) -> None:
         self._count, self._share, self._features = count, Processes.current().share(count, BATCH_SIZE), None
 
-    def see(self, seen: Seen) -> None:
+    def update(self, outputs: Outputs) -> None:
         if self._features is None:
             # In the host's memory: with 2048 numbers an image, ImageNet's are 10 GB.
-            self._features = torch.empty(self._share.stop - self._share.start, seen.features.shape[1])
-        self._features[seen.rows.start - self._share.start : seen.rows.stop - self._share.start] = seen.features.cpu()
+            self._features = torch.empty(self._share.stop - self._share.start, outputs.features.shape[1])
+        self._features[outputs.rows.start - self._share.start : outputs.rows.stop - self._share.start] = outputs.features.cpu()
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
         width = next(number for number in processes.gather_objects(None if self._features is None else self._features.shape[1]) if number)

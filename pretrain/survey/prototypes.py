@@ -14,7 +14,7 @@ from torch import Tensor
 from evaluation.clustering import Hierarchy, hierarchical_kmeans
 from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.parallel import Processes
-from pretrain.survey.encoder_pass import Look, Seen
+from pretrain.survey.encoder_pass import EncoderPass, Outputs
 
 # The tensors of the hierarchy are tables with this before their names.
 PREFIX = "prototypes."
@@ -49,7 +49,7 @@ class PrototypeMaker:
         The share of negatives that each level of a hierarchy rejects; None: not logged.
     """
 
-    look = Look("key", "centre")
+    encoder_pass = EncoderPass("key", "centre")
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class PrototypeMaker:
     def start(self, count: int) -> None:
         self._count, self._seen = count, [self._empty]
 
-    def see(self, seen: Seen) -> None:
-        self._seen.append(seen.embedding)
+    def update(self, outputs: Outputs) -> None:
+        self._seen.append(outputs.embedding)
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
         embeddings = torch.cat(self._seen)

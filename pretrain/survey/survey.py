@@ -19,7 +19,7 @@ from evaluation.extraction.image_bar import image_bar
 from evaluation.parallel import Processes
 from evaluation.training.devices import synchronise_buffers
 from pretrain.encoder import Encoder
-from pretrain.survey.encoder_pass import ImageSize, Look, Seen, cut_of, look
+from pretrain.survey.encoder_pass import EncoderPass, ImageSize, Outputs, cut_of, run_pass
 from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.models.transforms import normalise
@@ -28,15 +28,15 @@ Tables = Mapping[str, NDArray[np.generic]]
 
 
 class TableMaker(Protocol):
-    """Makes one or more tables of what a look shows; :class:`pretrain.survey.boxes.BoxMaker` is one.
+    """Makes one or more tables of what an encoder gives for each image; :class:`pretrain.survey.boxes.BoxMaker` is one.
 
     Attributes
     ----------
-    look
-        What it needs to see; makers of the same look share a forward pass.
+    encoder_pass
+        What it needs; makers of equal passes share one.
     """
 
-    look: Look
+    encoder_pass: EncoderPass
 
     def due(self, epoch: int) -> bool:
         """Whether the tables are made anew at the start of ``epoch`` (counted from 0)."""
@@ -44,7 +44,7 @@ class TableMaker(Protocol):
     def start(self, count: int) -> None:
         """A survey of ``count`` images begins."""
 
-    def see(self, seen: Seen) -> None:
+    def update(self, outputs: Outputs) -> None:
         """A batch of this process's share of the images."""
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
@@ -71,7 +71,7 @@ class Findings:
 
 
 class Survey:
-    """Looks at all training images, each decoded once, and makes the tables that are due.
+    """Runs encoders over all training images, each decoded once, and makes the tables that are due.
 
     Processes share the batches; these are cut the same way for any number of processes, so the tables have the same bits.
 
@@ -116,12 +116,12 @@ class Survey:
         return any(maker.due(epoch) for maker in self.makers)
 
     def __call__(self, epoch: int, encoder: Callable[[str], Encoder], *, progress: bool = False) -> Findings:
-        """Look, and make the tables that are due at ``epoch``; every process must call.
+        """Run the encoder passes, and make the tables that are due at ``epoch``; every process must call.
 
         Parameters
         ----------
         encoder
-            Gives the method's encoders by name. They see in eval mode and are left as they were, but that all processes get the first
+            Gives the method's encoders by name. They run in eval mode and are left as they were, but that all processes get the first
             one's batch-norm statistics.
 
         Raises
@@ -132,9 +132,9 @@ class Survey:
         started = time.perf_counter()
         processes = Processes.current()
         due = [maker for maker in self.makers if maker.due(epoch)]
-        looks = list(dict.fromkeys(maker.look for maker in due))
-        encoders = {one.encoder: encoder(one.encoder) for one in looks}
-        inputs = list(dict.fromkeys(one.input for one in looks))
+        passes = list(dict.fromkeys(maker.encoder_pass for maker in due))
+        encoders = {one.encoder: encoder(one.encoder) for one in passes}
+        inputs = list(dict.fromkeys(one.input for one in passes))
         share = processes.share(len(self.images), BATCH_SIZE)
         for maker in due:
             maker.start(len(self.images))
@@ -151,7 +151,7 @@ class Survey:
                 for batch in cut_batches(self.images, cuts, share, batch_size=BATCH_SIZE, workers=self.workers, device=self.device):
                     *shown, sizes = batch
                     rows = slice(row, row + len(sizes))
-                    self._see(dict(zip(inputs, shown, strict=True)), rows, sizes, looks, encoders, due)
+                    self._run_batch(dict(zip(inputs, shown, strict=True)), rows, sizes, passes, encoders, due)
                     row = rows.stop
                     done(rows.stop - rows.start)
             except UserError as caught:
@@ -159,22 +159,22 @@ class Survey:
         processes.raise_first(error)
         return self._findings(due, processes, started)
 
-    def _see(
+    def _run_batch(
         self,
         inputs: dict[str, Tensor],
         rows: slice,
         sizes: Tensor,
-        looks: list[Look],
+        passes: list[EncoderPass],
         encoders: dict[str, Encoder],
         due: list[TableMaker],
     ) -> None:
-        """Show a batch to every maker, each look once."""
-        seen = {}
-        for one in looks:
+        """Run each pass once on a batch, and give every maker the outputs of its own."""
+        outputs = {}
+        for one in passes:
             images = normalise(inputs[one.input].to(self.device, non_blocking=True), self.mean, self.std)
-            seen[one] = look(encoders[one.encoder], images, rows, sizes)
+            outputs[one] = run_pass(encoders[one.encoder], images, rows, sizes)
         for maker in due:
-            maker.see(seen[maker.look])
+            maker.update(outputs[maker.encoder_pass])
 
     def _findings(self, due: list[TableMaker], processes: Processes, started: float) -> Findings:
         tables: dict[str, NDArray[Any]] = {}

@@ -19,7 +19,7 @@ from pretrain.pictures.boxes import boxes_of_run
 from pretrain.recipes import load_recipe, resume_recipe
 from pretrain.settings import BoxSettings
 from pretrain.sizes import survey_interval
-from pretrain.survey import BoxMaker, Look, Seen, Survey
+from pretrain.survey import BoxMaker, EncoderPass, Outputs, Survey
 from pretrain.survey.boxes import locate
 from zoo.backbones import create_backbone
 from zoo.data import ArrayImages, FileImages, open_data
@@ -161,8 +161,8 @@ def test_files_and_living_workers_see_each_new_table(tmp_path: Path, recipe_file
 class _Recorder:
     """A table maker that keeps what it is shown."""
 
-    def __init__(self, look: Look, first: int) -> None:
-        self.look, self.first, self.seen = look, first, []
+    def __init__(self, look: EncoderPass, first: int) -> None:
+        self.encoder_pass, self.first, self.seen = look, first, []
 
     def due(self, epoch: int) -> bool:
         return epoch >= self.first
@@ -170,11 +170,11 @@ class _Recorder:
     def start(self, count: int) -> None:
         self.count, self.seen = count, []
 
-    def see(self, seen: Seen) -> None:
-        self.seen.append(seen)
+    def update(self, outputs: Outputs) -> None:
+        self.seen.append(outputs)
 
     def finish(self, processes: object) -> tuple[dict[str, np.ndarray], dict[str, float], str]:
-        return {f"rows{self.first}": torch.cat([seen.embedding for seen in self.seen]).numpy()}, {"count": self.count}, "seen"
+        return {f"rows{self.first}": torch.cat([outputs.embedding for outputs in self.seen]).numpy()}, {"count": self.count}, "seen"
 
 
 def test_one_pass_serves_all_tables_and_equal_looks_share_a_forward(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_one_pass_serves_all_tables_and_equal_looks_share_a_forward(tmp_path: Pa
     for name in ("q", "k"):
         backbone = getattr(method, f"encoder_{name}").backbone
         backbone.layer1.register_forward_hook(lambda module, *_, name=name: forwards.append((name, module.training)))
-    looks = [Look("key", "centre"), Look("query", "whole"), Look("key", "centre")]
+    looks = [EncoderPass("key", "centre"), EncoderPass("query", "whole"), EncoderPass("key", "centre")]
     makers = [_Recorder(one, first) for first, one in enumerate(looks)]
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     survey = Survey(images, makers, size=32, native=None, mean=mean, std=std, device=torch.device("cpu"), workers=0)

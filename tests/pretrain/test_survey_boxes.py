@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pretrain.survey import boxes as module
 from pretrain.survey import extract_boxes, heat_maps
 from pretrain.survey.boxes import areas, box_statistics, check_map, covers_all, locate, overlap
-from pretrain.survey.encoder_pass import see_maps
+from pretrain.survey.encoder_pass import maps_and_features
 from zoo.backbones import create_backbone
 from zoo.data import open_data
 from zoo.errors import UserError
@@ -114,7 +114,7 @@ def test_maps_of_a_resnet_are_its_last_stage_and_of_a_transformer_the_patch_toke
     caught = []
     resnet = create_backbone("resnet10_small", image_size=64).eval()
     resnet.layer4.register_forward_hook(lambda module, inputs, output: caught.append(output))
-    maps, features = see_maps(resnet, images)
+    maps, features = maps_and_features(resnet, images)
     assert torch.equal(maps, caught[0])
     assert maps.shape == (2, 256, 8, 8)
     assert torch.equal(features, resnet(images))
@@ -122,7 +122,7 @@ def test_maps_of_a_resnet_are_its_last_stage_and_of_a_transformer_the_patch_toke
     vit = create_backbone("test_vit", image_size=64).eval()
     caught.clear()
     vit.blocks[-1].register_forward_hook(lambda module, inputs, output: caught.append(output))
-    maps, features = see_maps(vit, images)
+    maps, features = maps_and_features(vit, images)
     side = maps.shape[-1]
     tokens = caught[0][:, vit.num_prefix_tokens :]
     assert torch.equal(maps, tokens.transpose(1, 2).reshape(2, -1, side, side))
@@ -157,4 +157,4 @@ def test_a_map_too_coarse_to_locate_anything_is_refused() -> None:
 
 def test_a_backbone_without_feature_maps_is_refused() -> None:
     with pytest.raises(UserError, match=r"the backbone \(Flatten\) shows no feature maps"):
-        see_maps(torch.nn.Flatten(), torch.zeros(1, 3, 4, 4))
+        maps_and_features(torch.nn.Flatten(), torch.zeros(1, 3, 4, 4))

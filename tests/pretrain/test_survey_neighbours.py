@@ -21,7 +21,7 @@ from pretrain.recipes import load_recipe, resume_recipe
 from pretrain.settings import BoxLook, BoxSettings
 from pretrain.survey import BoxMaker, NeighbourMaker, Survey
 from pretrain.survey.boxes import extract_boxes, heat_maps, of_whole_images
-from pretrain.survey.encoder_pass import Seen, look
+from pretrain.survey.encoder_pass import Outputs, run_pass
 from pretrain.survey.neighbours import neighbour_statistics
 from zoo.backbones import create_backbone
 from zoo.data import FileImages, open_data
@@ -88,9 +88,9 @@ def make_method(**settings: object) -> CsMl:
 # ---------------------------------------------------------------------- the table
 
 
-def seen_of(features: torch.Tensor, start: int = 0) -> Seen:
+def seen_of(features: torch.Tensor, start: int = 0) -> Outputs:
     rows = slice(start, start + len(features))
-    return Seen(rows, torch.empty(0), features, torch.empty(0), torch.empty(0))
+    return Outputs(rows, torch.empty(0), features, torch.empty(0), torch.empty(0))
 
 
 def test_the_table_equals_brute_force_and_never_names_the_image_itself() -> None:
@@ -100,7 +100,7 @@ def test_the_table_equals_brute_force_and_never_names_the_image_itself() -> None
     maker = NeighbourMaker(5, 3, device=torch.device("cpu"), labels={"class": np.arange(1000) % 7})
     maker.start(1000)
     for start in range(0, 1000, 256):
-        maker.see(seen_of(features[start : start + 256], start))
+        maker.update(seen_of(features[start : start + 256], start))
     tables, numbers, text = maker.finish(ALONE)
     table = tables[NEIGHBOURS]
     unit = features.double().numpy() / np.linalg.norm(features.double().numpy(), axis=1, keepdims=True)
@@ -130,7 +130,7 @@ def test_statistics_by_hand() -> None:
 def test_features_that_are_not_finite_are_refused() -> None:
     maker = NeighbourMaker(2, 1, device=torch.device("cpu"), labels={})
     maker.start(4)
-    maker.see(seen_of(torch.tensor([[1.0], [2.0], [float("nan")], [3.0]])))
+    maker.update(seen_of(torch.tensor([[1.0], [2.0], [float("nan")], [3.0]])))
     with pytest.raises(UserError, match="features are not finite, so no neighbours can be found"):
         maker.finish(ALONE)
 
@@ -295,7 +295,7 @@ def test_the_shared_look_gives_the_key_encoders_boxes_of_the_centre() -> None:
     findings = survey(1, method.named_encoder)
     cut = EvalTransform(18, 16, "bilinear", mean=data.mean, std=data.std)
     method.eval()
-    maps = look(method.encoder_k, cut.from_pixels(images.pixels)).maps
+    maps = run_pass(method.encoder_k, cut.from_pixels(images.pixels)).maps
     boxes, located = extract_boxes(heat_maps(maps), 16, threshold=0.5)
     assert located.all()
     expected = (1 + 16 * boxes) / 18  # 24 pixels to 18, the crop begins at 1
@@ -303,8 +303,8 @@ def test_the_shared_look_gives_the_key_encoders_boxes_of_the_centre() -> None:
     assert findings.numbers["boxes/area"] < (17 / 18) ** 2
     # What was not located has the whole image, not the centre.
     maker.start(2)
-    flat = Seen(slice(0, 2), torch.ones(2, 3, 4, 4), torch.empty(0), torch.empty(0), torch.tensor([[24, 24]] * 2))
-    maker.see(flat)
+    flat = Outputs(slice(0, 2), torch.ones(2, 3, 4, 4), torch.empty(0), torch.empty(0), torch.tensor([[24, 24]] * 2))
+    maker.update(flat)
     assert maker.finish(ALONE)[0][BOXES].tolist() == [[0, 0, 1, 1]] * 2
 
 

@@ -108,8 +108,8 @@ def test_prototypes_are_those_of_the_key_encoder_at_that_moment(run: Path) -> No
     # And what that survey sees is clustered: nothing comes between.
     embeddings = []
     for maker in method.makers(images):
-        see = maker.see
-        maker.see = lambda seen, see=see: (embeddings.append(seen.embedding), see(seen))[1]  # type: ignore[method-assign]
+        update = maker.update
+        maker.update = lambda outputs, update=update: (embeddings.append(outputs.embedding), update(outputs))[1]  # type: ignore[method-assign]
         Survey(images, [maker], size=16, native=data.image_size, mean=data.mean, std=data.std, device=torch.device("cpu"))(
             2, method.named_encoder
         )
