@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 import zoo
 
 # What no package exports: it may have moved since.
-from transfer.detection.presence import has_detectron2, install_line
+from transfer.presence import has_detectron2, install_line
 from zoo.results import load_result
 
 HERE = Path(__file__).parent
@@ -271,12 +271,7 @@ def assert_reported(names: list[str], tmp_path: Path, typed: Typed) -> None:
 
 
 def test_results_are_reported(tmp_path: Path, typed: Typed) -> None:
-    assert_reported([name for name in RESULTS if name != "features.json"], tmp_path, typed)
-
-
-@pytest.mark.xfail(strict=True, reason="the page asks for protocol.changed, which a result of the task features does not have")
-def test_a_result_of_features_is_reported(tmp_path: Path, typed: Typed) -> None:
-    assert_reported(["features.json"], tmp_path, typed)
+    assert_reported(RESULTS, tmp_path, typed)
 
 
 def test_claims_are_reported(tmp_path: Path, typed: Typed) -> None:
