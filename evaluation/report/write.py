@@ -13,7 +13,6 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.commands.plans import ModelSource
 from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
@@ -38,6 +37,7 @@ from evaluation.report.groups import (
 from evaluation.report.pictures import Montage, Query, montages, neighbour_queries
 from evaluation.report.provenance import Provenance, provenance
 from evaluation.statistics.intervals import CONFIDENCE
+from evaluation.tasks.model_source import ModelSource
 from zoo.console import DISTRIBUTION
 from zoo.files import check_new_folder, new_folder
 
@@ -124,7 +124,7 @@ def write_report(
     data
         Where the results' images lie, as ``NAME:ROOT``; by default where each result says.
     models
-        Models to compute features with that are not kept on this machine (:func:`evaluation.commands.plans.model_sources`).
+        Models to compute features with that are not kept on this machine (:func:`evaluation.tasks.model_source.model_sources`).
     map_method
         ``"tsne"``, ``"umap"`` (needs umap-learn) or ``"none"``.
     numbers_only

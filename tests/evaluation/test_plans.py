@@ -10,7 +10,8 @@ import pytest
 import evaluation.extraction.features
 import evaluation.tasks.runtime
 from evaluation.commands.cli import main
-from evaluation.commands.plans import make_plans, model_sources, result_paths
+from evaluation.commands.plans import make_plans, result_paths
+from evaluation.tasks.model_source import model_sources
 from evaluation.tasks.registry import TASKS
 from zoo.errors import UserError
 from zoo.results import load_result

@@ -13,13 +13,13 @@ import pytest
 from report_page import Page
 from sklearn.neighbors import KNeighborsClassifier
 
-from evaluation.commands.plans import model_sources
 from evaluation.extraction.cache import FeatureCache, cache_folder
 from evaluation.report import write_report
 from evaluation.tasks.cluster.run import run_cluster
 from evaluation.tasks.knn.run import run_knn
 from evaluation.tasks.linear.presets import LINEAR_PRESETS
 from evaluation.tasks.linear.run import run_linear
+from evaluation.tasks.model_source import model_sources
 from evaluation.tasks.runtime import Runtime
 from zoo.commands.cli import main
 from zoo.data import open_data

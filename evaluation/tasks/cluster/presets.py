@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, whole_numbers
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,6 +122,6 @@ TASK = Task(
     change=ClusterPreset.change,
     run="evaluation.tasks.cluster.run:run_cluster",
     columns=_columns,
-    prepare="evaluation.extraction.splits:lazy_splits",
+    prepare=LAZY_SPLITS,
     note="agreement with the labels in percent (AMI and ARI: 0 is chance); distance: mean squared distance to the centroid",
 )

@@ -17,8 +17,7 @@ from evaluation.extraction.subsets import split_off
 from evaluation.search import full_float32
 from evaluation.statistics.accuracy import Accuracy, count_correct
 from evaluation.tasks.linear.heads import Heads, make_heads_optimizer
-from evaluation.tasks.linear.presets import LINEAR_PRESETS, LinearPreset
-from evaluation.tasks.presets import find
+from evaluation.tasks.linear.presets import TASK, LinearPreset
 from evaluation.training.optimizers import Schedule, ScheduleName, ScheduleSettings, ScheduleUnit
 from zoo.errors import UserError
 from zoo.randomness import generator
@@ -155,7 +154,7 @@ def train_linear(
     ValueError
         Shapes or labels that make no sense.
     """
-    preset = find("linear preset", preset, LINEAR_PRESETS) if isinstance(preset, str) else preset
+    preset = TASK.find(preset) if isinstance(preset, str) else preset
     if preset.solver == "lbfgs":
         raise ValueError(f"preset '{preset.name}' is not trained in steps; see fit_logistic_regression")
     bank, tests = torch.as_tensor(train_features), torch.as_tensor(test_features)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.finetune.presets import BATCH, CHECKPOINTS, EPOCHS
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, whole_numbers
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ TASK = Task(
     change=change,
     run="evaluation.tasks.voc07.run:run_voc07",
     columns=_columns,
-    prepare="evaluation.extraction.splits:lazy_splits",
+    prepare=LAZY_SPLITS,
     in_all=False,
     note="mean average precision in percent; k: from so many images of each class, at the C that is best on the test images",
 )
