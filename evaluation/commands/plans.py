@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from evaluation.tasks.presets import Preset, find
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task
 from zoo.errors import UserError
+from zoo.files import safe_name
 from zoo.results import check_result_path
 
 ALL = "all"
@@ -127,12 +127,8 @@ def _in_folder(models: Sequence[str], tasks: Sequence[Task], folder: Path, suffi
     paths: Paths = {}
     for position, model in enumerate(models):
         for task in tasks:
-            path = folder / (_file_name(model) + (f".{task.name}" if len(tasks) > 1 else "") + suffix)
+            path = folder / (safe_name(model) + (f".{task.name}" if len(tasks) > 1 else "") + suffix)
             if path in paths.values():
                 raise UserError(f"two of the models would be written to {path}; evaluate them one by one")
             paths[position, task.name] = path
     return paths
-
-
-def _file_name(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model"

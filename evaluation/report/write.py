@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +38,7 @@ from evaluation.report.provenance import Provenance, provenance
 from evaluation.statistics.intervals import CONFIDENCE
 from evaluation.tasks.model_source import ModelSource
 from zoo.console import DISTRIBUTION
-from zoo.files import check_new_folder, new_folder
+from zoo.files import check_new_folder, new_folder, safe_name
 
 PAGE = "index.html"
 # Says that a folder is a report, and of what; only such a folder is ever replaced.
@@ -238,7 +237,7 @@ def _warnings(group: Group) -> list[tuple[Model, str]]:
 
 
 def _interval_chart(group: Group, column: Column) -> Chart | None:
-    """The headline figures of a column beside each other; None for a single one, which the table shows as well."""
+    """The headlines of a column beside each other; None for a single one, which the table shows as well."""
     ranges = []
     for row in group.rows:
         cell = group.cell(row, column)
@@ -260,5 +259,5 @@ def _interval_chart(group: Group, column: Column) -> Chart | None:
 
 
 def _copy_name(entry: Entry) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{entry.result.model.name}.{entry.result.task}").strip("-.")[:80]
+    name = safe_name(f"{entry.result.model.name}.{entry.result.task}")[:80]
     return f"{RESULTS_FOLDER}/{entry.number}-{name}.json"

@@ -102,8 +102,8 @@ def test_intervals_are_wilsons(tmp_path, make_result):
     page = Page.of(tmp_path / "report")
     table = page.table_with("model", "knn dino@32")
     assert table[1][1].startswith("80.00 49.02 to 94.33")
-    figures = page.table_with("metric", "right answers")
-    assert figures[1:] == [["top1_k20", "80.0", "8", "49.02 to 94.33"], ["top1_k10", "0.0", "0", "0.00 to 27.75"]]
+    rows = page.table_with("metric", "right answers")
+    assert rows[1:] == [["top1_k20", "80.0", "8", "49.02 to 94.33"], ["top1_k10", "0.0", "0", "0.00 to 27.75"]]
 
 
 def test_a_number_that_is_no_share_of_the_test_images_has_no_interval(tmp_path, make_result):

@@ -28,7 +28,7 @@ class ClusterPreset(Preset):
     split
         Whose images are clustered: ``"train"``, or ``"val"``, the test images.
     k
-        Numbers of clusters, the first of which stands for the preset; ``"classes"`` for as many as each label level has classes.
+        Numbers of clusters, of which the headline is for the first; ``"classes"`` for as many as each label level has classes.
     iterations, restarts
         Of k-means, of which the restart with the smallest sum of distances counts.
     max_points_per_centroid

@@ -19,7 +19,7 @@ from evaluation.tasks.measurement import made_ready, measurement
 from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data, Images
 from zoo.errors import UserError
-from zoo.files import replace_file
+from zoo.files import replace_file, safe_name
 from zoo.hashing import file_sha256
 from zoo.results import Result
 from zoo.results.provenance import software_versions, toolkit_commit
@@ -56,7 +56,7 @@ def run_features(
     if chosen.npz is None:
         raise UserError("say into which folder features shall be written (--npz DIR)")
     names = _split_names(chosen, splits)
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.name).strip("-.") or "model"
+    stem = safe_name(model.name)
     paths = {name: chosen.npz / f"{stem}.{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name)}.npz" for name in names}
     exists = next((path for path in paths.values() if path.exists()), None)
     if exists is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import split_off
-from evaluation.statistics.accuracy import Accuracy
+from evaluation.statistics.accuracy import per_class
 from evaluation.tasks.finetune.presets import LEGACY_RED_STD, TASK, FineTunePreset, Rates
 from evaluation.tasks.finetune.training import FineTuned, Labelled, fine_tune
 from evaluation.tasks.measurement import Measurement, made_ready, transform_for
@@ -21,6 +20,7 @@ from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.task import Task
 from zoo.data.base import Data
 from zoo.errors import UserError
+from zoo.files import safe_name
 from zoo.models.transforms import EvalTransform
 from zoo.normalisation import IMAGENET_STD
 from zoo.results import Result
@@ -69,7 +69,7 @@ class TrainingMeasurement(Measurement[AnyFineTunePreset, LabelledData]):
             "dtype": self.runtime.dtype,
         }
         share = "" if percent == 100 else f".{percent:g}percent"
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model.name}.{self.data.data.name}.{self.task}.{preset.name}{share}").strip("-.")
+        name = safe_name(f"{model.name}.{self.data.data.name}.{self.task}.{preset.name}{share}")
         folder = None if preset.checkpoints is None else preset.checkpoints / (name + (f".{part}" if part else ""))
         return fine_tune(
             model.module,
@@ -186,7 +186,7 @@ def run_training(
         headline=headline_of(metrics),
         metrics=metrics,
         counts={"correct": correct, **measured.image_counts()},
-        details={"epochs": curves(tuned), "per_class": per_class(labelled, tuned.final, headline_of(metrics))},
+        details={"epochs": curves(tuned), "per_class": per_class(labelled.classes, {headline_of(metrics): tuned.final})},
         correct=measured.right_images(tuned, metrics),
     )
 
@@ -216,13 +216,4 @@ def curves(tuned: FineTuned) -> dict[str, list[float]]:
         f"{name}_top1": [100 * epoch[f"{name}_correct"] / total for epoch in tuned.history.epochs]
         for name, total in totals.items()
         if total
-    }
-
-
-def per_class(data: LabelledData, accuracy: Accuracy, metric: str) -> dict[str, Any]:
-    """Right answers by class."""
-    return {
-        "classes": list(data.classes),
-        "total": accuracy.class_total.tolist(),
-        "correct": {metric: accuracy.class_correct.tolist()},
     }

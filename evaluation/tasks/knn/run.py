@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.extraction.labelled import LabelledData
+from evaluation.statistics.accuracy import per_class, right_answers
 from evaluation.tasks.knn.presets import TASK, KnnPreset
 from evaluation.tasks.knn.votes import evaluate_knn
 from evaluation.tasks.measurement import made_ready, measurement
@@ -82,8 +83,7 @@ def run_knn(
 
     total = len(labelled.test)
     shown = sample_queries(labelled.test.level(labelled.level))
-    correct = {f"top1_k{k}": score.correct for k, score in evaluation.scores.items()}
-    correct |= {f"top5_k{k}": score.correct5 for k, score in evaluation.scores.items() if score.correct5 is not None}
+    correct = right_answers({f"_k{k}": score for k, score in evaluation.scores.items()})
     return measured.result(
         protocol={
             "k": list(chosen.k),
@@ -100,10 +100,6 @@ def run_knn(
         details={
             "feature_width": train.features.shape[1],
             "neighbours": {"test": shown.tolist(), "train": evaluation.nearest[shown, :SHOWN_NEIGHBOURS].tolist()},
-            "per_class": {
-                "classes": list(labelled.classes),
-                "total": evaluation.class_total.tolist(),
-                "correct": {f"top1_k{k}": score.class_correct.tolist() for k, score in evaluation.scores.items()},
-            },
+            "per_class": per_class(labelled.classes, {f"top1_k{k}": score for k, score in evaluation.scores.items()}),
         },
     )

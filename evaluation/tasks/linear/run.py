@@ -16,7 +16,7 @@ from evaluation.extraction.features import Features
 from evaluation.extraction.image_bar import image_bar
 from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import split_off
-from evaluation.statistics.accuracy import Accuracy, count_correct
+from evaluation.statistics.accuracy import Accuracy, count_correct, per_class, right_answers
 from evaluation.tasks.linear.exact import CropFeatures
 from evaluation.tasks.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
 from evaluation.tasks.linear.presets import TASK, LinearPreset
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class Answers:
     """What a training says, for a result."""
 
-    by_metric: dict[str, Accuracy]
+    by_name: dict[str, Accuracy]
     counts: dict[str, int] = field(default_factory=dict)
     clamped: dict[str, int] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -74,28 +74,21 @@ def run_linear(
     with measured.timed("features"):
         test = measured.features("test")
     labels, truth = (images.level(labelled.level).labels for images in (labelled.train, labelled.test))
-    classes = len(labelled.classes)
     train_on = _on_crops if chosen.mode == "exact" and chosen.solver != "lbfgs" else _on_features
     answers = train_on(measured, labels, test, truth)
 
     total = len(labelled.test)
-    correct = {f"top1_{name}": found.correct for name, found in answers.by_metric.items()}
-    correct |= {f"top5_{name}": found.correct5 for name, found in answers.by_metric.items() if found.correct5 is not None}
-    correct |= answers.counts
+    correct = right_answers({f"_{name}": found for name, found in answers.by_name.items()}) | answers.counts
     return measured.result(
         protocol={**chosen.describe(), **answers.protocol},
         headline=f"top1_{chosen.headline}",
         metrics={name: 100 * count / total for name, count in correct.items()},
         counts={"correct": correct, "clamped": answers.clamped},
-        correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_metric.items()},
+        correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_name.items()},
         details={
             "feature_width": test.features.shape[1],
             **answers.details,
-            "per_class": {
-                "classes": list(labelled.classes),
-                "total": np.bincount(truth, minlength=classes).tolist(),
-                "correct": {f"top1_{name}": found.class_correct.tolist() for name, found in answers.by_metric.items()},
-            },
+            "per_class": per_class(labelled.classes, {f"top1_{name}": found for name, found in answers.by_name.items()}),
         },
     )
 
@@ -107,8 +100,10 @@ def _on_crops(
     model, data, preset, runtime = measured.model, measured.data, measured.preset, measured.runtime
     with measured.timed("features"):
         check_classes(torch.from_numpy(labels), torch.from_numpy(truth), len(data.classes))
-        out = split_off(labels, preset.holdout, runtime.seed)[1]
-        out_features = runtime.features(model, data.train.subset(out), measured.transform).features if len(out) else test.features[:0]
+        held_out = split_off(labels, preset.holdout, runtime.seed)[1]
+        held_out_features = test.features[:0]
+        if len(held_out):
+            held_out_features = runtime.features(model, data.train.subset(held_out), measured.transform).features
         source = CropFeatures(model, data.train, measured.transform, preset, runtime)
     with measured.timed("training"):
         training = train_heads(
@@ -116,8 +111,8 @@ def _on_crops(
             torch.from_numpy(labels),
             test.features,
             torch.from_numpy(truth),
-            torch.from_numpy(out),
-            out_features,
+            torch.from_numpy(held_out),
+            held_out_features,
             preset=preset,
             classes=len(data.classes),
             seed=runtime.seed,
@@ -168,7 +163,7 @@ def _trained(preset: LinearPreset, training: LinearTraining, batch: int) -> Answ
         choice["selected"] = {"lr": training.rates[rate], "epoch": epoch, "held_out_correct": int(training.holdout_correct[epoch, rate])}
         curves["held_out_correct"] = training.holdout_correct.tolist()
     return Answers(
-        by_metric=answers,
+        by_name=answers,
         counts={"top1_best_on_test": int(training.test_correct[best_epoch, best_rate])},
         clamped={} if batch == preset.batch else {"batch": batch},
         details={"chosen": choice, "held_out": training.held_out, "curves": curves},
@@ -185,17 +180,17 @@ def sweep_logistic(
     runtime: Runtime,
 ) -> Answers:
     """C by held-out training images, then all training images at that C."""
-    kept, held = split_off(labels, preset.holdout, runtime.seed)
+    kept, held_out = split_off(labels, preset.holdout, runtime.seed)
     fitting = partial(fit_logistic_regression, num_classes=classes, device=runtime.device)
     sweep: dict[str, list[Any]] = {"c": sorted(preset.rates), "held_out_correct": [], "test_correct": [], "iterations": [], "converged": []}
     fit: LogisticRegression | None = None
     if len(preset.rates) > 1:
-        kept_features, held_features = train.features[kept], train.features[held]
+        kept_features, held_out_features = train.features[kept], train.features[held_out]
         with image_bar("logistic regression, values of C", len(sweep["c"]), show=runtime.shows_progress) as done:
             for c in sweep["c"]:
                 # From the solution at the next stronger penalty it is a short way.
                 fit = fitting(kept_features, labels[kept], c=c, start=fit)
-                sweep["held_out_correct"].append(_right(fit, held_features, labels[held], runtime.device))
+                sweep["held_out_correct"].append(_right(fit, held_out_features, labels[held_out], runtime.device))
                 sweep["test_correct"].append(_right(fit, test.features, truth, runtime.device))
                 sweep["iterations"].append(fit.iterations)
                 sweep["converged"].append(fit.converged)
@@ -205,12 +200,12 @@ def sweep_logistic(
     accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
     best = {"top1_best_on_test": max(sweep["test_correct"])} if fit is not None else {}
     return Answers(
-        by_metric={"selected": accuracy},
+        by_name={"selected": accuracy},
         counts=best,
         protocol={"tolerance": TOLERANCE, "max_iterations": MAX_ITERATIONS},
         details={
             "chosen": {"selected": {"c": chosen, "iterations": last.iterations, "converged": last.converged}},
-            "held_out": len(held),
+            "held_out": len(held_out),
             "sweep": sweep,
         },
     )

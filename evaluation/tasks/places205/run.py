@@ -34,7 +34,7 @@ def run_places205(
         ``places205:ROOT`` as :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`.
     preset
         A name in :data:`evaluation.tasks.places205.presets.PLACES205_PRESETS`, or such a preset with changes
-        (:func:`evaluation.tasks.places205.presets.change`).
+        (:func:`evaluation.tasks.finetune.presets.change_training`).
     model, image_size, runtime
         As in :func:`evaluation.tasks.finetune.run.run_finetune`.
 

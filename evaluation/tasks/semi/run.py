@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import stratified_subset
+from evaluation.statistics.accuracy import per_class, right_answers
 from evaluation.tasks.finetune.run import (
     TrainingMeasurement,
     curves,
     headline_of,
     labelled_part,
-    per_class,
     training_measurement,
     training_protocol,
 )
@@ -116,7 +116,7 @@ def _fine_tuned(measured: TrainingMeasurement[SemiPreset], percent: float) -> di
         tuned.append(measured.fine_tune(rates, percent, part=f"{number}" if len(tried) > 1 else ""))
     best = max(tuned, key=lambda one: one.history.epochs[one.selected]["held_out_correct"] if one.selected is not None else 0)
     metrics, correct = best.numbers()
-    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(measured.data, best.final, headline_of(metrics))}
+    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(measured.data.classes, {headline_of(metrics): best.final})}
     if len(tried) > 1:
         details["grid"] = [{**asdict(one.rates), **one.numbers()[0], "held_out_top1": max(curves(one)["held_out_top1"])} for one in tuned]
     return {
@@ -169,7 +169,7 @@ def _with_pseudo_labels(measured: TrainingMeasurement[SemiPreset], percent: floa
             "epochs": curves(again),
             "epochs_plain": curves(plain),
             "pseudo_labels_by_class": chosen.by_class.tolist(),
-            "per_class": per_class(data, again.final, headline_of(metrics)),
+            "per_class": per_class(data.classes, {headline_of(metrics): again.final}),
         },
         "right": measured.right_images(again, metrics),
     }
@@ -200,11 +200,8 @@ def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[s
         regression = replace(regression, rates=(1.0,), holdout=0.0)
     train, test = runtime.features(measured.model, labelled.images, measured.transform), measured.features("test")
     answers = sweep_logistic(regression, train, labelled.labels, test, measured.test.labels, len(data.classes), runtime)
-    found = answers.by_metric["selected"]
-    correct = {"top1_frozen": found.correct}
-    if found.correct5 is not None:
-        correct["top5_frozen"] = found.correct5
-    correct |= answers.counts
+    found = answers.by_name["selected"]
+    correct = right_answers({"_frozen": found}) | answers.counts
     return {
         "protocol": {"classifier": "logistic regression, L2", "holdout": preset.holdout, "source": preset.source, **answers.protocol},
         # Once C is chosen all labelled images are learnt from.
@@ -215,7 +212,7 @@ def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[s
         "details": {
             "feature_width": train.features.shape[1],
             **answers.details,
-            "per_class": per_class(data, found, "top1_frozen"),
+            "per_class": per_class(data.classes, {"top1_frozen": found}),
         },
         "right": {"top1_frozen": found.predictions == measured.test.labels},
     }

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from evaluation.extraction.labelled import LabelledData
-from evaluation.statistics.accuracy import count_correct
+from evaluation.statistics.accuracy import count_correct, per_class, right_answers
 from evaluation.tasks.measurement import made_ready, measurement
 from evaluation.tasks.presets import Preset
 from evaluation.tasks.runtime import Runtime
@@ -49,18 +47,12 @@ def run_top1(
         )
     truth = labelled.test.level(labelled.level).labels
     found = count_correct(outputs, truth)
-    correct = {"top1": found.correct} | ({} if found.correct5 is None else {"top5": found.correct5})
+    correct = right_answers({"": found})
     return measured.result(
         protocol={"source": chosen.source, "changed": []},
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
         correct={"top1": found.predictions == truth},
-        details={
-            "per_class": {
-                "classes": list(labelled.classes),
-                "total": np.bincount(truth, minlength=classes).tolist(),
-                "correct": {"top1": found.class_correct.tolist()},
-            }
-        },
+        details={"per_class": per_class(labelled.classes, {"top1": found})},
     )
