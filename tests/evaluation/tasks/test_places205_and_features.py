@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import refusal, run
+from typed import refusal, run
 
 from evaluation.extraction.features import extract_features
 from evaluation.tasks.finetune.presets import change_training

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise_training import TARGETS, Source, course, groups, measure, network, train
 from small_network import TRANSFORM, Network, in_memory, pictures
-from test_supervised import TARGETS, Source, course, groups, measure, network, train
 from torch import distributed, multiprocessing
 
 from evaluation.parallel import Processes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn import metrics
-from test_cli import refusal, run
+from typed import refusal, run
 
 from evaluation.extraction.splits import lazy_splits
 from evaluation.tasks.cluster.presets import CLUSTER_PRESETS

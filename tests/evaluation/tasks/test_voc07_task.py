@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import refusal, run
+from typed import refusal, run
 
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.precision import average_precision, per_image_precision
