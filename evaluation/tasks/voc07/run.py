@@ -68,7 +68,7 @@ def _run_svm(measured: Measurement[SvmPreset, UsedSplits]) -> Result:
     train, test = labels_of(used.images["train"]), labels_of(used.images["test"])
     with measured.timed("features"):
         train_features, test_features = (measured.features(role).features.numpy() for role in ("train", "test"))
-    settings = SvmSettings(preset.costs, preset.folds, preset.positive_weight, preset.iterations, preset.hard_are_negative)
+    settings = SvmSettings(preset.costs, preset.folds, preset.positive_weight, preset.iterations, preset.difficult_are_negative)
     arrays = (train_features, train, test_features, test, settings)
     with measured.timed("machines"), _classes_bar("all images", test, runtime) as done:
         scores = evaluate_svm(*arrays, seed=runtime.seed, processes=runtime.processes, done=done)
@@ -101,7 +101,7 @@ def _run_svm(measured: Measurement[SvmPreset, UsedSplits]) -> Result:
             "folds": preset.folds if len(preset.costs) > 1 else None,
             "class_weight": {"1": preset.positive_weight, "-1": 1.0},
             "iterations": preset.iterations,
-            "difficult": f"negative in training, {'negative' if preset.hard_are_negative else 'left out'} in the test",
+            "difficult": f"negative in training, {'negative' if preset.difficult_are_negative else 'left out'} in the test",
             "shots": list(preset.shots),
             "draw": preset.draw,
             "draws": preset.draws,
@@ -116,7 +116,7 @@ def _run_svm(measured: Measurement[SvmPreset, UsedSplits]) -> Result:
             "per_class": precision_table(used, scores.area, scores.eleven_point, costs=list(scores.costs)),
             "low_shot": low_shot,
             "intervals": mean_precision_intervals(
-                test.values, scores.decisions, hard_are_negative=preset.hard_are_negative, seed=runtime.seed
+                test.values, scores.decisions, difficult_are_negative=preset.difficult_are_negative, seed=runtime.seed
             ),
         },
     )
