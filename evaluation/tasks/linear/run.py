@@ -53,16 +53,10 @@ def run_linear(
 
     Parameters
     ----------
-    model
-        As :func:`zoo.model_spec.open_model` gives it.
-    data
-        As :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`.
+    model, data, image_size, runtime
+        As in :func:`evaluation.tasks.knn.run.run_knn`. The runtime's seed is that of what is trained.
     preset
         A name in :data:`evaluation.tasks.linear.presets.LINEAR_PRESETS`, or such a preset with changes.
-    image_size
-        Side of the images that reach the network. None: the preset's crop, or the images' own size where that is no larger.
-    runtime
-        Device, processes, batch size, seed and the like; by default this process on the CPU.
 
     Raises
     ------

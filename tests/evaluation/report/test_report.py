@@ -82,6 +82,14 @@ def test_bare_files_make_a_page_that_needs_nothing_else(tmp_path, make_result):
     assert json.loads((tmp_path / "report" / "report.json").read_text())["results"] == [f"results/{copy.name}" for copy in copies]
 
 
+def test_a_protocol_may_say_nothing_of_changes(tmp_path, make_result):
+    """As those of written features do."""
+    result = make_result("1" * 64)
+    del result.protocol["changed"]
+    write_report([saved(tmp_path / "results", result)], tmp_path / "report")
+    assert "Measured again by" in Page.of(tmp_path / "report").text
+
+
 def test_intervals_are_wilsons(tmp_path, make_result):
     # 8 of 10: (8 + z²/2) / (10 + z²) ± z / (10 + z²) * sqrt(8 * 2 / 10 + z²/4), by hand with z = 1.959964: 0.7167 ± 0.2266.
     result = with_counts(make_result("1" * 64), {"top1_k20": 8, "top1_k10": 0}, 10)
