@@ -7,6 +7,7 @@ in the same shape, and with the same bits, whoever computes it. Nothing is padde
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -61,8 +62,7 @@ class Processes:
         """Fill ``rows`` (a CPU tensor, the same shape in each process) in place, each process supplying its share of them."""
         if self.count == 1:
             return
-        # NCCL moves device memory only.
-        device = torch.device("cuda") if distributed.get_backend() == "nccl" else torch.device("cpu")
+        device = _reachable(rows.device)
         step = max(1, _BROADCAST_BYTES // max(1, rows[:1].nbytes))
         for source in range(self.count):
             share = self.share(len(rows), chunk, source)
@@ -76,11 +76,18 @@ class Processes:
         """The tensor of process ``source``, in each process, on the device of ``values``; the others' gives shape and type alone."""
         if self.count == 1:
             return values
-        # NCCL moves device memory only.
-        device = torch.device("cuda") if distributed.get_backend() == "nccl" else values.device
+        device = _reachable(values.device)
         mine = self.rank == source
         travelling = values.to(device).contiguous() if mine else torch.empty(values.shape, dtype=values.dtype, device=device)
         distributed.broadcast(travelling, source)
+        return travelling.to(values.device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of every process's ``values`` (the same shape in each), in each process, on the device of ``values``."""
+        if self.count == 1:
+            return values
+        travelling = values.to(_reachable(values.device), memory_format=torch.contiguous_format, copy=True)
+        distributed.all_reduce(travelling)
         return travelling.to(values.device)
 
     def gather_objects(self, value: T) -> list[T]:
@@ -100,8 +107,26 @@ class Processes:
         if message is not None:
             raise UserError(message) from error
 
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives in the main process, which alone calls it, in every process; so is a UserError that it raises."""
+        made: T | None = None
+        error: UserError | None = None
+        if self.is_main:
+            try:
+                made = make()
+            except UserError as caught:
+                error = caught
+        self.raise_first(error)
+        of_main: T = self.gather_objects(made)[0]  # type: ignore[assignment]
+        return of_main
+
 
 ALONE = Processes()
+
+
+def _reachable(device: torch.device) -> torch.device:
+    """Where the backend can reach what is on ``device``: NCCL moves device memory only."""
+    return torch.device("cuda") if distributed.get_backend() == "nccl" and device.type != "cuda" else device
 
 
 def start_processes(device: torch.device) -> Processes:

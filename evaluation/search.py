@@ -1,8 +1,8 @@
 """Exact nearest neighbours: the k largest inner products of each query with a bank, in bounded memory.
 
-The bank passes by in tiles. A tile of similarities is one matrix product, of which few entries can matter: those that reach a *bar*, a
-value that k entries of the row are known to reach. For the first tile the bar is the k-th largest maximum of small groups of columns;
-later it is the k-th best neighbour so far. Only what passes is sorted, so the time stays near that of the matrix product alone.
+The bank passes by in tiles. A tile of similarities is one matrix product, of which few entries can matter: those that reach a threshold,
+a value that k entries of the row are known to reach. For the first tile it is the k-th largest maximum of small groups of columns; later
+it is the k-th best neighbour so far. Only what passes is sorted, so the time stays near that of the matrix product alone.
 
 The order is total: larger similarity first, then smaller bank index. A neighbour is kept as one 64-bit integer whose natural order is
 that order, so that nothing depends on how a sort treats equals, nor on the chunk sizes, nor on the number of processes.
@@ -31,10 +31,10 @@ _CPU_BLOCK = 64
 # BLAS libraries compute products with very few rows by other kernels, whose last bits differ; padded to this many rows, equal vectors
 # get equal similarities wherever they stand.
 _FEWEST_ROWS = 16
-# Columns per group of the first tile: more of them make fewer maxima to sort and a lower bar, which more entries pass.
+# Columns per group of the first tile: more of them make fewer maxima to sort and a lower threshold, which more entries pass.
 _LARGEST_GROUP = 16
 # Candidates are merged with the best so far when together they are this many times k: seldom enough to cost little, often enough to
-# keep the bar high.
+# keep the threshold high.
 _MERGE_AT = 2
 # Norms beyond these come of squares that leave float32's range, or nearly; they are computed again in float64.
 _SAFE_NORMS = (1e-15, 1e15)
@@ -248,24 +248,24 @@ class _Search:
 
 
 class _Block:
-    """Some queries of a chunk: their best keys so far, candidates that may still join them, and the bar for further ones."""
+    """Some queries of a chunk: their best keys so far, candidates that may still join them, and the threshold for further ones."""
 
     def __init__(self, rows: slice, k: int) -> None:
         self.rows, self.k = rows, k
         self.kept: Tensor | None = None
-        self.bar: Tensor | None = None
+        self.threshold: Tensor | None = None
 
     def see(self, similarity: Tensor, offset: int) -> None:
         """Take a tile's rows (queries, columns) into account, whose first column is bank row ``offset``."""
-        if self.bar is None:
-            self.bar = _first_bar(similarity, self.k)
-        found = _candidates(similarity, self.bar, offset, self.k)
+        if self.threshold is None:
+            self.threshold = _first_threshold(similarity, self.k)
+        found = _candidates(similarity, self.threshold, offset, self.k)
         self.kept = found if self.kept is None else torch.cat([self.kept, found], dim=1)
-        if self.bar is None or self.kept.shape[1] >= _MERGE_AT * self.k:
+        if self.threshold is None or self.kept.shape[1] >= _MERGE_AT * self.k:
             self.kept = best = self.best()
             if best.shape[1] == self.k:
                 # Bank rows come in ascending order: one that only equals the k-th neighbour so far stands behind it.
-                self.bar = _similarity_of(best[:, -1:]).nextafter(torch.tensor(torch.inf, device=best.device))
+                self.threshold = _similarity_of(best[:, -1:]).nextafter(torch.tensor(torch.inf, device=best.device))
 
     def best(self) -> Tensor:
         """Keys (queries, up to k) of the best so far, in order."""
@@ -292,7 +292,7 @@ def _at_least_fewest(rows: Tensor) -> Tensor:
     return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
 
 
-def _first_bar(similarity: Tensor, k: int) -> Tensor | None:
+def _first_threshold(similarity: Tensor, k: int) -> Tensor | None:
     """A value (rows, 1) that at least k entries of each row reach: the k-th largest of the maxima of disjoint groups of columns.
 
     None for a tile too narrow for that to leave much out.
@@ -309,11 +309,11 @@ def _first_bar(similarity: Tensor, k: int) -> Tensor | None:
     return groups.amax(1).topk(k).values[:, -1:]
 
 
-def _candidates(similarity: Tensor, bar: Tensor | None, offset: int, k: int) -> Tensor:
-    """Keys (rows, m) of the entries that reach the bar, or of the k best where there are many; short rows end in ``_NO_KEY``."""
+def _candidates(similarity: Tensor, threshold: Tensor | None, offset: int, k: int) -> Tensor:
+    """Keys (rows, m) of the entries that reach the threshold, or of the k best where there are many; short rows end in ``_NO_KEY``."""
     rows, width = similarity.shape
     device = similarity.device
-    positions = _positions(similarity, torch.tensor(-torch.inf, device=device) if bar is None else bar)
+    positions = _positions(similarity, torch.tensor(-torch.inf, device=device) if threshold is None else threshold)
     ends = torch.searchsorted(positions, torch.arange(1, rows + 1, device=device) * width)[:, None]
     counts = ends.diff(dim=0, prepend=ends.new_zeros(1, 1))
     most = int(counts.max())
@@ -336,11 +336,11 @@ def _candidates(similarity: Tensor, bar: Tensor | None, offset: int, k: int) -> 
 # On the CPU the scans and sorts are NumPy's, which are vectorised and several times as fast as torch's.
 
 
-def _positions(similarity: Tensor, bar: Tensor) -> Tensor:
-    """Positions, in the flattened matrix, of the entries that reach the bar, ascending."""
+def _positions(similarity: Tensor, threshold: Tensor) -> Tensor:
+    """Positions, in the flattened matrix, of the entries that reach the threshold, ascending."""
     if similarity.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(similarity.numpy() >= bar.numpy()))
-    return (similarity >= bar).flatten().nonzero()[:, 0]
+        return torch.from_numpy(np.flatnonzero(similarity.numpy() >= threshold.numpy()))
+    return (similarity >= threshold).flatten().nonzero()[:, 0]
 
 
 def _largest(keys: Tensor, k: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,6 +13,11 @@ from pathlib import Path
 from zoo.errors import UserError
 
 PARTIAL_SUFFIX = ".partial"
+
+
+def safe_name(text: str, otherwise: str = "model") -> str:
+    """``text`` as the name of a file: what file systems or shells treat specially becomes ``-``; ``otherwise`` where nothing is left."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or otherwise
 
 
 def replace_file(path: str | Path, write: Callable[[Path], None]) -> None:

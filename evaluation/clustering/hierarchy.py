@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, kmeans
-from evaluation.clustering.together import total
 from evaluation.parallel import ALONE, Processes
 from evaluation.search import full_float32
 from zoo.errors import UserError
@@ -138,7 +137,7 @@ def hierarchical_kmeans(
     if not temperature > 0:
         raise UserError(f"the temperature of densities must be above 0, not {temperature}")
     size = torch.tensor(len(features), device=features.device if device is None else device)
-    check_levels(levels, int(total(size, processes)))
+    check_levels(levels, int(processes.sum(size)))
 
     centroids: list[Tensor] = []
     densities: list[Tensor] = []
@@ -200,7 +199,7 @@ def _ancestors(finest: Tensor, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def _densities(squared_distance: Tensor, assignment: Tensor, counts: Tensor, temperature: float, processes: Processes) -> Tensor:
     """float32 (K,): the densities of a level's clusters, from its points and their number in all processes."""
     distances = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
-    distances = total(distances.index_add_(0, assignment, squared_distance.double().sqrt_()), processes)
+    distances = processes.sum(distances.index_add_(0, assignment, squared_distance.double().sqrt_()))
     spread = torch.where(counts > 1, distances / counts.clamp(min=1) / torch.log(counts.double() + _DENSITY_ALPHA), 0)
     spread = torch.where(counts > 1, spread, spread.max())
     lowest, highest = torch.quantile(spread, torch.tensor(_DENSITY_QUANTILES, dtype=torch.float64, device=spread.device))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from evaluation.commands.plans import ALL, ModelSource, Plan, make_plans, model_sources, picture_paths, result_paths
+from evaluation.commands.plans import ALL, Plan, make_plans, picture_paths, result_paths
 from evaluation.commands.table import print_results
+from evaluation.tasks.model_source import ModelSource, model_sources
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
 from zoo.console import EXIT_STOPPED, make_app, run, version_option

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 from evaluation.tasks.presets import Preset, find
 from evaluation.tasks.registry import TASKS
-from evaluation.tasks.task import Task, numbers
+from evaluation.tasks.task import Task
 from zoo.errors import UserError
+from zoo.files import safe_name
 from zoo.results import check_result_path
 
 ALL = "all"
-PYTHON_SCHEME = "python:"
 
 
 @dataclass(frozen=True)
@@ -89,42 +88,6 @@ def _named_presets(words: Sequence[str], tasks: Sequence[Task]) -> dict[str, str
     return named
 
 
-@dataclass(frozen=True)
-class ModelSource:
-    """A model to open: what results call it, and the arguments of :func:`zoo.model_spec.open_model`."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
-def model_sources(
-    models: Sequence[str], weights: Sequence[Path], layer: str | None, mean: str | None, std: str | None, channels: str | None
-) -> list[ModelSource]:
-    """The models that ``--model`` names, with what other options say of them. Raises UserError for options that do not fit."""
-    own = [spec for spec in models if spec.startswith(PYTHON_SCHEME)]
-    if weights and len(weights) != len(own):
-        raise UserError(f"--weights is given {len(weights)} times for {len(own)} models of the form {PYTHON_SCHEME}...; give one for each")
-    if channels not in (None, "rgb", "bgr"):
-        raise UserError(f"--channels is rgb or bgr, not '{channels}'")
-    shared = {"layer": layer, "mean": _three("--mean", mean), "std": _three("--std", std), "channels": channels}
-    files = iter(weights)
-    sources = []
-    for spec in models:
-        file = next(files, None) if spec in own else None
-        name = spec if file is None else f"{spec} {file.name}"
-        sources.append(ModelSource(name, {"spec": spec, "weights": file, **shared}))
-    return sources
-
-
-def _three(flag: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    values = tuple(numbers(flag)(text))
-    if len(values) != 3 or (flag == "--std" and min(values) <= 0):
-        raise UserError(f"{flag} takes three numbers, for channels of pixels in [0, 1], such as {flag} 0.485,0.456,0.406, not '{text}'")
-    return values
-
-
 # Files by position of the model and name of the task.
 Paths = dict[tuple[int, str], Path]
 
@@ -164,12 +127,8 @@ def _in_folder(models: Sequence[str], tasks: Sequence[Task], folder: Path, suffi
     paths: Paths = {}
     for position, model in enumerate(models):
         for task in tasks:
-            path = folder / (_file_name(model) + (f".{task.name}" if len(tasks) > 1 else "") + suffix)
+            path = folder / (safe_name(model) + (f".{task.name}" if len(tasks) > 1 else "") + suffix)
             if path in paths.values():
                 raise UserError(f"two of the models would be written to {path}; evaluate them one by one")
             paths[position, task.name] = path
     return paths
-
-
-def _file_name(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model"

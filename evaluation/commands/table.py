@@ -38,7 +38,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
 
 
 def _notes(result: Result) -> list[str]:
-    notes = [f"{TASKS[result.task].note}; bold: the figure that stands for the preset"]
+    notes = [f"{TASKS[result.task].note}; bold: the headline"]
     if result.protocol.get("changed"):
         notes.append(f"changed from the preset: {', '.join(result.protocol['changed'])}")
     for name, used in result.counts.get("clamped", {}).items():

@@ -1,7 +1,8 @@
-"""Features that were computed before: held for the tasks of one call, and kept in a folder for later calls.
+"""Features that were computed before: in memory for the tasks of one call, and in a folder for later calls.
 
-An entry belongs to a *description*: everything that its features depend on. The name of its folder is the description's hash, and its
-``entry.json`` holds the description itself, so that features of other weights or other images can never be taken for these.
+An entry belongs to a *description*: everything that its features depend on (:mod:`evaluation.extraction.descriptions`). The name of
+its folder is the description's hash, and its ``entry.json`` holds the description itself, so that features of other weights or other
+images can never be taken for these.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluation.parallel import ALONE, Processes
-from zoo.data.base import FileImages, Images
 from zoo.errors import UserError
 from zoo.files import new_folder
 
@@ -31,7 +31,7 @@ FOLDER_VARIABLE = "BACKBONE_LOOP_CACHE"
 LIMIT_VARIABLE = "BACKBONE_LOOP_CACHE_GB"
 DEFAULT_LIMIT_GB = 50.0
 _ENTRY, _FEATURES = "entry.json", "features.npy"
-# Bytes hashed at a time, and bytes that stay free on the disk.
+# Bytes summed at a time, and bytes that stay free on the disk.
 _BLOCK = 1 << 24
 _LEAVE_FREE = 1 << 30
 
@@ -79,12 +79,12 @@ class FeatureCache:
         say: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.folder, self.limit, self.processes, self.say = folder, limit, processes, say
-        self._held: dict[str, Tensor] = {}
+        self._in_memory: dict[str, Tensor] = {}
 
     def get(
         self, description: Mapping[str, Any], compute: Callable[[], Tensor], still_true: Callable[[Tensor], bool] = lambda _features: True
     ) -> Tensor:
-        """The features that ``description`` names: those held, else those kept, else computed and kept.
+        """The features that ``description`` names: those in memory, else those in the folder, else computed and kept.
 
         Parameters
         ----------
@@ -100,20 +100,20 @@ class FeatureCache:
         float32 (N, D), mapped from the file where it was kept.
         """
         wanted, key = _named(description)
-        if key not in self._held:
-            self._held[key] = self._kept_or_new(key, wanted, compute, still_true)
-        return self._held[key]
+        if key not in self._in_memory:
+            self._in_memory[key] = self._kept_or_new(key, wanted, compute, still_true)
+        return self._in_memory[key]
 
     def look_up(self, description: Mapping[str, Any]) -> Tensor | None:
-        """The features that ``description`` names, where they are held or kept; nothing is computed, and no network is asked."""
+        """The features that ``description`` names, if they are in memory or in the folder; nothing is computed."""
         wanted, key = _named(description)
-        if key in self._held:
-            return self._held[key]
+        if key in self._in_memory:
+            return self._in_memory[key]
         return None if self.folder is None else self._read(self._place(key), wanted)
 
     def forget(self) -> None:
-        """Let go of what is held in memory."""
-        self._held.clear()
+        """Let go of what is in memory."""
+        self._in_memory.clear()
 
     def _kept_or_new(
         self, key: str, description: dict[str, Any], compute: Callable[[], Tensor], still_true: Callable[[Tensor], bool]
@@ -184,12 +184,12 @@ class FeatureCache:
                 entries.append((path.with_name(_ENTRY).stat().st_mtime, path.stat().st_size, path.parent))
             except OSError:  # another process removes it
                 continue
-        held = sum(bytes_ for _, bytes_, _ in entries)
+        used = sum(bytes_ for _, bytes_, _ in entries)
         for _, bytes_, place in sorted(entries):
-            if held + size <= self.limit:
+            if used + size <= self.limit:
                 return
             shutil.rmtree(place, ignore_errors=True)
-            held -= bytes_
+            used -= bytes_
 
 
 def _named(description: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -204,30 +204,3 @@ def _checksum(rows: NDArray[np.float32]) -> int:
     for start in range(0, len(rows), step):
         checksum = zlib.crc32(np.ascontiguousarray(rows[start : start + step]).data, checksum)
     return checksum
-
-
-def state_of(images: Images) -> str:
-    """sha256 (hex) over what a fingerprint's sample may miss: all pixels in memory, or every file's path, size and time of change.
-
-    Raises UserError where a file is missing.
-    """
-    digest = hashlib.sha256(f"{images.name}\0{images.split}\0{len(images)}".encode())
-    if images.pixels is not None:
-        step = max(1, _BLOCK // max(1, images.pixels[:1].nbytes))
-        for start in range(0, len(images.pixels), step):
-            digest.update(np.ascontiguousarray(images.pixels[start : start + step]).data)
-    elif isinstance(images, FileImages):
-        path = file = ""
-        for entry in images.entries:
-            if entry.path != path:  # the images of a shard follow one another
-                path, file = entry.path, _file_state(entry.path)
-            digest.update(f"{file}\0{entry.offset}\0{entry.size}\0".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def _file_state(path: str) -> str:
-    try:
-        facts = os.stat(path)
-    except OSError as error:
-        raise UserError(f"image file {path} cannot be read ({error.strerror}); mend or remove it") from error
-    return f"{path}\0{facts.st_size}\0{facts.st_mtime_ns}"

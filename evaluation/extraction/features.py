@@ -20,7 +20,7 @@ from zoo.errors import UserError
 from zoo.models.layers import Layer
 from zoo.models.transforms import EvalTransform
 
-# Bytes of features that a process holds in memory; larger matrices lie in a file. An eighth of the memory of a common 64 GB machine.
+# Bytes of features that a process has in memory; larger matrices lie in a file. An eighth of the memory of a common 64 GB machine.
 MEMORY_LIMIT = 8 << 30
 
 
@@ -132,7 +132,7 @@ def extract_features(
                 if features is None:
                     features = _matrix(len(images), rows.shape[1], memory_limit)
                 features[start : start + len(rows)] = rows
-                unfinite.look(rows, start)
+                unfinite.add(rows, start)
                 start += len(rows)
                 done(len(rows))
     except UserError as caught:
@@ -178,7 +178,7 @@ class _Unfinite:
     count: int = 0
     first: int = -1
 
-    def look(self, rows: Tensor, start: int) -> None:
+    def add(self, rows: Tensor, start: int) -> None:
         bad = (~torch.isfinite(rows).all(1)).nonzero()[:, 0]
         if len(bad):
             self.first = start + int(bad[0]) if self.count == 0 else self.first

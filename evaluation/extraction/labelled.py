@@ -36,6 +36,11 @@ class LabelledData:
         return self.facts.level
 
     @property
+    def images(self) -> dict[str, Images]:
+        """The splits by role, as in ``facts``."""
+        return {"train": self.train, "test": self.test}
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes at the level."""
         return self.train.level(self.level).classes
@@ -93,17 +98,5 @@ def without_bad(images: Images, show: bool) -> Images:
 
 
 def split_facts(images: Images, processes: Processes) -> SplitFacts:
-    """What a result says of a split that was used."""
-    return SplitFacts(images.split, len(images), len(images.skipped), _fingerprint(images, processes))
-
-
-def _fingerprint(images: Images, processes: Processes) -> str:
-    """Taken by one process, for it decodes up to some thousand images."""
-    fingerprint, error = "", None
-    if processes.is_main:
-        try:
-            fingerprint = images.fingerprint()
-        except UserError as caught:
-            error = caught
-    processes.raise_first(error)
-    return processes.gather_objects(fingerprint)[0]
+    """What a result says of a split that was used. One process takes the fingerprint, for it decodes up to some thousand images."""
+    return SplitFacts(images.split, len(images), len(images.skipped), processes.from_main(images.fingerprint))

@@ -10,10 +10,13 @@ from zoo.data.base import CLASS_LEVEL, Data, Images, Role
 from zoo.data.scan import OnBad
 from zoo.results import DataFacts, SplitFacts
 
+# What --split calls the splits, and the roles that they play in a data set.
+ROLES: dict[str, Role] = {"train": "train", "val": "test"}
+
 
 @dataclass(frozen=True)
 class UsedSplits:
-    """Splits that a task used, by the role that it used them in (:class:`evaluation.tasks.runtime.UsedData`)."""
+    """Splits that a task used, by the role that it used them in (:class:`evaluation.tasks.measurement.UsedData`)."""
 
     data: Data
     images: dict[str, Images]

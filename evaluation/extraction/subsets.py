@@ -41,12 +41,12 @@ def split_off(labels: NDArray[np.int64], share: float, seed: int = 0) -> tuple[N
     """Positions to train on and positions to hold out, ascending: of each class about ``share`` is held out, and one stays at least."""
     if not 0 <= share < 1:
         raise UserError(f"the share that is held out must be at least 0 and less than 1, not {share:g}")
-    held = []
+    held_out = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         count = min(len(members) - 1, round(len(members) * share))
-        held.append(generator(seed, _HELD_OUT_PURPOSE, index=int(label)).permutation(members)[:count])
-    out = np.sort(np.concatenate(held)).astype(np.int64)
+        held_out.append(generator(seed, _HELD_OUT_PURPOSE, index=int(label)).permutation(members)[:count])
+    out = np.sort(np.concatenate(held_out)).astype(np.int64)
     if share > 0 and len(out) == 0:
         raise UserError(f"{share:g} of so few labelled images is none at all; hold out a larger share, or nothing (--holdout 0)")
     return np.setdiff1d(np.arange(len(labels)), out), out

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.commands.plans import ModelSource
+from evaluation.tasks.model_source import ModelSource
 from zoo.data import Data, Images, open_data
 from zoo.data.scan import check_images
 from zoo.errors import UserError
@@ -126,7 +126,7 @@ class AtHand:
         return found
 
     def _find_features(self, result: Result, images: Images, fingerprint: str) -> Tensor | Missing:
-        from evaluation.tasks.runtime import data_key, describe_features
+        from evaluation.extraction.descriptions import data_key, describe_features
 
         how = f"give --model {result.model.spec or 'MODEL'}, from which they are computed"
         try:

@@ -128,7 +128,7 @@ def confusions(group: Group, at_hand: AtHand) -> tuple[list[Confusions], list[tu
     found: list[Confusions] = []
     absent: list[tuple[str, Missing]] = []
     for row in group.rows:
-        column = next((column for column in group.columns if column.task == "knn" and (row, column) in group.held), None)
+        column = next((column for column in group.columns if column.task == "knn" and (row, column) in group.results), None)
         cell = None if column is None else group.cell(row, column)
         if cell is None:
             absent.append((row.label, Missing("votes are counted again from a kNN result, and there is none", "add one of `--task knn`")))

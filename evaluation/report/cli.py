@@ -39,7 +39,7 @@ def report(
 
     * `zoo report knn.json linear.json --out report --data cifar10:data --model runs/moco`
     """
-    from evaluation.commands.plans import model_sources
+    from evaluation.tasks.model_source import model_sources
 
     write_report(
         results,

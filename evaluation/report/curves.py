@@ -48,7 +48,7 @@ def curve_charts(group: Group) -> list[Chart]:
     """The curves of a table's results, one chart for each kind with all models that have it."""
     found = (
         (row, curve)
-        for (row, column), entries in group.held.items()
+        for (row, column), entries in group.results.items()
         for curve in curves_of(entries[-1].result, column_of(entries[-1].result).label)
     )
     return _charts(found)

@@ -27,8 +27,8 @@ MODEL_VALUES = ("mean", "std", "channels", "layer")
 _OUTCOMES = ("selected_epoch", "labelled_images", "trunk_lr", "head_lr", "batch_norm_training")
 # Values that stand in a column's name also where they are the preset's.
 _TELLING = ("percent", "split")
-# Values that protocols hold under other names than presets do.
-_HELD_AS = {"rates": ("lr", "c", "trunk_lr", "head_lr")}
+# Values that protocols have under other names than presets do.
+_NAMES_IN_PROTOCOLS = {"rates": ("lr", "c", "trunk_lr", "head_lr")}
 _SEED = "seed"
 _OWN_DATA = ("folder", "wds")
 
@@ -51,7 +51,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Column:
-    """A protocol and the metric that stands for it.
+    """A protocol and its headline metric.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class Group:
         By the data's own name of a split.
     rows, columns
         In the order of appearance.
-    held
+    results
         The entries by row and column.
     """
 
@@ -132,12 +132,12 @@ class Group:
     fingerprints: dict[str, str]
     rows: list[Model] = field(default_factory=list)
     columns: list[Column] = field(default_factory=list)
-    held: dict[tuple[Model, Column], list[Entry]] = field(default_factory=dict)
+    results: dict[tuple[Model, Column], list[Entry]] = field(default_factory=dict)
 
     @property
     def entries(self) -> list[Entry]:
         """All entries, by number."""
-        return sorted((entry for entries in self.held.values() for entry in entries), key=lambda entry: entry.number)
+        return sorted((entry for entries in self.results.values() for entry in entries), key=lambda entry: entry.number)
 
     @property
     def title(self) -> str:
@@ -158,15 +158,15 @@ class Group:
 
     def cell(self, row: Model, column: Column) -> Cell | None:
         """The cell of a row and a column; None where nothing was measured."""
-        entries = self.held.get((row, column))
+        entries = self.results.get((row, column))
         return None if not entries else make_cell(entries, column.metric)
 
     def of_row(self, row: Model) -> list[Entry]:
-        return [entry for (model, _), entries in self.held.items() if model == row for entry in entries]
+        return [entry for (model, _), entries in self.results.items() if model == row for entry in entries]
 
     def unlike(self, column: Column) -> list[str]:
         """Names of protocol values that differ among the results of a column, though preset and changes are the same."""
-        protocols = [entry.result.protocol for (_, own), entries in self.held.items() if own == column for entry in entries]
+        protocols = [entry.result.protocol for (_, own), entries in self.results.items() if own == column for entry in entries]
         names = sorted({name for protocol in protocols for name in protocol} - {*MODEL_VALUES, *_OUTCOMES, "changed"})
         return [name for name in names if len({_text(protocol.get(name)) for protocol in protocols}) > 1]
 
@@ -187,7 +187,7 @@ def make_groups(entries: Sequence[Entry]) -> list[Group]:
             group.rows.append(row)
         if column not in group.columns:
             group.columns.append(column)
-        group.held.setdefault((row, column), []).append(entry)
+        group.results.setdefault((row, column), []).append(entry)
     return groups
 
 
@@ -220,8 +220,8 @@ def changed_values(result: Result) -> dict[str, Any]:
     names = result.protocol.get("changed")
     found: dict[str, Any] = {}
     for name in names if isinstance(names, list) else []:
-        held = [known for known in _HELD_AS.get(str(name), ()) if known in result.protocol]
-        found |= {known: result.protocol.get(known) for known in held or [str(name)]}
+        own = [known for known in _NAMES_IN_PROTOCOLS.get(str(name), ()) if known in result.protocol]
+        found |= {known: result.protocol.get(known) for known in own or [str(name)]}
     return found
 
 

@@ -14,7 +14,7 @@ from zoo.results import Result
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricRow:
     """A metric with all its digits, the count behind it, and its interval."""
 
     metric: str
@@ -28,7 +28,7 @@ class Provenance:
     """A result, spelled out: its numbers, and parts of (name, value) rows."""
 
     title: str
-    figures: tuple[Figure, ...]
+    metrics: tuple[MetricRow, ...]
     parts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     command: str
 
@@ -78,18 +78,18 @@ def provenance(entry: Entry) -> Provenance:
     }
     rows = tuple((name, tuple((key, _text(value)) for key, value in part.items())) for name, part in parts.items() if part)
     title = f"{model.name}: {result.task} {result.preset} on {data.name}"
-    return Provenance(title, _figures(result), rows, _command(result))
+    return Provenance(title, _metric_rows(result), rows, _command(result))
 
 
-def _figures(result: Result) -> tuple[Figure, ...]:
+def _metric_rows(result: Result) -> tuple[MetricRow, ...]:
     counts: Any = result.counts.get("correct")
-    figures = []
+    rows = []
     for metric, value in result.metrics.items():
         count = counts.get(metric) if isinstance(counts, dict) else None
         interval = interval_of(result, metric)
         shown = "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-        figures.append(Figure(metric, json.dumps(value), "" if count is None else _text(count), shown))
-    return tuple(figures)
+        rows.append(MetricRow(metric, json.dumps(value), "" if count is None else _text(count), shown))
+    return tuple(rows)
 
 
 def _command(result: Result) -> str:

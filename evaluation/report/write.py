@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from evaluation.commands.plans import ModelSource
 from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
@@ -38,8 +36,9 @@ from evaluation.report.groups import (
 from evaluation.report.pictures import Montage, Query, montages, neighbour_queries
 from evaluation.report.provenance import Provenance, provenance
 from evaluation.statistics.intervals import CONFIDENCE
+from evaluation.tasks.model_source import ModelSource
 from zoo.console import DISTRIBUTION
-from zoo.files import check_new_folder, new_folder
+from zoo.files import check_new_folder, new_folder, safe_name
 
 PAGE = "index.html"
 # Says that a folder is a report, and of what; only such a folder is ever replaced.
@@ -124,7 +123,7 @@ def write_report(
     data
         Where the results' images lie, as ``NAME:ROOT``; by default where each result says.
     models
-        Models to compute features with that are not kept on this machine (:func:`evaluation.commands.plans.model_sources`).
+        Models to compute features with that are not kept on this machine (:func:`evaluation.tasks.model_source.model_sources`).
     map_method
         ``"tsne"``, ``"umap"`` (needs umap-learn) or ``"none"``.
     numbers_only
@@ -238,7 +237,7 @@ def _warnings(group: Group) -> list[tuple[Model, str]]:
 
 
 def _interval_chart(group: Group, column: Column) -> Chart | None:
-    """The headline figures of a column beside each other; None for a single one, which the table shows as well."""
+    """The headlines of a column beside each other; None for a single one, which the table shows as well."""
     ranges = []
     for row in group.rows:
         cell = group.cell(row, column)
@@ -260,5 +259,5 @@ def _interval_chart(group: Group, column: Column) -> Chart | None:
 
 
 def _copy_name(entry: Entry) -> str:
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{entry.result.model.name}.{entry.result.task}").strip("-.")[:80]
+    name = safe_name(f"{entry.result.model.name}.{entry.result.task}")[:80]
     return f"{RESULTS_FOLDER}/{entry.number}-{name}.json"

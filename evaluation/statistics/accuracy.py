@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +40,21 @@ class Accuracy:
     @property
     def total(self) -> int:
         return len(self.predictions)
+
+
+def right_answers(answers: Mapping[str, Accuracy]) -> dict[str, int]:
+    """Right answers by metric: ``top1`` with the suffix that is the key of each of ``answers``, then ``top5`` where there is one."""
+    counts = {f"top1{suffix}": found.correct for suffix, found in answers.items()}
+    return counts | {f"top5{suffix}": found.correct5 for suffix, found in answers.items() if found.correct5 is not None}
+
+
+def per_class(classes: Sequence[str], answers: Mapping[str, Accuracy]) -> dict[str, Any]:
+    """What a result's ``details["per_class"]`` holds: names, test images and, by metric, right answers of each class."""
+    return {
+        "classes": list(classes),
+        "total": next(iter(answers.values())).class_total.tolist(),
+        "correct": {metric: found.class_correct.tolist() for metric, found in answers.items()},
+    }
 
 
 def count_correct(outputs: Tensor, labels: ArrayLike) -> Accuracy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import Any
 
 from evaluation.tasks.task import Task
 
@@ -20,4 +21,4 @@ _MODULES = (
     "evaluation.tasks.top1.presets",
 )
 
-TASKS: Mapping[str, Task] = {task.name: task for task in (import_module(module).TASK for module in _MODULES)}
+TASKS: Mapping[str, Task[Any]] = {task.name: task for task in (import_module(module).TASK for module in _MODULES)}

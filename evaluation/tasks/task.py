@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from evaluation.tasks.presets import Preset, find
 from zoo.errors import UserError
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 # Where data is made ready for a task that says nothing else: labelled train and test images with one list of classes.
 LABELLED_DATA = "evaluation.extraction.labelled:labelled_data"
-
+# For tasks that choose their splits themselves.
+LAZY_SPLITS = "evaluation.extraction.splits:lazy_splits"
 
 # Of tasks that train or draw at random, in their numbers' own unit (points of accuracy). A choice, not a measurement.
 DEFAULT_TOLERANCE = 0.5
+
+
+AnyPreset = TypeVar("AnyPreset", bound=Preset)
 
 
 class Run(Protocol):
@@ -60,7 +64,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Generic[AnyPreset]):
     """An evaluation that ``evaluate --task`` can run.
 
     Attributes
@@ -97,10 +101,10 @@ class Task:
 
     name: str
     summary: str
-    presets: Mapping[str, Preset]
+    presets: Mapping[str, AnyPreset]
     default_preset: str
     options: tuple[Option, ...]
-    change: Callable[..., Preset]
+    change: Callable[..., AnyPreset]
     run: str
     columns: Callable[[Result], dict[str, str]]
     prepare: str = LABELLED_DATA
@@ -109,14 +113,18 @@ class Task:
     in_all: bool = True
     note: str = "top-1 accuracy in percent unless said otherwise"
 
-    def preset(self, name: str | None, values: Mapping[str, Any]) -> Preset:
+    def find(self, name: str) -> AnyPreset:
+        """The preset of that name. Raises UserError that names the nearest and all known ones."""
+        return find(f"{self.name} preset", name, self.presets)
+
+    def preset(self, name: str | None, values: Mapping[str, Any]) -> AnyPreset:
         """The preset of that name, changed by those of the task's options that were given (not None), as they were typed."""
         changes = {
             option.name: values[option.name] if option.parse is None else option.parse(values[option.name])
             for option in self.options
             if values.get(option.name) is not None
         }
-        return self.change(find(f"{self.name} preset", name or self.default_preset, self.presets), **changes)
+        return self.change(self.find(name or self.default_preset), **changes)
 
     def typed(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the task's options that were given, as they were typed; paths, which no other machine has, are left out."""

@@ -27,16 +27,11 @@ class Classifier(nn.Module):
         What of the backbone is trained.
     head_std
         Standard deviation of the layer's first weights, with biases 0; None: torch's own start.
-    dropout
-        Before the layer.
     """
 
-    def __init__(
-        self, backbone: nn.Module, width: int, classes: int, *, how: Backbone, head_std: float | None = None, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, backbone: nn.Module, width: int, classes: int, *, how: Backbone, head_std: float | None = None) -> None:
         super().__init__()
         self.backbone, self.how = backbone, how
-        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, classes)
         if head_std is not None:
             nn.init.normal_(self.head.weight, std=head_std)
@@ -51,7 +46,7 @@ class Classifier(nn.Module):
         else:
             with torch.no_grad():
                 features = self.backbone(images)
-        outputs: Tensor = self.head(self.dropout(features))
+        outputs: Tensor = self.head(features)
         return outputs
 
     def train(self, mode: bool = True) -> Classifier:

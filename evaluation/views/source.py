@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluation.views.held import HeldCrops
+from evaluation.views.in_memory import InMemoryCrops
 from evaluation.views.loaded import LoadedCrops
 from evaluation.views.order import epoch_order
 from evaluation.views.parameters import draw_photometric, to_device
@@ -52,7 +52,7 @@ class _Crops(Protocol):
 class ViewSource:
     """Makes the views that a method declares, of all images, in each epoch's order.
 
-    Images whose pixels are in memory are held on the device, cropped and augmented there in batches, with no loader. Others are decoded
+    Images whose pixels are in memory lie on the device, and are cropped and augmented there in batches, with no loader. Others are decoded
     and cropped by loader workers, and augmented on the device. With ``settings.backend`` ``cpu`` the workers do all of it for either.
     Batches are the same, bit for bit, whatever the number of workers and wherever an epoch is entered; those of several ranks, put one
     after the other, are those of one rank.
@@ -76,7 +76,7 @@ class ViewSource:
     device
         Where views are made and delivered.
     workers
-        Loader processes of this rank; not used for images that are held on the device.
+        Loader processes of this rank; not used for images that lie on the device.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class ViewSource:
         self._mean, self._std = (torch.tensor(values, dtype=torch.float32, device=self._device) for values in (mean, std))
         self._crops: _Crops
         if images.pixels is not None and settings.backend == "device":
-            self._crops = HeldCrops(images.pixels, self._views, sources, seed, self._device)
+            self._crops = InMemoryCrops(images.pixels, self._views, sources, seed, self._device)
         else:
             self._crops = LoadedCrops(images, self._views, sources, seed, self._device, workers)
         largest_side = max(view.size for view in self._views)

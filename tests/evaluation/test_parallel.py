@@ -44,6 +44,8 @@ def test_one_process_gathers_nothing_and_raises_its_own_error() -> None:
     ALONE.raise_first(None)
     with pytest.raises(UserError, match="mine"):
         ALONE.raise_first(UserError("mine"))
+    assert ALONE.from_main(lambda: 3) == 3
+    assert ALONE.sum(rows) is rows
 
 
 def test_devices_that_are_not_there_are_refused() -> None:
@@ -86,6 +88,10 @@ def everything(processes: Processes) -> dict[str, Tensor]:
     return found
 
 
+def refuse(rank: int) -> None:
+    raise UserError(f"refused by {rank}")
+
+
 def work(rank: int, count: int, folder: str) -> None:
     """One of several processes."""
     torch.set_num_threads(1)
@@ -93,6 +99,11 @@ def work(rank: int, count: int, folder: str) -> None:
     processes = Processes.current()
     assert (processes.rank, processes.count, processes.is_main) == (rank, count, rank == 0)
     torch.save(everything(processes), f"{folder}/{count}-{rank}.pt")
+
+    assert processes.from_main(lambda: f"of {rank}") == "of 0"
+    with pytest.raises(UserError, match="refused by 0"):
+        processes.from_main(lambda: refuse(rank))
+    assert processes.sum(torch.arange(3) + rank).tolist() == [sum(range(count)) + count * position for position in range(3)]
 
     wrapped = torch.nn.parallel.DistributedDataParallel(Network())
     features = extract_features(wrapped, in_memory(pictures(9)), TRANSFORM, batch_size=2).features

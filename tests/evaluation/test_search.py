@@ -226,10 +226,10 @@ def test_memory_is_bounded(change: str) -> None:
 def test_group_maxima_are_a_bar_that_k_entries_reach() -> None:
     similarity = gaussian(50, 3000, 0)
     for k in (1, 7, 100, 700):
-        bar = search._first_bar(similarity, k)
-        assert bar is not None
-        assert bool(((similarity >= bar).sum(1) >= k).all())
-    assert search._first_bar(similarity, 1000) is None
+        threshold = search._first_threshold(similarity, k)
+        assert threshold is not None
+        assert bool(((similarity >= threshold).sum(1) >= k).all())
+    assert search._first_threshold(similarity, 1000) is None
 
 @pytest.mark.parametrize("seed", range(10))
 def test_neighbours_of_all_are_those_of_the_sorted_matrix(seed: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, whole_numbers
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ClusterPreset(Preset):
     split
         Whose images are clustered: ``"train"``, or ``"val"``, the test images.
     k
-        Numbers of clusters, the first of which stands for the preset; ``"classes"`` for as many as each label level has classes.
+        Numbers of clusters, of which the headline is for the first; ``"classes"`` for as many as each label level has classes.
     iterations, restarts
         Of k-means, of which the restart with the smallest sum of distances counts.
     max_points_per_centroid
@@ -122,6 +122,6 @@ TASK = Task(
     change=ClusterPreset.change,
     run="evaluation.tasks.cluster.run:run_cluster",
     columns=_columns,
-    prepare="evaluation.extraction.splits:lazy_splits",
+    prepare=LAZY_SPLITS,
     note="agreement with the labels in percent (AMI and ARI: 0 is chance); distance: mean squared distance to the centroid",
 )

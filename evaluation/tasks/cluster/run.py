@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.extraction.splits import LazySplits, lazy_splits
+from evaluation.extraction.splits import ROLES, LazySplits
 from evaluation.tasks.cluster.evaluate import Clustering, evaluate_clustering
-from evaluation.tasks.cluster.presets import CLASSES, CLUSTER_PRESETS, TASK, ClusterPreset
+from evaluation.tasks.cluster.presets import CLASSES, TASK, ClusterPreset
 from evaluation.tasks.cluster.scores import MEASURES
-from evaluation.tasks.presets import find
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
-from zoo.data.base import Data, Images, Role
+from evaluation.tasks.measurement import made_ready, measurement
+from evaluation.tasks.runtime import Runtime
+from zoo.data.base import Data, Images
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 # Clusters of which a result lists images, the largest ones first, and how many of each, the nearest to the centroid first.
 SHOWN_CLUSTERS, SHOWN_IMAGES = 12, 8
-_ROLES: dict[str, Role] = {"train": "train", "val": "test"}
 
 
 def run_cluster(
@@ -55,55 +53,44 @@ def run_cluster(
     UserError
         No such split; no labels, and no number of clusters given either; more clusters than images; what extraction refuses.
     """
-    if isinstance(preset, str):
-        preset = find("preset", preset, CLUSTER_PRESETS)
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = lazy_splits(data, processes=runtime.processes, progress=runtime.progress)
-    role = _ROLES[preset.split]
-    if role == "test" and role not in data.data.roles:
-        raise UserError(f"data '{data.data.spec}' has no labelled test images; give --split train to cluster the images that there are")
-    used = data.used({role: data.name(role)})
+    splits, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    role = ROLES[chosen.split]
+    if role == "test" and role not in splits.data.roles:
+        raise UserError(f"data '{splits.data.spec}' has no labelled test images; give --split train to cluster the images that there are")
+    used = splits.used({role: splits.name(role)})
     images = used.images[role]
-    clusters = _numbers_of_clusters(preset, images)
-    transform = transform_for(model, used, preset.images.fitting(data.data.image_size, image_size))
-
-    started = time.perf_counter()
-    features = runtime.features(model, images, transform, fingerprint=used.facts.splits[role].fingerprint).features
-    extracted = time.perf_counter()
-    found = evaluate_clustering(
-        features,
-        images.levels,
-        clusters=clusters,
-        seed=runtime.seed,
-        iterations=preset.iterations,
-        restarts=preset.restarts,
-        max_points_per_centroid=preset.max_points_per_centroid,
-        device=runtime.device,
-        processes=runtime.processes,
-    )
-    finished = time.perf_counter()
+    clusters = _numbers_of_clusters(chosen, images)
+    measured = measurement(TASK, model, used, chosen, image_size, runtime)
+    with measured.timed("features"):
+        features = measured.features(role).features
+    with measured.timed("clustering"):
+        found = evaluate_clustering(
+            features,
+            images.levels,
+            clusters=clusters,
+            seed=runtime.seed,
+            iterations=chosen.iterations,
+            restarts=chosen.restarts,
+            max_points_per_centroid=chosen.max_points_per_centroid,
+            device=runtime.device,
+            processes=runtime.processes,
+        )
     metrics = _metrics(found, used.level, len(images))
-    first = _first(preset, images, used.level)
-    return make_result(
-        model,
-        used,
-        runtime,
-        transform,
-        task="cluster",
-        preset=preset.name_at(transform.crop),
+    # The number of clusters of the headline.
+    first = len(images.level(used.level).classes) if chosen.k[0] == CLASSES else int(chosen.k[0])
+    return measured.result(
         protocol={
             "k": sorted(found),
-            "k_from_classes": CLASSES in preset.k,
-            "split": preset.split,
+            "k_from_classes": CLASSES in chosen.k,
+            "split": chosen.split,
             "features": "unit length",
             "engine": "torch",
-            "iterations": preset.iterations,
-            "restarts": preset.restarts,
-            "max_points_per_centroid": preset.max_points_per_centroid,
+            "iterations": chosen.iterations,
+            "restarts": chosen.restarts,
+            "max_points_per_centroid": chosen.max_points_per_centroid,
             "nmi": "by the arithmetic mean of the entropies",
-            "source": preset.source,
-            "changed": preset.changed,
+            "source": chosen.source,
+            "changed": chosen.changed,
         },
         headline=f"ami_k{first}" if f"ami_k{first}" in metrics else f"distance_k{first}",
         metrics=metrics,
@@ -116,8 +103,7 @@ def run_cluster(
             },
             "empty_clusters": {f"k{k}": clustering.empty for k, clustering in found.items()},
         },
-        details={"feature_width": features.shape[1], "montage": _montage(found[first], first, preset.split)},
-        seconds={"features": extracted - started, "clustering": finished - extracted},
+        details={"feature_width": features.shape[1], "montage": _montage(found[first], first, chosen.split)},
     )
 
 
@@ -134,11 +120,6 @@ def _numbers_of_clusters(preset: ClusterPreset, images: Images) -> list[int]:
                 "the clusters' mean distance is reported"
             )
     return numbers
-
-
-def _first(preset: ClusterPreset, images: Images, level: str) -> int:
-    """The number of clusters that stands for the preset."""
-    return len(images.level(level).classes) if preset.k[0] == CLASSES else int(preset.k[0])
 
 
 def _prefix(level: str, own: str) -> str:

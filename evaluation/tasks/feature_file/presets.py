@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.tasks.cluster.presets import SPLIT
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ TASK = Task(
     change=FeaturePreset.change,
     run="evaluation.tasks.feature_file.run:run_features",
     columns=_columns,
-    prepare="evaluation.extraction.splits:lazy_splits",
+    prepare=LAZY_SPLITS,
     in_all=False,
     note="what was written",
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.extraction.features import Features
-from evaluation.extraction.splits import LazySplits, lazy_splits
-from evaluation.tasks.feature_file.presets import FeaturePreset
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
-from zoo.data.base import Data, Images, Role
+from evaluation.extraction.splits import ROLES, LazySplits
+from evaluation.tasks.feature_file.presets import TASK, FeaturePreset
+from evaluation.tasks.measurement import made_ready, measurement
+from evaluation.tasks.runtime import Runtime
+from zoo.data.base import Data, Images
 from zoo.errors import UserError
-from zoo.files import replace_file
+from zoo.files import replace_file, safe_name
 from zoo.hashing import file_sha256
 from zoo.results import Result
 from zoo.results.provenance import software_versions, toolkit_commit
 
 if TYPE_CHECKING:
     from zoo.models.model import Model
-
-_ROLES: dict[str, Role] = {"train": "train", "val": "test"}
 
 
 def run_features(
@@ -53,25 +52,19 @@ def run_features(
     UserError
         No such split, a file that exists, a disk that is full; what extraction refuses.
     """
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = lazy_splits(data, processes=runtime.processes, progress=runtime.progress)
-    if preset.npz is None:
+    splits, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    if chosen.npz is None:
         raise UserError("say into which folder features shall be written (--npz DIR)")
-    names = _split_names(preset, data)
-    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", model.name).strip("-.") or "model"
-    paths = {name: preset.npz / f"{stem}.{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name)}.npz" for name in names}
+    names = _split_names(chosen, splits)
+    stem = safe_name(model.name)
+    paths = {name: chosen.npz / f"{stem}.{re.sub(r'[^A-Za-z0-9_.+-]+', '-', name)}.npz" for name in names}
     exists = next((path for path in paths.values() if path.exists()), None)
     if exists is not None:
         raise UserError(f"{exists} exists already; choose another --npz, or remove it")
-    used = data.used({name: name for name in names})
-    transform = transform_for(model, used, preset.images.fitting(data.data.image_size, image_size))
-    started = time.perf_counter()
-    written: dict[str, Any] = {}
-    width = 0
-    for name, images in used.images.items():
-        features = runtime.features(model, images, transform, fingerprint=used.facts.splits[name].fingerprint)
-        width = features.features.shape[1]
+    used = splits.used({name: name for name in names})
+    measured = measurement(TASK, model, used, chosen, image_size, runtime)
+
+    def write(name: str, features: Features) -> dict[str, str]:
         provenance = {
             "model": {
                 "name": model.name,
@@ -80,33 +73,27 @@ def run_features(
                 "tensors_sha256": model.tensors_sha256,
                 "file_sha256": model.file_sha256,
             },
-            "data": {"spec": data.data.spec, "split": name, "fingerprint": used.facts.splits[name].fingerprint},
-            "transform": transform.describe(),
-            "dtype": runtime.dtype,
+            "data": {"spec": used.data.spec, "split": name, "fingerprint": used.facts.splits[name].fingerprint},
+            "transform": measured.transform.describe(),
+            "dtype": measured.runtime.dtype,
             "versions": software_versions(),
             "commit": toolkit_commit(),
         }
-        error: UserError | None = None
-        if runtime.processes.is_main:
-            try:
-                write_features(paths[name], features, images, provenance, root=data.data.root)
-                written[name] = {"file": str(paths[name]), "sha256": file_sha256(paths[name])}
-            except UserError as caught:
-                error = caught
-        runtime.processes.raise_first(error)
-    return make_result(
-        model,
-        used,
-        runtime,
-        transform,
-        task="features",
-        preset=preset.name_at(transform.crop),
-        protocol={"splits": names, "source": preset.source},
+        write_features(paths[name], features, used.images[name], provenance, root=used.data.root)
+        return {"file": str(paths[name]), "sha256": file_sha256(paths[name])}
+
+    written: dict[str, Any] = {}
+    width = 0
+    with measured.timed("features"):
+        for name in names:
+            features = measured.features(name)
+            width = features.features.shape[1]
+            written[name] = runtime.processes.from_main(partial(write, name, features))
+    return measured.result(
+        protocol={"splits": names, "source": chosen.source},
         headline="feature_width",
         metrics={"feature_width": float(width), **{f"images_{name}": float(len(images)) for name, images in used.images.items()}},
-        counts={},
         details={"files": written},
-        seconds={"features": time.perf_counter() - started},
     )
 
 
@@ -145,7 +132,7 @@ def _split_names(preset: FeaturePreset, data: LazySplits) -> list[str]:
     roles = data.data.roles
     if preset.split is None:
         return list(dict.fromkeys(roles[role] for role in ("train", "test") if role in roles)) or [roles["pretrain"]]
-    if preset.split in _ROLES and (_ROLES[preset.split] in roles or preset.split == "train"):
-        return [data.name(_ROLES[preset.split])]
+    if preset.split in ROLES and (ROLES[preset.split] in roles or preset.split == "train"):
+        return [data.name(ROLES[preset.split])]
     data.split(preset.split)
     return [preset.split]

@@ -242,17 +242,13 @@ def training_columns(result: Result) -> dict[str, str]:
     return {metric: heading for metric, heading in headings.items() if metric in result.metrics}
 
 
-def _change(preset: FineTunePreset, **values: Any) -> FineTunePreset:
-    return change_training(preset, **values)
-
-
 TASK = Task(
     name="finetune",
     summary="the whole network trained with all labels; the epoch is chosen on a held-out part of the training images",
     presets=FINETUNE_PRESETS,
     default_preset="standard",
     options=TRAINING_OPTIONS,
-    change=_change,
+    change=change_training,
     run="evaluation.tasks.finetune.run:run_finetune",
     columns=training_columns,
     in_all=False,

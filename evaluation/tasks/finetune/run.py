@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import split_off
-from evaluation.statistics.accuracy import Accuracy
-from evaluation.tasks.finetune.presets import FINETUNE_PRESETS, LEGACY_RED_STD, TASK, FineTunePreset, Rates
+from evaluation.statistics.accuracy import per_class
+from evaluation.tasks.finetune.presets import LEGACY_RED_STD, TASK, FineTunePreset, Rates
 from evaluation.tasks.finetune.training import FineTuned, Labelled, fine_tune
-from evaluation.tasks.presets import find
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from evaluation.tasks.measurement import Measurement, made_ready, transform_for
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.task import Task
 from zoo.data.base import Data
 from zoo.errors import UserError
+from zoo.files import safe_name
 from zoo.models.transforms import EvalTransform
 from zoo.normalisation import IMAGENET_STD
 from zoo.results import Result
@@ -29,31 +29,24 @@ if TYPE_CHECKING:
     from zoo.models.model import Model
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A model and the images of a task that trains it.
+AnyFineTunePreset = TypeVar("AnyFineTunePreset", bound=FineTunePreset)
+
+
+@dataclass(kw_only=True)
+class TrainingMeasurement(Measurement[AnyFineTunePreset, LabelledData]):
+    """The measurement of a task that trains.
 
     Attributes
     ----------
-    transform
-        How images are tested, and normalised.
     train, held_out, test
-        ``held_out`` is None where the preset holds out nothing.
-    classes
-        Their number.
+        Its images; ``held_out`` is None where the preset holds out nothing.
     """
 
-    model: Model
-    data: LabelledData
-    preset: FineTunePreset
-    transform: EvalTransform
     train: Labelled
     held_out: Labelled | None
     test: Labelled
-    classes: int
-    runtime: Runtime
 
-    def fine_tune(self, task: str, rates: Rates, percent: float, train: Labelled | None = None, part: str = "") -> FineTuned:
+    def fine_tune(self, rates: Rates, percent: float, train: Labelled | None = None, part: str = "") -> FineTuned:
         """:func:`evaluation.tasks.finetune.training.fine_tune` on these images (or on ``train``), with checkpoints where the preset says
         so.
         """
@@ -62,11 +55,12 @@ class Setting:
         if next(model.module.parameters(), None) is None:
             raise UserError(f"'{model.name}' has no weights to fine-tune; take task linear, or the preset 'frozen' of task semi")
         identity = {
-            "task": task,
+            "task": self.task,
             "preset": {**preset.describe(), "batch": preset.batch},
             "rates": asdict(rates),
             "percent": percent,
-            "train_images": [len(train.images), _digest(train)],
+            # The digest tells one choice of labelled images from another.
+            "train_images": [len(train.images), hashlib.sha256(train.positions.tobytes() + train.labels.tobytes()).hexdigest()[:16]],
             "data": {role: split.fingerprint for role, split in self.data.facts.splits.items()},
             "level": self.data.level,
             "model": model.tensors_sha256,
@@ -75,13 +69,13 @@ class Setting:
             "dtype": self.runtime.dtype,
         }
         share = "" if percent == 100 else f".{percent:g}percent"
-        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{model.name}.{self.data.data.name}.{task}.{preset.name}{share}").strip("-.")
+        name = safe_name(f"{model.name}.{self.data.data.name}.{self.task}.{preset.name}{share}")
         folder = None if preset.checkpoints is None else preset.checkpoints / (name + (f".{part}" if part else ""))
         return fine_tune(
             model.module,
             train,
             self.test,
-            self.classes,
+            len(self.data.classes),
             preset=preset,
             rates=rates,
             transform=self.transform,
@@ -91,30 +85,39 @@ class Setting:
             identity=identity,
         )
 
+    def image_counts(self) -> dict[str, int]:
+        """How many images are trained on and held out."""
+        return {"trained_on": len(self.train.images), "held_out": 0 if self.held_out is None else len(self.held_out.images)}
 
-def prepare_setting(
+    def right_images(self, tuned: FineTuned, metrics: Mapping[str, float]) -> dict[str, NDArray[np.bool_]]:
+        """Which test images the headline's network answers rightly."""
+        return {headline_of(metrics): tuned.final.predictions == self.test.labels}
+
+
+def training_measurement(
+    task: Task[Any],
     model: Model,
     data: LabelledData,
-    preset: FineTunePreset,
+    preset: AnyFineTunePreset,
     chosen: NDArray[np.int64] | None,
     image_size: int | None,
     runtime: Runtime,
-) -> Setting:
-    """The images of a training: those of ``chosen`` (None: all training images), without the held-out ones."""
+) -> TrainingMeasurement[AnyFineTunePreset]:
+    """Of a training on the images ``chosen`` (None: all training images), without the held-out ones."""
     transform = training_transform(model, data, preset, image_size)
     labels = data.train.level(data.level).labels
     positions = np.arange(len(labels)) if chosen is None else chosen
     kept, out = split_off(labels[positions], preset.holdout, runtime.seed)
-    return Setting(
+    return TrainingMeasurement(
+        task=task.name,
         model=model,
         data=data,
         preset=preset,
+        runtime=runtime,
         transform=transform,
         train=labelled_part(data, positions[kept]),
         held_out=labelled_part(data, positions[out]) if len(out) else None,
         test=Labelled(data.test, data.test.level(data.level).labels, np.arange(len(data.test))),
-        classes=len(data.classes),
-        runtime=runtime,
     )
 
 
@@ -126,7 +129,7 @@ def labelled_part(data: LabelledData, positions: NDArray[np.int64]) -> Labelled:
 
 def training_transform(model: Model, data: LabelledData, preset: FineTunePreset, image_size: int | None) -> EvalTransform:
     """The evaluation transform, with the red deviation of SwAV's and HCSC's scripts where the preset says so."""
-    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+    transform = transform_for(model, data, preset.images, image_size)
     if not preset.legacy_std:
         return transform
     if transform.std != IMAGENET_STD:
@@ -161,42 +164,30 @@ def run_finetune(
     UserError
         Whatever :func:`labelled_data` and :func:`evaluation.tasks.finetune.training.fine_tune` refuse.
     """
-    if isinstance(preset, str):
-        preset = find("preset", preset, FINETUNE_PRESETS)
-    return run_training("finetune", FINETUNE_PRESETS, model, data, preset, image_size, runtime)
+    return run_training(TASK, model, data, preset, image_size, runtime)
 
 
 def run_training(
-    task: str,
-    registered: Mapping[str, FineTunePreset],
+    task: Task[FineTunePreset],
     model: Model,
     data: Data | LabelledData,
-    preset: FineTunePreset,
+    preset: str | FineTunePreset,
     image_size: int | None,
     runtime: Runtime | None,
 ) -> Result:
-    """A task that trains with all labels once; ``registered`` are its presets."""
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
-    setting = prepare_setting(model, data, preset, None, image_size, runtime)
-    started = time.perf_counter()
-    tuned = setting.fine_tune(task, preset.rates_for(100.0), 100.0)
+    """A task that trains with all labels once."""
+    labelled, chosen, runtime = made_ready(task, data, preset, runtime)
+    measured = training_measurement(task, model, labelled, chosen, None, image_size, runtime)
+    with measured.timed("training"):
+        tuned = measured.fine_tune(chosen.rates_for(100.0), 100.0)
     metrics, correct = tuned.numbers()
-    return make_result(
-        model,
-        data,
-        runtime,
-        setting.transform,
-        task=task,
-        preset=preset.name_at(setting.transform.crop),
-        protocol={**training_protocol(preset, tuned), "changed": preset.changed_from(registered)},
+    return measured.result(
+        protocol={**training_protocol(chosen, tuned), "changed": chosen.changed_from(task.presets)},
         headline=headline_of(metrics),
         metrics=metrics,
-        counts={"correct": correct, **image_counts(setting)},
-        details={"epochs": curves(tuned), "per_class": per_class(data, tuned.final, headline_of(metrics))},
-        correct=right_images(setting, tuned, metrics),
-        seconds={"training": time.perf_counter() - started},
+        counts={"correct": correct, **measured.image_counts()},
+        details={"epochs": curves(tuned), "per_class": per_class(labelled.classes, {headline_of(metrics): tuned.final})},
+        correct=measured.right_images(tuned, metrics),
     )
 
 
@@ -218,12 +209,6 @@ def headline_of(metrics: Mapping[str, float], suffix: str = "") -> str:
     return selected if selected in metrics else f"top1{suffix}_last"
 
 
-def image_counts(setting: Setting) -> dict[str, int]:
-    """How many images were trained on and held out."""
-    held = setting.held_out
-    return {"trained_on": len(setting.train.images), "held_out": 0 if held is None else len(held.images)}
-
-
 def curves(tuned: FineTuned) -> dict[str, list[float]]:
     """Accuracy in percent after each epoch."""
     totals = {"test": tuned.test_images, "held_out": tuned.held_out_images}
@@ -232,22 +217,3 @@ def curves(tuned: FineTuned) -> dict[str, list[float]]:
         for name, total in totals.items()
         if total
     }
-
-
-def right_images(setting: Setting, tuned: FineTuned, metrics: Mapping[str, float]) -> dict[str, NDArray[np.bool_]]:
-    """Which test images the headline's network answers rightly."""
-    return {headline_of(metrics): tuned.final.predictions == setting.test.labels}
-
-
-def per_class(data: LabelledData, accuracy: Accuracy, metric: str) -> dict[str, Any]:
-    """Right answers by class."""
-    return {
-        "classes": list(data.classes),
-        "total": accuracy.class_total.tolist(),
-        "correct": {metric: accuracy.class_correct.tolist()},
-    }
-
-
-def _digest(train: Labelled) -> str:
-    """Tells one choice of labelled images from another."""
-    return hashlib.sha256(train.positions.tobytes() + train.labels.tobytes()).hexdigest()[:16]

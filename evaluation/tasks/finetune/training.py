@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from evaluation.extraction.features import extract_features
 from evaluation.statistics.accuracy import Accuracy, count_correct
 from evaluation.tasks.finetune.presets import FineTunePreset, Rates
-from evaluation.tasks.runtime import DTYPES, Runtime
+from evaluation.tasks.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
 from evaluation.training.classifier import Classifier, feature_width, freeze_unused
 from evaluation.training.devices import Precision
@@ -30,7 +29,6 @@ from evaluation.training.optimizers import (
 from evaluation.training.seeding import seeded
 from evaluation.training.supervised import Course, History, Place, train_supervised
 from zoo.data.base import Images
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.models.transforms import EvalTransform
@@ -148,7 +146,8 @@ def fine_tune(
     if batch < 2 * processes.count:
         raise UserError(f"{len(train.images)} labelled images are too few for {processes.count} processes; give more labels")
     with seeded(runtime.seed):
-        copied = _trainable(backbone, transform.crop)
+        copied = copy.deepcopy(backbone).requires_grad_(True)
+        freeze_unused(copied, transform.crop)
         network = Classifier(copied, feature_width(copied, transform.crop), classes, how=preset.how, head_std=preset.head_std)
     source = AugmentedImages(
         train.images,
@@ -160,7 +159,7 @@ def fine_tune(
         rank=processes.rank,
         processes=processes.count,
         device=runtime.device,
-        workers=loader_workers(train.images, runtime),
+        workers=runtime.loader_workers(train.images),
         channels=transform.channels,
     )
     untouched = tensors_sha256(network.backbone.state_dict()) if preset.how == "frozen" else None
@@ -198,24 +197,9 @@ def fine_tune(
     return FineTuned(network, final, history, rates, batch, len(test.images), held)
 
 
-def outputs_of(network: nn.Module, images: Images, transform: EvalTransform, runtime: Runtime) -> Tensor:
-    """float32 outputs (N, C) of all images, in every process: exact for any number of them."""
-    return extract_features(
-        network,
-        images,
-        transform,
-        batch_size=runtime.batch_size,
-        device=runtime.device,
-        autocast=DTYPES[runtime.dtype],
-        workers=runtime.workers,
-        processes=runtime.processes,
-        progress=False,
-    ).features
-
-
 def accuracy_of(network: nn.Module, split: Labelled, transform: EvalTransform, runtime: Runtime) -> Accuracy:
     """Right answers of a network on a split."""
-    return count_correct(outputs_of(network, split.images, transform, runtime), split.labels)
+    return count_correct(runtime.outputs(network, split.images, transform), split.labels)
 
 
 def place_of(runtime: Runtime, folder: Path | None) -> Place:
@@ -231,12 +215,6 @@ def place_of(runtime: Runtime, folder: Path | None) -> Place:
     )
 
 
-def _trainable(backbone: nn.Module, side: int) -> nn.Module:
-    copied = copy.deepcopy(backbone).requires_grad_(True)
-    freeze_unused(copied, side)
-    return copied
-
-
 def _course(preset: FineTunePreset, seed: int) -> Course:
     return Course(
         epochs=preset.epochs,
@@ -250,10 +228,3 @@ def _course(preset: FineTunePreset, seed: int) -> Course:
         ),
         seed=seed,
     )
-
-
-def loader_workers(images: Images, runtime: Runtime) -> int:
-    """Loader processes: none for images in memory."""
-    if images.pixels is not None:
-        return 0
-    return max(1, available_cores() // runtime.processes.count) if runtime.workers is None else runtime.workers

@@ -26,7 +26,7 @@ class KnnPreset(Preset):
     k
         Numbers of neighbours that are reported.
     headline_k
-        The one of them that stands for the preset.
+        The one of the headline.
     temperature
         T of the weight exp(similarity / T) of a neighbour's vote.
     weight

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.extraction.labelled import LabelledData, labelled_data
-from evaluation.tasks.knn.presets import KNN_PRESETS, TASK, KnnPreset
+from evaluation.extraction.labelled import LabelledData
+from evaluation.statistics.accuracy import per_class, right_answers
+from evaluation.tasks.knn.presets import TASK, KnnPreset
 from evaluation.tasks.knn.votes import evaluate_knn
-from evaluation.tasks.presets import find
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from evaluation.tasks.measurement import made_ready, measurement
+from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data, Level
 from zoo.results import Result
 
@@ -61,66 +61,45 @@ def run_knn(
     UserError
         Whatever :func:`labelled_data`, :func:`extract_features` and :func:`evaluate_knn` refuse.
     """
-    if isinstance(preset, str):
-        preset = find("preset", preset, KNN_PRESETS)
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
-    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+    labelled, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    measured = measurement(TASK, model, labelled, chosen, image_size, runtime)
+    with measured.timed("features"):
+        train, test = measured.features("train"), measured.features("test")
+    truth = test.levels[labelled.level].labels
+    with measured.timed("search_and_vote"):
+        evaluation = evaluate_knn(
+            train.features,
+            train.levels[labelled.level].labels,
+            test.features,
+            truth,
+            k=chosen.k,
+            temperature=chosen.temperature,
+            weight=chosen.weight,
+            num_classes=len(labelled.classes),
+            normalize=chosen.similarity == "cosine",
+            device=runtime.device,
+            processes=runtime.processes,
+        )
 
-    started = time.perf_counter()
-    train, test = (
-        runtime.features(model, images, transform, fingerprint=data.facts.splits[role].fingerprint)
-        for role, images in (("train", data.train), ("test", data.test))
-    )
-    extracted = time.perf_counter()
-    truth = test.levels[data.level].labels
-    evaluation = evaluate_knn(
-        train.features,
-        train.levels[data.level].labels,
-        test.features,
-        truth,
-        k=preset.k,
-        temperature=preset.temperature,
-        weight=preset.weight,
-        num_classes=len(data.classes),
-        normalize=preset.similarity == "cosine",
-        device=runtime.device,
-        processes=runtime.processes,
-    )
-    finished = time.perf_counter()
-
-    total = len(data.test)
-    shown = sample_queries(data.test.level(data.level))
-    correct = {f"top1_k{k}": score.correct for k, score in evaluation.scores.items()}
-    correct |= {f"top5_k{k}": score.correct5 for k, score in evaluation.scores.items() if score.correct5 is not None}
-    return make_result(
-        model,
-        data,
-        runtime,
-        transform,
-        task="knn",
-        preset=preset.name_at(transform.crop),
+    total = len(labelled.test)
+    shown = sample_queries(labelled.test.level(labelled.level))
+    correct = right_answers({f"_k{k}": score for k, score in evaluation.scores.items()})
+    return measured.result(
         protocol={
-            "k": list(preset.k),
-            "temperature": preset.temperature,
-            "weight": preset.weight,
-            "similarity": preset.similarity,
-            "source": preset.source,
-            "changed": preset.changed,
+            "k": list(chosen.k),
+            "temperature": chosen.temperature,
+            "weight": chosen.weight,
+            "similarity": chosen.similarity,
+            "source": chosen.source,
+            "changed": chosen.changed,
         },
-        headline=f"top1_k{preset.headline_k}",
+        headline=f"top1_k{chosen.headline_k}",
         metrics={name: 100 * count / total for name, count in correct.items()},
         counts={"correct": correct, "clamped": {f"k{k}": used for k, used in evaluation.clamped.items()}},
-        correct={f"top1_k{preset.headline_k}": evaluation.scores[preset.headline_k].predictions == truth},
+        correct={f"top1_k{chosen.headline_k}": evaluation.scores[chosen.headline_k].predictions == truth},
         details={
             "feature_width": train.features.shape[1],
             "neighbours": {"test": shown.tolist(), "train": evaluation.nearest[shown, :SHOWN_NEIGHBOURS].tolist()},
-            "per_class": {
-                "classes": list(data.classes),
-                "total": evaluation.class_total.tolist(),
-                "correct": {f"top1_k{k}": score.class_correct.tolist() for k, score in evaluation.scores.items()},
-            },
+            "per_class": per_class(labelled.classes, {f"top1_k{k}": score for k, score in evaluation.scores.items()}),
         },
-        seconds={"features": extracted - started, "search_and_vote": finished - extracted},
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from evaluation.extraction.checks import check_classes, check_finite, checked_labels
 from evaluation.parallel import ALONE, Processes
 from evaluation.search import top_k
-from evaluation.statistics.accuracy import TOP
+from evaluation.statistics.accuracy import TOP, Accuracy
 from evaluation.tasks.knn.presets import KNN_PRESETS, Weight
 
 _DEFAULT = KNN_PRESETS["dino"]
@@ -27,8 +27,10 @@ _VOTES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
-class KnnScore:
-    """What the votes of the k nearest neighbours say.
+class KnnScore(Accuracy):
+    """What the votes of the k nearest neighbours say: of classes with equal votes the smaller one stands first.
+
+    ``correct5`` counts queries whose label is among the five classes with the most votes, of those with any.
 
     Attributes
     ----------
@@ -36,27 +38,10 @@ class KnnScore:
         As it was asked for.
     k_used
         The neighbours that voted: k, or the size of the bank where that is smaller.
-    predictions
-        int64 array (Q,): the class with the most votes, the smaller one of equals.
-    correct
-        Queries whose prediction is their label.
-    correct5
-        Queries whose label is among the five classes with the most votes, of those with any; None for five classes or fewer.
-    class_correct
-        int64 array (C,): the correct ones by their label.
     """
 
     k: int
     k_used: int
-    predictions: NDArray[np.int64]
-    correct: int
-    correct5: int | None
-    class_correct: NDArray[np.int64]
-
-    @property
-    def total(self) -> int:
-        """Number of queries."""
-        return len(self.predictions)
 
     @property
     def top1(self) -> float:
@@ -77,15 +62,17 @@ class KnnEvaluation:
     ----------
     scores
         By the k that was asked for, ascending.
-    class_total
-        int64 array (C,): queries of each class.
     nearest
         int64 array (Q, largest k): each query's neighbours, the nearest first.
     """
 
     scores: dict[int, KnnScore]
-    class_total: NDArray[np.int64]
     nearest: NDArray[np.int64]
+
+    @property
+    def class_total(self) -> NDArray[np.int64]:
+        """int64 array (C,): queries of each class."""
+        return next(iter(self.scores.values())).class_total
 
     @property
     def clamped(self) -> dict[int, int]:
@@ -162,6 +149,7 @@ def evaluate_knn(
             in_top[step][rows] = _among_top(votes, truth[rows])
             done = step
 
+    class_total = torch.bincount(truth, minlength=classes).numpy()
     scores = {}
     for asked, step in used.items():
         correct = predictions[step] == truth
@@ -172,8 +160,9 @@ def evaluate_knn(
             correct=int(correct.sum()),
             correct5=int(in_top[step].sum()) if classes > TOP else None,
             class_correct=torch.bincount(truth[correct], minlength=classes).numpy(),
+            class_total=class_total,
         )
-    return KnnEvaluation(scores, torch.bincount(truth, minlength=classes).numpy(), index.numpy())
+    return KnnEvaluation(scores, index.numpy())
 
 
 def _weights(similarity: Tensor, temperature: float, weight: Weight) -> Tensor:

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from evaluation.extraction.features import eval_mode
 from evaluation.tasks.linear.presets import LinearPreset
-from evaluation.tasks.runtime import DTYPES, Runtime
+from evaluation.tasks.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
 from zoo.data.base import Images
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
 
@@ -57,7 +56,7 @@ class CropFeatures:
             rank=processes.rank,
             processes=processes.count,
             device=runtime.device,
-            workers=available_cores() if runtime.workers is None else runtime.workers,
+            workers=runtime.loader_workers(images),
             channels=transform.channels,
         )
         self._endless = preset.steps_per_epoch is not None
@@ -77,7 +76,7 @@ class CropFeatures:
                     return
 
     def _features(self, images: Tensor) -> Tensor:
-        autocast = DTYPES[self._runtime.dtype]
+        autocast = self._runtime.autocast
         casting = nullcontext() if autocast is None else torch.autocast(self._runtime.device.type, dtype=autocast)
         with torch.inference_mode(), eval_mode(self._network), casting:
             parts = [self._network(part) for part in images.split(self._runtime.batch_size)]

@@ -54,7 +54,7 @@ class LinearPreset(Preset):
     holdout
         Share of the training images, class by class, by which rate and epoch are chosen.
     headline
-        What stands for the preset: ``"last"``, after the last epoch, or ``"selected"``, the rate and epoch that were best on held-out
+        Which accuracy is the headline: ``"last"``, after the last epoch, or ``"selected"``, the rate and epoch that were best on held-out
         training images.
     """
 

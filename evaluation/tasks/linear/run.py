@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,15 @@ from torch import Tensor
 from evaluation.extraction.checks import check_classes
 from evaluation.extraction.features import Features
 from evaluation.extraction.image_bar import image_bar
-from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import split_off
-from evaluation.statistics.accuracy import Accuracy, count_correct
+from evaluation.statistics.accuracy import Accuracy, count_correct, per_class, right_answers
 from evaluation.tasks.linear.exact import CropFeatures
 from evaluation.tasks.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
-from evaluation.tasks.linear.presets import LINEAR_PRESETS, TASK, LinearPreset
-from evaluation.tasks.linear.training import FeatureBatches, LinearTraining, train_heads, train_linear
-from evaluation.tasks.presets import find
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from evaluation.tasks.linear.presets import TASK, LinearPreset
+from evaluation.tasks.linear.training import LinearTraining, train_heads, train_linear
+from evaluation.tasks.measurement import Measurement, made_ready, measurement
+from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data
 from zoo.results import Result
 
@@ -35,8 +34,9 @@ if TYPE_CHECKING:
 class Answers:
     """What a training says, for a result."""
 
-    by_metric: dict[str, Accuracy]
+    by_name: dict[str, Accuracy]
     counts: dict[str, int] = field(default_factory=dict)
+    clamped: dict[str, int] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -53,106 +53,94 @@ def run_linear(
 
     Parameters
     ----------
-    model
-        As :func:`zoo.model_spec.open_model` gives it.
-    data
-        As :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`.
+    model, data, image_size, runtime
+        As in :func:`evaluation.tasks.knn.run.run_knn`. The runtime's seed is that of what is trained.
     preset
         A name in :data:`evaluation.tasks.linear.presets.LINEAR_PRESETS`, or such a preset with changes.
-    image_size
-        Side of the images that reach the network. None: the preset's crop, or the images' own size where that is no larger.
-    runtime
-        Device, processes, batch size, seed and the like; by default this process on the CPU.
 
     Raises
     ------
     UserError
         Whatever :func:`labelled_data`, :func:`extract_features` and :func:`train_linear` refuse.
     """
-    if isinstance(preset, str):
-        preset = find("linear preset", preset, LINEAR_PRESETS)
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
-    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
+    labelled, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    measured = measurement(TASK, model, labelled, chosen, image_size, runtime)
+    with measured.timed("features"):
+        test = measured.features("test")
+    labels, truth = (images.level(labelled.level).labels for images in (labelled.train, labelled.test))
+    train_on = _on_crops if chosen.mode == "exact" and chosen.solver != "lbfgs" else _on_features
+    answers = train_on(measured, labels, test, truth)
 
-    started = time.perf_counter()
-    test = runtime.features(model, data.test, transform, fingerprint=data.facts.splits["test"].fingerprint)
-    labels, truth = data.train.level(data.level).labels, data.test.level(data.level).labels
-    classes = len(data.classes)
-    if preset.mode == "exact" and preset.solver != "lbfgs":
-        check_classes(torch.from_numpy(labels), torch.from_numpy(truth), classes)
-        held = split_off(labels, preset.holdout, runtime.seed)[1]
-        held_features = runtime.features(model, data.train.subset(held), transform).features if len(held) else test.features[:0]
-        source: FeatureBatches = CropFeatures(model, data.train, transform, preset, runtime)
-        extracted = time.perf_counter()
+    total = len(labelled.test)
+    correct = right_answers({f"_{name}": found for name, found in answers.by_name.items()}) | answers.counts
+    return measured.result(
+        protocol={**chosen.describe(), **answers.protocol},
+        headline=f"top1_{chosen.headline}",
+        metrics={name: 100 * count / total for name, count in correct.items()},
+        counts={"correct": correct, "clamped": answers.clamped},
+        correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_name.items()},
+        details={
+            "feature_width": test.features.shape[1],
+            **answers.details,
+            "per_class": per_class(labelled.classes, {f"top1_{name}": found for name, found in answers.by_name.items()}),
+        },
+    )
+
+
+def _on_crops(
+    measured: Measurement[LinearPreset, LabelledData], labels: NDArray[np.int64], test: Features, truth: NDArray[np.int64]
+) -> Answers:
+    """Of classifiers trained on features of random crops."""
+    model, data, preset, runtime = measured.model, measured.data, measured.preset, measured.runtime
+    with measured.timed("features"):
+        check_classes(torch.from_numpy(labels), torch.from_numpy(truth), len(data.classes))
+        held_out = split_off(labels, preset.holdout, runtime.seed)[1]
+        held_out_features = test.features[:0]
+        if len(held_out):
+            held_out_features = runtime.features(model, data.train.subset(held_out), measured.transform).features
+        source = CropFeatures(model, data.train, measured.transform, preset, runtime)
+    with measured.timed("training"):
         training = train_heads(
             source,
             torch.from_numpy(labels),
             test.features,
             torch.from_numpy(truth),
-            torch.from_numpy(held),
-            held_features,
+            torch.from_numpy(held_out),
+            held_out_features,
             preset=preset,
-            classes=classes,
+            classes=len(data.classes),
             seed=runtime.seed,
             device=runtime.device,
-            progress=runtime.progress and runtime.processes.is_main,
+            progress=runtime.shows_progress,
         )
-        answers = _trained(preset, training)
-        clamped = {"batch": source.batch} if source.batch != preset.batch else {}
-    else:
-        train = runtime.features(model, data.train, transform, fingerprint=data.facts.splits["train"].fingerprint)
-        extracted = time.perf_counter()
+        return _trained(preset, training, source.batch)
+
+
+def _on_features(
+    measured: Measurement[LinearPreset, LabelledData], labels: NDArray[np.int64], test: Features, truth: NDArray[np.int64]
+) -> Answers:
+    """Of classifiers trained on features that are computed once."""
+    preset, runtime, classes = measured.preset, measured.runtime, len(measured.data.classes)
+    with measured.timed("features"):
+        train = measured.features("train")
+    with measured.timed("training"):
         if preset.solver == "lbfgs":
-            answers = sweep_logistic(preset, train, labels, test, truth, classes, runtime)
-        else:
-            training = train_linear(
-                train.features,
-                labels,
-                test.features,
-                truth,
-                preset=preset,
-                num_classes=classes,
-                seed=runtime.seed,
-                device=runtime.device,
-                progress=runtime.progress and runtime.processes.is_main,
-            )
-            answers = _trained(preset, training)
-        clamped = {"batch": len(labels)} if preset.solver != "lbfgs" and len(labels) < preset.batch else {}
-    finished = time.perf_counter()
-
-    total = len(data.test)
-    correct = {f"top1_{name}": found.correct for name, found in answers.by_metric.items()}
-    correct |= {f"top5_{name}": found.correct5 for name, found in answers.by_metric.items() if found.correct5 is not None}
-    correct |= answers.counts
-    headline = f"top1_{preset.headline}"
-    return make_result(
-        model,
-        data,
-        runtime,
-        transform,
-        task="linear",
-        preset=preset.name_at(transform.crop),
-        protocol={**preset.describe(), **answers.protocol},
-        headline=headline,
-        metrics={name: 100 * count / total for name, count in correct.items()},
-        counts={"correct": correct, "clamped": clamped},
-        correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_metric.items()},
-        details={
-            "feature_width": test.features.shape[1],
-            **answers.details,
-            "per_class": {
-                "classes": list(data.classes),
-                "total": np.bincount(truth, minlength=classes).tolist(),
-                "correct": {f"top1_{name}": found.class_correct.tolist() for name, found in answers.by_metric.items()},
-            },
-        },
-        seconds={"features": extracted - started, "training": finished - extracted},
-    )
+            return sweep_logistic(preset, train, labels, test, truth, classes, runtime)
+        training = train_linear(
+            train.features,
+            labels,
+            test.features,
+            truth,
+            preset=preset,
+            num_classes=classes,
+            seed=runtime.seed,
+            device=runtime.device,
+            progress=runtime.shows_progress,
+        )
+        return _trained(preset, training, min(preset.batch, len(labels)))
 
 
-def _trained(preset: LinearPreset, training: LinearTraining) -> Answers:
+def _trained(preset: LinearPreset, training: LinearTraining, batch: int) -> Answers:
     answers = {"last": training.last} | ({} if training.chosen is None else {"selected": training.chosen})
     best_epoch, best_rate = training.best_on_test
     choice: dict[str, Any] = {
@@ -169,8 +157,9 @@ def _trained(preset: LinearPreset, training: LinearTraining) -> Answers:
         choice["selected"] = {"lr": training.rates[rate], "epoch": epoch, "held_out_correct": int(training.holdout_correct[epoch, rate])}
         curves["held_out_correct"] = training.holdout_correct.tolist()
     return Answers(
-        by_metric=answers,
+        by_name=answers,
         counts={"top1_best_on_test": int(training.test_correct[best_epoch, best_rate])},
+        clamped={} if batch == preset.batch else {"batch": batch},
         details={"chosen": choice, "held_out": training.held_out, "curves": curves},
     )
 
@@ -185,17 +174,17 @@ def sweep_logistic(
     runtime: Runtime,
 ) -> Answers:
     """C by held-out training images, then all training images at that C."""
-    kept, held = split_off(labels, preset.holdout, runtime.seed)
+    kept, held_out = split_off(labels, preset.holdout, runtime.seed)
     fitting = partial(fit_logistic_regression, num_classes=classes, device=runtime.device)
     sweep: dict[str, list[Any]] = {"c": sorted(preset.rates), "held_out_correct": [], "test_correct": [], "iterations": [], "converged": []}
     fit: LogisticRegression | None = None
     if len(preset.rates) > 1:
-        kept_features, held_features = train.features[kept], train.features[held]
-        with image_bar("logistic regression, values of C", len(sweep["c"]), show=runtime.progress and runtime.processes.is_main) as done:
+        kept_features, held_out_features = train.features[kept], train.features[held_out]
+        with image_bar("logistic regression, values of C", len(sweep["c"]), show=runtime.shows_progress) as done:
             for c in sweep["c"]:
                 # From the solution at the next stronger penalty it is a short way.
                 fit = fitting(kept_features, labels[kept], c=c, start=fit)
-                sweep["held_out_correct"].append(_right(fit, held_features, labels[held], runtime.device))
+                sweep["held_out_correct"].append(_right(fit, held_out_features, labels[held_out], runtime.device))
                 sweep["test_correct"].append(_right(fit, test.features, truth, runtime.device))
                 sweep["iterations"].append(fit.iterations)
                 sweep["converged"].append(fit.converged)
@@ -205,12 +194,12 @@ def sweep_logistic(
     accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
     best = {"top1_best_on_test": max(sweep["test_correct"])} if fit is not None else {}
     return Answers(
-        by_metric={"selected": accuracy},
+        by_name={"selected": accuracy},
         counts=best,
         protocol={"tolerance": TOLERANCE, "max_iterations": MAX_ITERATIONS},
         details={
             "chosen": {"selected": {"c": chosen, "iterations": last.iterations, "converged": last.converged}},
-            "held_out": len(held),
+            "held_out": len(held_out),
             "sweep": sweep,
         },
     )

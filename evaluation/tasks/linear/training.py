@@ -17,8 +17,7 @@ from evaluation.extraction.subsets import split_off
 from evaluation.search import full_float32
 from evaluation.statistics.accuracy import Accuracy, count_correct
 from evaluation.tasks.linear.heads import Heads, make_heads_optimizer
-from evaluation.tasks.linear.presets import LINEAR_PRESETS, LinearPreset
-from evaluation.tasks.presets import find
+from evaluation.tasks.linear.presets import TASK, LinearPreset
 from evaluation.training.optimizers import Schedule, ScheduleName, ScheduleSettings, ScheduleUnit
 from zoo.errors import UserError
 from zoo.randomness import generator
@@ -48,7 +47,7 @@ class LinearTraining:
         Epoch (from 0) and position of the rate that were best on held-out images, the earlier epoch and the smaller rate of equals; None
         without any.
     best_on_test
-        Epoch and position of the rate with most right answers on the test images: an optimistic figure, chosen by what it reports.
+        Epoch and position of the rate with most right answers on the test images: an optimistic number, chosen by what it reports.
     last, chosen
         Answers on the test images of the classifier with ``last_rate`` after the last epoch, and of the selected one.
     """
@@ -128,7 +127,7 @@ def train_linear(
 
     For each rate a *twin* is trained beside the classifier, in the same steps, that does not see the held-out training images. Rate and
     epoch are selected by the twins' answers on these, so the classifiers themselves learn from all training images, and nothing is chosen
-    by the test images but the figure that says so.
+    by the test images but the metric that says so.
 
     Parameters
     ----------
@@ -155,7 +154,7 @@ def train_linear(
     ValueError
         Shapes or labels that make no sense.
     """
-    preset = find("linear preset", preset, LINEAR_PRESETS) if isinstance(preset, str) else preset
+    preset = TASK.find(preset) if isinstance(preset, str) else preset
     if preset.solver == "lbfgs":
         raise ValueError(f"preset '{preset.name}' is not trained in steps; see fit_logistic_regression")
     bank, tests = torch.as_tensor(train_features), torch.as_tensor(test_features)
@@ -166,10 +165,10 @@ def train_linear(
     check_finite(tests, "test")
     place = bank.device if device is None else torch.device(device)
     bank, tests = bank.float(), tests.float()
-    held = torch.from_numpy(split_off(labels.numpy(), preset.holdout, seed)[1])
+    held_out = torch.from_numpy(split_off(labels.numpy(), preset.holdout, seed)[1])
     source = CachedBatches(_near(bank, place), preset, seed=seed, device=place)
     return train_heads(
-        source, labels, tests, truth, held, bank[held], preset=preset, classes=classes, seed=seed, device=place, progress=progress
+        source, labels, tests, truth, held_out, bank[held_out], preset=preset, classes=classes, seed=seed, device=place, progress=progress
     )
 
 
@@ -178,8 +177,8 @@ def train_heads(
     labels: Tensor,
     test_features: Tensor,
     test_labels: Tensor,
-    held: Tensor,
-    held_features: Tensor,
+    held_out: Tensor,
+    held_out_features: Tensor,
     *,
     preset: LinearPreset,
     classes: int,
@@ -187,20 +186,20 @@ def train_heads(
     device: torch.device,
     progress: bool,
 ) -> LinearTraining:
-    """The training behind :func:`train_linear`, on batches from anywhere; ``held`` are positions, ``held_features`` their features."""
+    """The training behind :func:`train_linear`, on batches from anywhere. ``held_out`` are positions of images."""
     rates = tuple(rate * source.batch / 256 if preset.rate_per_256 else rate for rate in preset.rates)
-    twins = len(held) > 0
+    twins = len(held_out) > 0
     count = len(rates)
     kept = torch.ones(len(labels))
-    kept[held] = 0
+    kept[held_out] = 0
     labels_there = labels.to(device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False), full_float32():
         heads = Heads(count * (1 + twins), classes, test_features.shape[1], seed=seed, device=device)
         settings = {"momentum": preset.momentum, "weight_decay": preset.weight_decay}
         optimizer = make_heads_optimizer(heads, rates * (1 + twins), solver=preset.solver, **settings)
         schedule = Schedule(optimizer, _schedule(preset), epochs=preset.epochs, steps_per_epoch=source.steps_per_epoch)
-        tests, helds = _near(test_features, device), _near(held_features, device)
-        history = _History(count, twins, test_labels, labels[held])
+        test_features, held_out_features = _near(test_features, device), _near(held_out_features, device)
+        history = _History(count, twins, test_labels, labels[held_out])
         total = preset.epochs * source.steps_per_epoch * source.batch
         with image_bar(f"linear {preset.name}, {len(rates)} rates", total, show=progress) as advance:
             step = 0
@@ -217,22 +216,22 @@ def train_heads(
                     optimizer.step()
                     step += 1
                     advance(len(index))
-                history.epoch(heads, loss / source.steps_per_epoch, tests, helds)
-        return history.training(heads, rates, tests)
+                history.epoch(heads, loss / source.steps_per_epoch, test_features, held_out_features)
+        return history.training(heads, rates, test_features)
 
 
 class _History:
     """Right answers after each epoch, and the classifier selected so far."""
 
-    def __init__(self, count: int, twins: bool, truth: Tensor, held_truth: Tensor) -> None:
-        self.count, self.twins, self.truth, self.held_truth = count, twins, truth, held_truth
+    def __init__(self, count: int, twins: bool, truth: Tensor, held_out_truth: Tensor) -> None:
+        self.count, self.twins, self.truth, self.held_out_truth = count, twins, truth, held_out_truth
         self.losses: list[NDArray[np.float64]] = []
         self.test: list[NDArray[np.int64]] = []
-        self.held: list[NDArray[np.int64]] = []
+        self.held_out: list[NDArray[np.int64]] = []
         self.selected: tuple[int, int] | None = None
         self.chosen: Accuracy | None = None
 
-    def epoch(self, heads: Heads, losses: Tensor, tests: Tensor, helds: Tensor) -> None:
+    def epoch(self, heads: Heads, losses: Tensor, tests: Tensor, held_out: Tensor) -> None:
         finite = heads.finite()
         # A classifier that diverged answers nothing.
         test = (heads.predict(tests)[:, : self.count] == self.truth[:, None]).sum(0) * finite[: self.count]
@@ -240,26 +239,27 @@ class _History:
         self.test.append(test.numpy())
         if not self.twins:
             return
-        held = (heads.predict(helds)[:, self.count :] == self.held_truth[:, None]).sum(0) * finite[: self.count] * finite[self.count :]
-        self.held.append(held.numpy())
-        best = int(held.argmax())
-        if self.selected is None or held[best] > self.held[self.selected[0]][self.selected[1]]:
-            self.selected = len(self.held) - 1, best
+        right = (heads.predict(held_out)[:, self.count :] == self.held_out_truth[:, None]).sum(0)
+        right = right * finite[: self.count] * finite[self.count :]
+        self.held_out.append(right.numpy())
+        best = int(right.argmax())
+        if self.selected is None or right[best] > self.held_out[self.selected[0]][self.selected[1]]:
+            self.selected = len(self.held_out) - 1, best
             self.chosen = count_correct(heads.outputs(tests, best), self.truth)
 
     def training(self, heads: Heads, rates: tuple[float, ...], tests: Tensor) -> LinearTraining:
         finite = heads.finite()[: self.count]
         if not finite.any():
             raise UserError(f"every classifier diverged, at learning rates {', '.join(f'{rate:g}' for rate in rates)}; give smaller --lr")
-        last_rate = int(self.held[-1].argmax()) if self.twins else 0
+        last_rate = int(self.held_out[-1].argmax()) if self.twins else 0
         test = np.stack(self.test)
         epoch, rate = np.unravel_index(int(test.argmax()), test.shape)
         return LinearTraining(
             rates=rates,
             losses=np.stack(self.losses),
             test_correct=test,
-            holdout_correct=np.stack(self.held) if self.twins else None,
-            held_out=len(self.held_truth),
+            holdout_correct=np.stack(self.held_out) if self.twins else None,
+            held_out=len(self.held_out_truth),
             last_rate=last_rate,
             selected=self.selected,
             best_on_test=(int(epoch), int(rate)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from evaluation.tasks.finetune.presets import (
     BATCH,
@@ -40,27 +39,13 @@ PLACES205_PRESETS: Mapping[str, FineTunePreset] = {
     ),
 }
 
-
-def change(
-    preset: FineTunePreset,
-    *,
-    epochs: int | None = None,
-    batch: int | None = None,
-    head_lr: float | None = None,
-    holdout: float | None = None,
-    checkpoints: Path | None = None,
-) -> FineTunePreset:
-    """The preset with other values; those that are None stay. Raises UserError for values without meaning."""
-    return change_training(preset, epochs=epochs, batch=batch, head_lr=head_lr, holdout=holdout, checkpoints=checkpoints)
-
-
 TASK = Task(
     name="places205",
     summary="a linear layer on the frozen network, for the scenes of --data places205:ROOT",
     presets=PLACES205_PRESETS,
     default_preset="hcsc",
     options=(EPOCHS, BATCH, HEAD_LR, HOLDOUT, CHECKPOINTS),
-    change=change,
+    change=change_training,
     run="evaluation.tasks.places205.run:run_places205",
     columns=training_columns,
     in_all=False,

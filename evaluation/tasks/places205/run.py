@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from evaluation.extraction.labelled import LabelledData
 from evaluation.tasks.finetune.presets import FineTunePreset
 from evaluation.tasks.finetune.run import run_training
-from evaluation.tasks.places205.presets import PLACES205_PRESETS, TASK
-from evaluation.tasks.presets import find
+from evaluation.tasks.places205.presets import TASK
 from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data
 from zoo.data.sets.places205 import NAME
@@ -35,7 +34,7 @@ def run_places205(
         ``places205:ROOT`` as :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.labelled.labelled_data`.
     preset
         A name in :data:`evaluation.tasks.places205.presets.PLACES205_PRESETS`, or such a preset with changes
-        (:func:`evaluation.tasks.places205.presets.change`).
+        (:func:`evaluation.tasks.finetune.presets.change_training`).
     model, image_size, runtime
         As in :func:`evaluation.tasks.finetune.run.run_finetune`.
 
@@ -44,9 +43,7 @@ def run_places205(
     UserError
         Data that are not Places205; whatever ``run_finetune`` refuses.
     """
-    if isinstance(preset, str):
-        preset = find("preset", preset, PLACES205_PRESETS)
     opened = data if isinstance(data, Data) else data.data
     if opened.name != NAME:
         raise UserError(f"task places205 is for --data places205:ROOT, not for '{opened.spec}'; for other data take task linear")
-    return run_training("places205", PLACES205_PRESETS, model, data, preset, image_size, runtime)
+    return run_training(TASK, model, data, preset, image_size, runtime)

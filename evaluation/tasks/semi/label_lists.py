@@ -15,7 +15,7 @@ from zoo.home import zoo_home
 from zoo.hub.attempts import DEFAULT_DEADLINE
 from zoo.hub.fetch import fetch
 
-# Chen et al., "A simple framework for contrastive learning" (arXiv 2002.05709): the subsets of nearly all published 1 % and 10 % figures.
+# Chen et al., "A simple framework for contrastive learning" (arXiv 2002.05709): the subsets of nearly all published 1 % and 10 % numbers.
 SIMCLR_URL = "https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/{percent}percent.txt"
 SIMCLR_SHA256 = {
     1: "71e82a48ba78252683ae334c4d019ebd5c6e855b9599c1389fbe83eb9549cf17",

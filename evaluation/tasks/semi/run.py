@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.extraction.labelled import LabelledData, labelled_data
+from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import stratified_subset
+from evaluation.statistics.accuracy import per_class, right_answers
 from evaluation.tasks.finetune.run import (
-    Setting,
+    TrainingMeasurement,
     curves,
     headline_of,
-    image_counts,
     labelled_part,
-    per_class,
-    prepare_setting,
-    right_images,
+    training_measurement,
     training_protocol,
 )
-from evaluation.tasks.finetune.training import FineTuned, Labelled, outputs_of
+from evaluation.tasks.finetune.training import FineTuned, Labelled
 from evaluation.tasks.linear.presets import LINEAR_PRESETS
 from evaluation.tasks.linear.run import sweep_logistic
-from evaluation.tasks.presets import find
-from evaluation.tasks.runtime import Runtime, make_result
+from evaluation.tasks.measurement import made_ready
+from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
 from evaluation.tasks.semi.presets import SEMI_PRESETS, TASK, SemiPreset
 from evaluation.tasks.semi.pseudo_labels import PseudoLabels, choose_pseudo_labels
@@ -66,36 +63,26 @@ def run_semi(
     UserError
         Lists that cannot be had or do not fit; whatever ``run_finetune`` refuses.
     """
-    if isinstance(preset, str):
-        preset = find("preset", preset, SEMI_PRESETS)
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
-    chosen, origin = labelled_images(data, preset, runtime)
-    percent = preset.percent if preset.labels is None else 100 * len(chosen) / len(data.train)
-    setting = prepare_setting(model, data, preset, chosen, image_size, runtime)
-    started = time.perf_counter()
-    found = {"fine-tune": _fine_tuned, "pseudo-labels": _with_pseudo_labels, "frozen": _frozen}[preset.way](setting, percent)
-    return make_result(
-        model,
-        data,
-        runtime,
-        setting.transform,
-        task="semi",
-        preset=preset.name_at(setting.transform.crop),
+    labelled, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    positions, origin = labelled_images(labelled, chosen, runtime)
+    percent = chosen.percent if chosen.labels is None else 100 * len(positions) / len(labelled.train)
+    measured = training_measurement(TASK, model, labelled, chosen, positions, image_size, runtime)
+    way = {"fine-tune": _fine_tuned, "pseudo-labels": _with_pseudo_labels, "frozen": _frozen}[chosen.way]
+    with measured.timed("training"):
+        found = way(measured, percent)
+    return measured.result(
         protocol={
-            "way": preset.way,
+            "way": chosen.way,
             "percent": percent,
             "labelled_images": origin,
             **found["protocol"],
-            "changed": preset.changed_from(SEMI_PRESETS),
+            "changed": chosen.changed_from(SEMI_PRESETS),
         },
         headline=found["headline"],
         metrics=found["metrics"],
-        counts={"correct": found["correct"], "labelled": len(chosen), **image_counts(setting), **found.get("counts", {})},
+        counts={"correct": found["correct"], "labelled": len(positions), **measured.image_counts(), **found.get("counts", {})},
         details=found["details"],
         correct=found["right"],
-        seconds={"training": time.perf_counter() - started},
     )
 
 
@@ -118,56 +105,47 @@ def labelled_images(data: LabelledData, preset: SemiPreset, runtime: Runtime) ->
 
 def _simclr(data: LabelledData, percent: int, runtime: Runtime) -> NDArray[np.int64]:
     """By one process first, so that not all of them fetch the list."""
-    error: UserError | None = None
-    if runtime.processes.is_main:
-        try:
-            simclr_list(percent)
-        except UserError as caught:
-            error = caught
-    runtime.processes.raise_first(error)
+    runtime.processes.from_main(lambda: simclr_list(percent))
     return read_label_list(simclr_list(percent), data.train)
 
 
-def _fine_tuned(setting: Setting, percent: float) -> dict[str, Any]:
-    assert isinstance(setting.preset, SemiPreset)
-    tried = setting.preset.grid or (setting.preset.rates_for(percent),)
+def _fine_tuned(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[str, Any]:
+    tried = measured.preset.grid or (measured.preset.rates_for(percent),)
     tuned: list[FineTuned] = []
     for number, rates in enumerate(tried):
-        tuned.append(setting.fine_tune("semi", rates, percent, part=f"{number}" if len(tried) > 1 else ""))
+        tuned.append(measured.fine_tune(rates, percent, part=f"{number}" if len(tried) > 1 else ""))
     best = max(tuned, key=lambda one: one.history.epochs[one.selected]["held_out_correct"] if one.selected is not None else 0)
     metrics, correct = best.numbers()
-    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(setting.data, best.final, headline_of(metrics))}
+    details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(measured.data.classes, {headline_of(metrics): best.final})}
     if len(tried) > 1:
         details["grid"] = [{**asdict(one.rates), **one.numbers()[0], "held_out_top1": max(curves(one)["held_out_top1"])} for one in tuned]
     return {
-        "protocol": {**training_protocol(setting.preset, best), "grid": len(tried)},
+        "protocol": {**training_protocol(measured.preset, best), "grid": len(tried)},
         "headline": headline_of(metrics),
         "metrics": metrics,
         "correct": correct,
         "details": details,
-        "right": right_images(setting, best, metrics),
+        "right": measured.right_images(best, metrics),
     }
 
 
-def _with_pseudo_labels(setting: Setting, percent: float) -> dict[str, Any]:
+def _with_pseudo_labels(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[str, Any]:
     """Fine-tune; label the other training images; train again, from the first weights, with the surest of these labels too."""
-    preset, data = setting.preset, setting.data
-    assert isinstance(preset, SemiPreset)
+    preset, data = measured.preset, measured.data
     rates = preset.rates_for(percent)
-    plain = setting.fine_tune("semi", rates, percent, part="plain")
-    held = setting.held_out.positions if setting.held_out is not None else np.empty(0, dtype=np.int64)
-    others = np.setdiff1d(np.arange(len(data.train)), np.concatenate([setting.train.positions, held]))
+    plain = measured.fine_tune(rates, percent, part="plain")
+    others = np.setdiff1d(np.arange(len(data.train)), _all_labelled(measured))
     if len(others) == 0:
         raise UserError("all training images are labelled, so none are left for pseudo-labels; give a smaller --percent")
     unlabelled = labelled_part(data, others)
-    outputs = outputs_of(plain.network, unlabelled.images, setting.transform, setting.runtime)
+    outputs = measured.runtime.outputs(plain.network, unlabelled.images, measured.transform)
     chosen = choose_pseudo_labels(outputs, max_entropy=preset.max_entropy, per_class=preset.per_class)
     if len(chosen.positions) == 0:
         raise UserError(
             f"the network is not sure of any of {len(others)} images (entropy within {preset.max_entropy:g} bits); "
             "raise --max-entropy, or train longer"
         )
-    again = setting.fine_tune("semi", rates, percent, train=_joined(setting, others, chosen), part="pseudo")
+    again = measured.fine_tune(rates, percent, train=_joined(measured, others, chosen), part="pseudo")
     metrics, correct = again.numbers()
     first_metrics, first_correct = ({name.replace("_", "_plain_", 1): value for name, value in one.items()} for one in plain.numbers())
     right = unlabelled.labels[chosen.positions] == chosen.labels
@@ -191,36 +169,39 @@ def _with_pseudo_labels(setting: Setting, percent: float) -> dict[str, Any]:
             "epochs": curves(again),
             "epochs_plain": curves(plain),
             "pseudo_labels_by_class": chosen.by_class.tolist(),
-            "per_class": per_class(data, again.final, headline_of(metrics)),
+            "per_class": per_class(data.classes, {headline_of(metrics): again.final}),
         },
-        "right": right_images(setting, again, metrics),
+        "right": measured.right_images(again, metrics),
     }
 
 
-def _joined(setting: Setting, others: NDArray[np.int64], chosen: PseudoLabels) -> Labelled:
+def _all_labelled(measured: TrainingMeasurement[SemiPreset]) -> NDArray[np.int64]:
+    """Positions of the labelled images, those held out included, ascending."""
+    parts = [measured.train, *([] if measured.held_out is None else [measured.held_out])]
+    return np.sort(np.concatenate([part.positions for part in parts]))
+
+
+def _joined(measured: TrainingMeasurement[SemiPreset], others: NDArray[np.int64], chosen: PseudoLabels) -> Labelled:
     """The labelled images and those with pseudo-labels, in the order of the split."""
-    positions = np.concatenate([setting.train.positions, others[chosen.positions]])
-    labels = np.concatenate([setting.train.labels, chosen.labels])
+    positions = np.concatenate([measured.train.positions, others[chosen.positions]])
+    labels = np.concatenate([measured.train.labels, chosen.labels])
     order = np.argsort(positions)
-    return replace(labelled_part(setting.data, positions[order]), labels=labels[order])
+    return replace(labelled_part(measured.data, positions[order]), labels=labels[order])
 
 
-def _frozen(setting: Setting, percent: float) -> dict[str, Any]:
+def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[str, Any]:
     """Logistic regression on the labelled images' features, its C chosen on held-out ones; the network stays as it is."""
-    preset, data, runtime = setting.preset, setting.data, setting.runtime
-    held = setting.held_out.positions if setting.held_out is not None else np.empty(0, dtype=np.int64)
-    labelled = labelled_part(data, np.union1d(setting.train.positions, held))
+    preset, data, runtime = measured.preset, measured.data, measured.runtime
+    labelled = labelled_part(data, _all_labelled(measured))
     regression = LINEAR_PRESETS["logreg"]
-    # Without held-out images nothing can choose, and C is scikit-learn's default.
-    regression = regression.change(holdout=preset.holdout) if len(held) else replace(regression, rates=(1.0,), holdout=0.0)
-    train = runtime.features(setting.model, labelled.images, setting.transform)
-    test = runtime.features(setting.model, data.test, setting.transform, fingerprint=data.facts.splits["test"].fingerprint)
-    answers = sweep_logistic(regression, train, labelled.labels, test, setting.test.labels, setting.classes, runtime)
-    found = answers.by_metric["selected"]
-    correct = {"top1_frozen": found.correct}
-    if found.correct5 is not None:
-        correct["top5_frozen"] = found.correct5
-    correct |= answers.counts
+    if measured.held_out is not None:
+        regression = regression.change(holdout=preset.holdout)
+    else:  # nothing can choose, and C is scikit-learn's default
+        regression = replace(regression, rates=(1.0,), holdout=0.0)
+    train, test = runtime.features(measured.model, labelled.images, measured.transform), measured.features("test")
+    answers = sweep_logistic(regression, train, labelled.labels, test, measured.test.labels, len(data.classes), runtime)
+    found = answers.by_name["selected"]
+    correct = right_answers({"_frozen": found}) | answers.counts
     return {
         "protocol": {"classifier": "logistic regression, L2", "holdout": preset.holdout, "source": preset.source, **answers.protocol},
         # Once C is chosen all labelled images are learnt from.
@@ -231,7 +212,7 @@ def _frozen(setting: Setting, percent: float) -> dict[str, Any]:
         "details": {
             "feature_width": train.features.shape[1],
             **answers.details,
-            "per_class": per_class(data, found, "top1_frozen"),
+            "per_class": per_class(data.classes, {"top1_frozen": found}),
         },
-        "right": {"top1_frozen": found.predictions == setting.test.labels},
+        "right": {"top1_frozen": found.predictions == measured.test.labels},
     }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from evaluation.extraction.labelled import LabelledData, labelled_data
-from evaluation.statistics.accuracy import count_correct
-from evaluation.tasks.presets import Preset, find
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
-from evaluation.tasks.top1.presets import TASK, TOP1_PRESETS
+from evaluation.extraction.labelled import LabelledData
+from evaluation.statistics.accuracy import count_correct, per_class, right_answers
+from evaluation.tasks.measurement import made_ready, measurement
+from evaluation.tasks.presets import Preset
+from evaluation.tasks.runtime import Runtime
+from evaluation.tasks.top1.presets import TASK
 from zoo.data.base import Data
 from zoo.errors import UserError
 from zoo.results import Result
@@ -37,39 +35,24 @@ def run_top1(
     UserError
         The network does not give one output for each class.
     """
-    preset = find("top1 preset", preset, TOP1_PRESETS) if isinstance(preset, str) else preset
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = labelled_data(data, processes=runtime.processes, progress=runtime.progress)
-    transform = transform_for(model, data, preset.images.fitting(data.data.image_size, image_size))
-    started = time.perf_counter()
-    outputs = runtime.features(model, data.test, transform, fingerprint=data.facts.splits["test"].fingerprint).features
-    if outputs.shape[1] != len(data.classes):
+    labelled, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    measured = measurement(TASK, model, labelled, chosen, image_size, runtime)
+    with measured.timed("features"):
+        outputs = measured.features("test").features
+    classes = len(labelled.classes)
+    if outputs.shape[1] != classes:
         raise UserError(
-            f"'{model.name}' gives {outputs.shape[1]} outputs for an image, and '{data.data.spec}' has {len(data.classes)} classes; "
+            f"'{model.name}' gives {outputs.shape[1]} outputs for an image, and '{labelled.data.spec}' has {classes} classes; "
             "task top1 is for a network with a classifier of its own (leave --features out), for others there are knn and linear"
         )
-    truth = data.test.level(data.level).labels
+    truth = labelled.test.level(labelled.level).labels
     found = count_correct(outputs, truth)
-    correct = {"top1": found.correct} | ({} if found.correct5 is None else {"top5": found.correct5})
-    return make_result(
-        model,
-        data,
-        runtime,
-        transform,
-        task="top1",
-        preset=preset.name_at(transform.crop),
-        protocol={"source": preset.source, "changed": []},
+    correct = right_answers({"": found})
+    return measured.result(
+        protocol={"source": chosen.source, "changed": []},
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
         correct={"top1": found.predictions == truth},
-        details={
-            "per_class": {
-                "classes": list(data.classes),
-                "total": np.bincount(truth, minlength=len(data.classes)).tolist(),
-                "correct": {"top1": found.class_correct.tolist()},
-            }
-        },
-        seconds={"features": time.perf_counter() - started},
+        details={"per_class": per_class(labelled.classes, {"top1": found})},
     )

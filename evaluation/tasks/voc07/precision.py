@@ -70,7 +70,7 @@ def _curve(
 
 
 def mean_precision_intervals(
-    marks: NDArray[np.int8], scores: NDArray[np.floating], *, hard_are_negative: bool = False, draws: int = 500, seed: int = 0
+    marks: NDArray[np.int8], scores: NDArray[np.floating], *, difficult_are_negative: bool = False, draws: int = 500, seed: int = 0
 ) -> dict[str, Any]:
     """95 % intervals of the means over classes, in percent, by drawing the test images again with replacement.
 
@@ -80,7 +80,7 @@ def mean_precision_intervals(
     ----------
     marks
         int8 (N, C): 1 where an image shows a class, -1 where not, 0 where it is "difficult", which is left out unless
-        ``hard_are_negative``.
+        ``difficult_are_negative``.
     scores
         (N, C).
     draws
@@ -96,7 +96,7 @@ def mean_precision_intervals(
         weights = np.bincount(rng.integers(len(marks), size=len(marks)), minlength=len(marks)).astype(np.float64)
         found = []
         for column in range(marks.shape[1]):
-            counted = weights if hard_are_negative else np.where(marks[:, column] == 0, 0.0, weights)
+            counted = weights if difficult_are_negative else np.where(marks[:, column] == 0, 0.0, weights)
             # A rare class may be missing from a draw.
             if counted[marks[:, column] == 1].any():
                 found.append(average_precision(marks[:, column] == 1, scores[:, column], counted))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.finetune.presets import BATCH, CHECKPOINTS, EPOCHS
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, whole_numbers
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SvmPreset(Preset):
         The C that are tried; with several, cross-validation on the training images chooses for each class.
     folds, positive_weight, iterations
         As in :class:`evaluation.tasks.voc07.svm.SvmSettings`.
-    hard_are_negative
+    difficult_are_negative
         Whether test images that show a class only as "difficult" count as not showing it, or are left out for that class.
     shots
         Numbers of images of each class to learn from besides all of them; empty for none.
@@ -42,7 +42,7 @@ class SvmPreset(Preset):
     folds: int = 3
     positive_weight: float = 2.0
     iterations: int = 2000
-    hard_are_negative: bool = False
+    difficult_are_negative: bool = False
     shots: tuple[int, ...]
     draw: Literal["own negatives", "shared images"]
     draws: int = 5
@@ -133,7 +133,7 @@ VOC07_PRESETS: Mapping[str, VocPreset] = {
         name="pcl",
         images=_IMAGES,
         costs=(0.5,),
-        hard_are_negative=True,
+        difficult_are_negative=True,
         shots=(1, 2, 4, 8, 16),
         draw="shared images",
         source="Li et al., ICLR 2021 (arXiv 2005.04966), eval_svm_voc.py of salesforce/PCL",
@@ -168,7 +168,7 @@ TASK = Task(
     change=change,
     run="evaluation.tasks.voc07.run:run_voc07",
     columns=_columns,
-    prepare="evaluation.extraction.splits:lazy_splits",
+    prepare=LAZY_SPLITS,
     in_all=False,
     note="mean average precision in percent; k: from so many images of each class, at the C that is best on the test images",
 )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,22 +17,20 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import functional as image_functional
 
 from evaluation.extraction.splits import UsedSplits
-from evaluation.tasks.finetune.training import loader_workers, outputs_of, place_of
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from evaluation.tasks.finetune.training import place_of
+from evaluation.tasks.measurement import Measurement
+from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.precision import average_precision, labels_of, mean_precision_intervals, per_image_precision, precision_table
 from evaluation.tasks.voc07.presets import ProbePreset, changed_of
 from evaluation.training.classifier import Classifier, feature_width
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, ScheduleName, ScheduleSettings, ScheduleUnit
 from evaluation.training.seeding import seeded
-from evaluation.training.supervised import Course, train_supervised
+from evaluation.training.supervised import Course, History, train_supervised
 from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
 from zoo.randomness import generator, uniforms
 from zoo.results import Result
-
-if TYPE_CHECKING:
-    from zoo.models.model import Model
 
 Corner = Literal["top left", "top right", "bottom left", "bottom right"]
 CORNERS: tuple[Corner, ...] = ("top left", "top right", "bottom left", "bottom right")
@@ -68,7 +65,7 @@ class ProbeImages:
         self._transform, self._seed, self._batch, self._device = transform, runtime.seed, batch, runtime.device
         self._count, self._processes = len(images), runtime.processes
         self._loader_of = _Augmented(images, preset, transform.crop, runtime.seed)
-        self._workers = loader_workers(images, runtime)
+        self._workers = runtime.loader_workers(images)
         self.steps_per_epoch = self._count // batch
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -123,18 +120,18 @@ def _stack(items: list[tuple[NDArray[np.uint8], int] | UserError]) -> tuple[Tens
     return torch.from_numpy(np.stack([pixels for pixels, _ in good])), torch.tensor([index for _, index in good])
 
 
-def run_probe(model: Model, used: UsedSplits, preset: ProbePreset, image_size: int | None, runtime: Runtime) -> Result:
+def run_probe(measured: Measurement[ProbePreset, UsedSplits]) -> Result:
     """The evaluation as a result: see :func:`evaluation.tasks.voc07.run.run_voc07`."""
+    model, used, preset, runtime = measured.model, measured.data, measured.preset, measured.runtime
     if next(model.module.parameters(), None) is None:
         raise UserError(f"'{model.name}' has no batch norm to be live; take voc07 preset vissl or pcl")
-    transform = replace(
-        transform_for(model, used, preset.images.fitting(used.data.image_size, image_size)), mean=preset.mean, std=preset.std
-    )
-    train, val, test = (used.images[role] for role in ("train", "val", "test"))
-    truth = {name: labels_of(images).values == 1 for name, images in (("train", train), ("val", val), ("test", test))}
-    batch = min(preset.batch, len(train)) // runtime.processes.count * runtime.processes.count
-    if batch < 2 * runtime.processes.count:
-        raise UserError(f"a batch of {preset.batch} gives {runtime.processes.count} processes less than two images each; start fewer")
+    transform = replace(measured.transform, mean=preset.mean, std=preset.std)
+    measured = replace(measured, transform=transform)
+    truth = {role: labels_of(images).values == 1 for role, images in used.images.items()}
+    count = runtime.processes.count
+    batch = min(preset.batch, len(used.images["train"])) // count * count
+    if batch < 2 * count:
+        raise UserError(f"a batch of {preset.batch} gives {count} processes less than two images each; start fewer")
     with seeded(runtime.seed):
         network = Classifier(
             copy.deepcopy(model.module),
@@ -143,53 +140,16 @@ def run_probe(model: Model, used: UsedSplits, preset: ProbePreset, image_size: i
             how="frozen, live batch norm",
             head_std=preset.head_std,
         )
-    started = time.perf_counter()
-
-    def measure(trained: nn.Module) -> dict[str, float]:
-        return {_PER_IMAGE: per_image_precision(truth["val"], outputs_of(trained, val, transform, runtime).numpy())}
-
-    values = {name: value for name, value in asdict(preset).items() if name not in ("name", "images", "source", "checkpoints")}
-    history = train_supervised(
-        network,
-        ProbeImages(train, preset, transform, runtime, batch),
-        torch.from_numpy(truth["train"]).float(),
-        Course(
-            epochs=preset.epochs,
-            optimizer=OptimizerSettings(lr=preset.lr, momentum=preset.momentum, weight_decay=0.0),
-            schedule=ScheduleSettings(name=ScheduleName.wave, period=preset.period, unit=ScheduleUnit.epoch),
-            seed=runtime.seed,
-            reduction="sum",
-            sync_bn=False,
-        ),
-        [ParameterGroup(list(network.head.parameters()), peak_lr=preset.lr)],
-        loss=functional.binary_cross_entropy_with_logits,
-        measure=measure,
-        keep_by=_PER_IMAGE,
-        place=place_of(runtime, None if preset.checkpoints is None else preset.checkpoints / f"{model.name.replace('/', '-')}.voc07"),
-        identity={
-            "task": "voc07",
-            "preset": {**values, "batch": batch},
-            "model": model.tensors_sha256,
-            "data": {role: split.fingerprint for role, split in used.facts.splits.items()},
-            "transform": transform.describe(),
-            "seed": runtime.seed,
-            "dtype": runtime.dtype,
-        },
-    )
-    assert history.kept is not None
-    network.load_state_dict(history.kept)
-    outputs = _five_crops(network, test, transform, runtime)
-    marks = labels_of(test).values
-    eleven_point, area = _per_class(marks, outputs)
-    return make_result(
-        model,
-        used,
-        runtime,
-        transform,
-        task="voc07",
-        preset=preset.name_at(transform.crop),
+    with measured.timed("training"):
+        history = _train(network, measured, truth, batch)
+        assert history.kept is not None
+        network.load_state_dict(history.kept)
+        outputs = _five_crops(network, used.images["test"], transform, runtime)
+        marks = labels_of(used.images["test"]).values
+        eleven_point, area = _per_class(marks, outputs)
+    return measured.result(
         protocol={
-            **{name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in _values(preset).items()},
             "classifier": "linear layer, binary cross-entropy summed over images and classes",
             "batch": batch,
             "schedule": "cosine to 0 and back, as the published code makes it",
@@ -207,20 +167,62 @@ def run_probe(model: Model, used: UsedSplits, preset: ProbePreset, image_size: i
             "map_area": float(area.mean()),
             "map_11point": float(eleven_point.mean()),
         },
-        counts={},
         details={
             "per_class": precision_table(used, area, eleven_point),
             "intervals": mean_precision_intervals(marks, outputs, seed=runtime.seed),
             "epochs": {"val_per_image_ap": [100 * epoch[_PER_IMAGE] for epoch in history.epochs]},
         },
-        seconds={"training": time.perf_counter() - started},
     )
+
+
+def _train(
+    network: Classifier, measured: Measurement[ProbePreset, UsedSplits], truth: Mapping[str, NDArray[np.bool_]], batch: int
+) -> History:
+    """Train the layer; ``truth`` says by role which classes, bool (N, C), the images show."""
+    preset, runtime, transform, images = measured.preset, measured.runtime, measured.transform, measured.data.images
+
+    def measure(trained: nn.Module) -> dict[str, float]:
+        return {_PER_IMAGE: per_image_precision(truth["val"], runtime.outputs(trained, images["val"], transform).numpy())}
+
+    folder = None if preset.checkpoints is None else preset.checkpoints / f"{measured.model.name.replace('/', '-')}.voc07"
+    return train_supervised(
+        network,
+        ProbeImages(images["train"], preset, transform, runtime, batch),
+        torch.from_numpy(truth["train"]).float(),
+        Course(
+            epochs=preset.epochs,
+            optimizer=OptimizerSettings(lr=preset.lr, momentum=preset.momentum, weight_decay=0.0),
+            schedule=ScheduleSettings(name=ScheduleName.wave, period=preset.period, unit=ScheduleUnit.epoch),
+            seed=runtime.seed,
+            reduction="sum",
+            sync_bn=False,
+        ),
+        [ParameterGroup(list(network.head.parameters()), peak_lr=preset.lr)],
+        loss=functional.binary_cross_entropy_with_logits,
+        measure=measure,
+        keep_by=_PER_IMAGE,
+        place=place_of(runtime, folder),
+        identity={
+            "task": measured.task,
+            "preset": {**_values(preset), "batch": batch},
+            "model": measured.model.tensors_sha256,
+            "data": {role: split.fingerprint for role, split in measured.data.facts.splits.items()},
+            "transform": transform.describe(),
+            "seed": runtime.seed,
+            "dtype": runtime.dtype,
+        },
+    )
+
+
+def _values(preset: ProbePreset) -> dict[str, Any]:
+    """What a result records of the preset."""
+    return {name: value for name, value in asdict(preset).items() if name not in ("name", "images", "source", "checkpoints")}
 
 
 def _five_crops(network: nn.Module, images: Images, transform: EvalTransform, runtime: Runtime) -> NDArray[np.float32]:
     """Mean outputs of the four corners and the centre."""
     corners = [CornerCrop(**asdict(transform), corner=corner) for corner in CORNERS]
-    total = sum((outputs_of(network, images, one, runtime) for one in corners), outputs_of(network, images, transform, runtime))
+    total = sum((runtime.outputs(network, images, one) for one in corners), runtime.outputs(network, images, transform))
     return (total / (len(corners) + 1)).numpy()
 
 

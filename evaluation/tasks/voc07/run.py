@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from evaluation.extraction.image_bar import image_bar
-from evaluation.extraction.splits import LazySplits, UsedSplits, lazy_splits
-from evaluation.tasks.presets import find
-from evaluation.tasks.runtime import Runtime, make_result, transform_for
+from evaluation.extraction.splits import LazySplits, UsedSplits
+from evaluation.tasks.measurement import Measurement, made_ready, measurement
+from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.precision import labels_of, mean_precision_intervals, precision_table
-from evaluation.tasks.voc07.presets import TASK, VOC07_PRESETS, ProbePreset, SvmPreset, VocPreset, changed_of
+from evaluation.tasks.voc07.presets import TASK, ProbePreset, SvmPreset, VocPreset, changed_of
 from evaluation.tasks.voc07.probe import run_probe
 from evaluation.tasks.voc07.svm import Draw, SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives, shared_images
 from zoo.data.base import Data, MultiLabel
@@ -54,35 +53,29 @@ def run_voc07(
     UserError
         Data that are not VOC 2007's, or lack a split; classes with too few images; what extraction and training refuse.
     """
-    if isinstance(preset, str):
-        preset = find("preset", preset, VOC07_PRESETS)
-    runtime = Runtime() if runtime is None else runtime
-    if isinstance(data, Data):
-        data = lazy_splits(data, processes=runtime.processes, progress=runtime.progress)
-    if data.data.name != NAME:
-        raise UserError(f"task voc07 is for PASCAL VOC 2007 (--data voc07:ROOT), not for '{data.data.spec}'")
-    if isinstance(preset, ProbePreset):
-        return run_probe(model, data.used({"test": TEST, "train": TRAIN, "val": VAL}), preset, image_size, runtime)
-    return _run_svm(model, data.used({"test": TEST, "train": TRAINVAL}), preset, image_size, runtime)
+    splits, chosen, runtime = made_ready(TASK, data, preset, runtime)
+    if splits.data.name != NAME:
+        raise UserError(f"task voc07 is for PASCAL VOC 2007 (--data voc07:ROOT), not for '{splits.data.spec}'")
+    if isinstance(chosen, ProbePreset):
+        used = splits.used({"test": TEST, "train": TRAIN, "val": VAL})
+        return run_probe(measurement(TASK, model, used, chosen, image_size, runtime))
+    used = splits.used({"test": TEST, "train": TRAINVAL})
+    return _run_svm(measurement(TASK, model, used, chosen, image_size, runtime))
 
 
-def _run_svm(model: Model, used: UsedSplits, preset: SvmPreset, image_size: int | None, runtime: Runtime) -> Result:
-    transform = transform_for(model, used, preset.images.fitting(used.data.image_size, image_size))
-    train, test = used.images["train"], used.images["test"]
-    started = time.perf_counter()
-    train_features, test_features = (
-        runtime.features(model, images, transform, fingerprint=used.facts.splits[role].fingerprint).features.numpy()
-        for role, images in (("train", train), ("test", test))
-    )
-    extracted = time.perf_counter()
-    settings = SvmSettings(preset.costs, preset.folds, preset.positive_weight, preset.iterations, preset.hard_are_negative)
-    arrays = (train_features, labels_of(train), test_features, labels_of(test), settings)
-    with _classes_bar("all images", labels_of(test), runtime) as done:
+def _run_svm(measured: Measurement[SvmPreset, UsedSplits]) -> Result:
+    preset, runtime, used = measured.preset, measured.runtime, measured.data
+    train, test = labels_of(used.images["train"]), labels_of(used.images["test"])
+    with measured.timed("features"):
+        train_features, test_features = (measured.features(role).features.numpy() for role in ("train", "test"))
+    settings = SvmSettings(preset.costs, preset.folds, preset.positive_weight, preset.iterations, preset.difficult_are_negative)
+    arrays = (train_features, train, test_features, test, settings)
+    with measured.timed("machines"), _classes_bar("all images", test, runtime) as done:
         scores = evaluate_svm(*arrays, seed=runtime.seed, processes=runtime.processes, done=done)
     metrics = {"map_area": scores.map_area, "map_11point": scores.map_11point}
     low_shot: dict[str, Any] = {}
     for shots in preset.shots:
-        with _classes_bar(f"{shots} of each class", labels_of(test), runtime) as done:
+        with measured.timed("machines"), _classes_bar(f"{shots} of each class", test, runtime) as done:
             few = evaluate_low_shot(
                 *arrays,
                 shots=shots,
@@ -100,14 +93,7 @@ def _run_svm(model: Model, used: UsedSplits, preset: SvmPreset, image_size: int 
             "area": few.area.tolist(),
             "eleven_point": few.eleven_point.tolist(),
         }
-    finished = time.perf_counter()
-    return make_result(
-        model,
-        used,
-        runtime,
-        transform,
-        task="voc07",
-        preset=preset.name_at(transform.crop),
+    return measured.result(
         protocol={
             "classifier": "LinearSVC, squared hinge, L2, dual",
             "features": "unit length",
@@ -115,7 +101,7 @@ def _run_svm(model: Model, used: UsedSplits, preset: SvmPreset, image_size: int 
             "folds": preset.folds if len(preset.costs) > 1 else None,
             "class_weight": {"1": preset.positive_weight, "-1": 1.0},
             "iterations": preset.iterations,
-            "difficult": f"negative in training, {'negative' if preset.hard_are_negative else 'left out'} in the test",
+            "difficult": f"negative in training, {'negative' if preset.difficult_are_negative else 'left out'} in the test",
             "shots": list(preset.shots),
             "draw": preset.draw,
             "draws": preset.draws,
@@ -130,14 +116,13 @@ def _run_svm(model: Model, used: UsedSplits, preset: SvmPreset, image_size: int 
             "per_class": precision_table(used, scores.area, scores.eleven_point, costs=list(scores.costs)),
             "low_shot": low_shot,
             "intervals": mean_precision_intervals(
-                labels_of(test).values, scores.decisions, hard_are_negative=preset.hard_are_negative, seed=runtime.seed
+                test.values, scores.decisions, difficult_are_negative=preset.difficult_are_negative, seed=runtime.seed
             ),
         },
-        seconds={"features": extracted - started, "machines": finished - extracted},
     )
 
 
 def _classes_bar(label: str, labels: MultiLabel, runtime: Runtime) -> Any:
     """A progress bar over this process's classes, on the main process."""
     share = runtime.processes.share(len(labels.classes), 1)
-    return image_bar(label, share.stop - share.start, show=runtime.progress and runtime.processes.is_main)
+    return image_bar(label, share.stop - share.start, show=runtime.shows_progress)

@@ -39,7 +39,7 @@ class SvmSettings:
         Weight of images that show the class, against 1 for the others.
     iterations
         At most so many.
-    hard_are_negative
+    difficult_are_negative
         Whether images that show a class only as "difficult" count as not showing it when they are tested; else they are left out for that
         class, as the official evaluation does. In training they count as not showing it, as in all published protocols.
     """
@@ -48,7 +48,7 @@ class SvmSettings:
     folds: int = 3
     positive_weight: float = 2.0
     iterations: int = 2000
-    hard_are_negative: bool = False
+    difficult_are_negative: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +287,7 @@ def _cross_validated(
 
 
 def _tested(marks: NDArray[np.int8], ranks: NDArray[np.float64], settings: SvmSettings) -> tuple[float, float]:
-    kept = np.ones(len(marks), dtype=bool) if settings.hard_are_negative else marks != 0
+    kept = np.ones(len(marks), dtype=bool) if settings.difficult_are_negative else marks != 0
     return average_precision(marks[kept] == 1, ranks[kept])
 
 

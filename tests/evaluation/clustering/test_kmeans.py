@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 
 import faiss
 import numpy as np
@@ -17,17 +16,6 @@ from torch.nn.functional import normalize
 
 from evaluation.clustering import kmeans
 from zoo.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Problems this small are slower with more, on a machine that has other work."""
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
-    yield
-    torch.set_num_threads(before[0])
-    faiss.omp_set_num_threads(before[1])
 
 
 def gaussian(rows: int, width: int, seed: int = 0) -> Tensor:

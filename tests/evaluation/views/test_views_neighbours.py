@@ -2,77 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from located_images import BATCH, COUNT, KINDS, MEAN, STD, assert_same, expected_view, random_boxes
 
-from evaluation.views import ViewSettings, ViewSource, ViewSpec
+from evaluation.views import ViewSettings, ViewSpec
 from evaluation.views.loaded import DECODED_AT_ONCE
-from evaluation.views.parameters import draw_crops, draw_photometric
-from evaluation.views.photometric import apply_photometric_, normalise_
-from evaluation.views.pillow import apply_photometric, cut
-from evaluation.views.resample import resample, to_planes
-from evaluation.views.samplers import make_sampler
 from evaluation.views.shown import draw_neighbours
 from evaluation.views.tables import BOXES, NEIGHBOURS, Tables
-from zoo.data.base import ArrayImages, FileEntry, FileImages
+from zoo.data.base import FileImages
 from zoo.randomness import generator
 
 OWN = (ViewSpec("query"), ViewSpec("key"))
 SPECS = (*OWN, ViewSpec("neighbour_query", source="neighbour"), ViewSpec("neighbour_key", source="neighbour"))
 PLAIN = ViewSettings(size=16, jitter=0.0, grayscale=0.0, blur=0.0)
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-COUNT, BATCH, SIDE, K = 26, 8, 40, 3
-KINDS = ("held", "files", "files, cpu")
-
-
-def located_pixels():
-    """Red is the row, green the column, blue the image."""
-    rows, columns = np.mgrid[:SIDE, :SIDE] * 6
-    return np.stack([np.stack([rows, columns, np.full_like(rows, 9 * n)], axis=-1) for n in range(COUNT)]).astype(np.uint8)
+K = 3
 
 
 def random_tables(seed):
     rng = np.random.default_rng(seed)
-    size = rng.uniform(0.2, 0.5, (COUNT, 2))
-    corner = rng.uniform(0, 1 - size)
+    boxes = random_boxes(rng)
     others = np.stack([rng.permutation(np.delete(np.arange(COUNT), image))[:K] for image in range(COUNT)])
-    return {NEIGHBOURS: others, BOXES: np.concatenate([corner, corner + size], axis=1).astype(np.float32)}
+    return {NEIGHBOURS: others, BOXES: boxes}
 
 
 TABLES, OTHER = random_tables(0), random_tables(1)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("located")
-    for number, pixels in enumerate(located_pixels()):
-        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-    return folder
-
-
 @pytest.fixture
-def make_source(folder):
-    def make(kind="held", settings=PLAIN, specs=SPECS, **options):
-        if kind == "held":
-            images = ArrayImages("test", "train", located_pixels(), {})
-        else:
-            images = FileImages("test", "train", [FileEntry(str(path)) for path in sorted(folder.iterdir())], {})
-        settings = replace(settings, backend="cpu" if kind == "files, cpu" else "device")
-        return ViewSource(images, specs, settings, **{"mean": MEAN, "std": STD, "seed": 1, "batch": BATCH, **options})
-
-    return make
-
-
-def assert_same(batches, others):
-    batches, others = list(batches), list(others)
-    assert len(batches) == len(others) > 0
-    for one, other in zip(batches, others, strict=True):
-        assert torch.equal(one.index, other.index)
-        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+def make_source(make_located_source):
+    return lambda kind="in memory", settings=PLAIN, specs=SPECS, **options: make_located_source(kind, settings, specs, **options)
 
 
 def seen_images(view):
@@ -113,23 +73,6 @@ def test_all_neighbours_are_equally_likely_and_none_else_is_shown():
     assert np.abs(counts[mine] - epochs / K).max() < 5 * np.sqrt(epochs / K * (1 - 1 / K))
     # It depends on nothing but the address.
     assert np.array_equal(draw_neighbours(tables, index[::-2], seed=0, epoch=3), draw_neighbours(tables, index, seed=0, epoch=3)[::-2])
-
-
-def expected_view(index, images, settings, epoch, number, boxes):
-    """One view of the samples ``index``, which shows ``images``, from its parameters on, as each kind makes it."""
-    address = {"seed": 1, "epoch": epoch, "view": number}
-    pixels = located_pixels()[images]
-    crops = draw_crops(make_sampler(settings), settings, np.full((len(index), 2), SIDE), index, **address, boxes=boxes)
-    colours = draw_photometric(settings, index, **address)
-    flips = torch.from_numpy(crops.flip), torch.from_numpy(crops.vertical_flip)
-    held = resample(to_planes(torch.from_numpy(pixels)), torch.from_numpy(crops.boxes), flips[0], settings.size, vertical_flip=flips[1])
-    files = [cut(Image.fromarray(image), crops, row, settings.size, "bilinear") for row, image in enumerate(pixels)]
-    cpu = [apply_photometric(image, colours, row) for row, image in enumerate(files)]
-    views = {"held": apply_photometric_(held, colours, settings.blur_sigma[1])}
-    stacked = to_planes(torch.from_numpy(np.stack([np.asarray(image) for image in files]))).div_(255)
-    views["files"] = apply_photometric_(stacked, colours, settings.blur_sigma[1])
-    views["files, cpu"] = to_planes(torch.from_numpy(np.stack([np.asarray(image) for image in cpu]))).div_(255)
-    return {kind: normalise_(view, torch.tensor(MEAN), torch.tensor(STD)) for kind, view in views.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,13 +122,13 @@ def test_an_epoch_entered_at_a_step_and_a_share_of_the_batch(make_source, kind):
 
 
 def test_each_distinct_image_of_a_batch_is_decoded_once(make_source, monkeypatch):
-    """Anchors that are neighbours of others too, and a batch of more images than are held decoded at a time."""
+    """Anchors that are neighbours of others too, and a batch of more images than are decoded at a time."""
     assert DECODED_AT_ONCE > BATCH
     monkeypatch.setattr("evaluation.views.loaded.DECODED_AT_ONCE", 5)
     reads = []
     decode = FileImages.decode
     monkeypatch.setattr(FileImages, "decode", lambda images, index: (reads.append(index), decode(images, index))[1])
-    expected = list(make_source("held").batches(0, tables=TABLES))
+    expected = list(make_source("in memory").batches(0, tables=TABLES))
     for batch, held in zip(make_source("files").batches(0, tables=TABLES), expected, strict=True):
         index = batch.index.numpy()
         distinct = set(index) | set(drawn_by_hand(index, 0))

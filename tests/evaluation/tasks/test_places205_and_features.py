@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import refusal, run
+from typed import refusal, run
 
 from evaluation.extraction.features import extract_features
-from evaluation.tasks.places205.presets import PLACES205_PRESETS, change
+from evaluation.tasks.finetune.presets import change_training
+from evaluation.tasks.places205.presets import PLACES205_PRESETS
 from evaluation.tasks.places205.run import run_places205
 from evaluation.tasks.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation
@@ -45,7 +46,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_layer_of_205_classes_is_trained_on_the_frozen_network(places: Path) -> None:
     model = open_model("random:test_resnet")
     before = model.tensors_sha256
-    preset = change(PLACES205_PRESETS["hcsc"], epochs=4, batch=10)
+    preset = change_training(PLACES205_PRESETS["hcsc"], epochs=4, batch=10)
     result = run_places205(model, open_data(f"places205:{places}"), preset=preset, image_size=28, runtime=Runtime(workers=0))
     assert (result.task, result.preset, result.data.classes) == ("places205", "hcsc@28", 205)
     assert result.headline.metric == "top1_last"

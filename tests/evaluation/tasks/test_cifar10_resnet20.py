@@ -19,9 +19,9 @@ from evaluation.tasks.top1.run import run_top1
 from zoo.data import ArrayImages, Data, Level
 from zoo.model_spec import open_model
 
-WEIGHTS = Path(__file__).parents[3] / "shared" / "data" / "cifar10-resnet20" / "resnet20-12fca82f.th"
+WEIGHTS = Path(__file__).parents[4] / "shared" / "data" / "cifar10-resnet20" / "resnet20-12fca82f.th"
 ROOT = Path(os.environ.get("CIFAR10_ROOT", "nowhere"))
-SPEC = f"python:{Path(__file__).parent / 'cifar_resnet.py'}:resnet20"
+SPEC = f"python:{Path(__file__).parents[1] / 'cifar_resnet.py'}:resnet20"
 PER_CLASS = 50
 
 NEEDED = f"needs {WEIGHTS.name} in ../shared, and CIFAR10_ROOT/test/<class>/<index>.png"

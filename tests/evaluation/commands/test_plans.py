@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from typed import run
 
 import evaluation.extraction.features
 import evaluation.tasks.runtime
-from evaluation.commands.cli import main
-from evaluation.commands.plans import make_plans, model_sources, result_paths
+from evaluation.commands.plans import make_plans, result_paths
+from evaluation.tasks.model_source import model_sources
 from evaluation.tasks.registry import TASKS
 from zoo.errors import UserError
 from zoo.results import load_result
 
-NETWORKS = Path(__file__).parent / "own_network.py"
-
-
-def run(*words: object) -> int:
-    before, sys.argv = sys.argv, ["evaluate", *map(str, words)]
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
+NETWORKS = Path(__file__).parents[1] / "own_network.py"
 
 
 def chosen(words: list[str], presets: list[str] | None = None, **options: object) -> list[tuple[str, str]]:

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise_training import TARGETS, Source, course, groups, measure, network, train
 from small_network import TRANSFORM, Network, in_memory, pictures
-from test_supervised import TARGETS, Source, course, groups, measure, network, train
 from torch import distributed, multiprocessing
 
 from evaluation.parallel import Processes
 from evaluation.tasks.cluster.evaluate import evaluate_clustering
-from evaluation.tasks.finetune.training import outputs_of
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.svm import SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives
 from evaluation.training.supervised import Place, train_supervised
@@ -36,7 +35,7 @@ def everything() -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     runtime = Runtime(batch_size=2, processes=Processes.current())
     for count in (1, 7, 8, 9):
-        outputs = outputs_of(Network(), in_memory(pictures(count)), TRANSFORM, runtime)
+        outputs = runtime.outputs(Network(), in_memory(pictures(count)), TRANSFORM)
         found[f"outputs of {count}"] = outputs.flatten().tolist()
         levels = {"class": Level(np.arange(count) % 3, ("x", "y", "z"))}
         clusters = evaluate_clustering(outputs, levels, clusters=[min(3, count)], processes=runtime.processes)[min(3, count)]

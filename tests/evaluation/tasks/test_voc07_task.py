@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import refusal, run
+from typed import refusal, run
 
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.precision import average_precision, per_image_precision
@@ -73,7 +73,7 @@ def test_svms_on_features_are_those_of_the_arrays(root: Path) -> None:
     labels, truth = data.role("train").multilabel, data.role("test").multilabel
     assert labels is not None
     assert truth is not None
-    expected = evaluate_svm(train, labels, test, truth, SvmSettings((0.5,), hard_are_negative=True))
+    expected = evaluate_svm(train, labels, test, truth, SvmSettings((0.5,), difficult_are_negative=True))
     assert result.metrics["map_area"] == pytest.approx(expected.map_area)
     assert result.metrics["map_11point"] == pytest.approx(expected.map_11point)
     assert result.details["per_class"]["ap_area"] == pytest.approx(expected.area.tolist())

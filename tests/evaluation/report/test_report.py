@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +11,16 @@ import numpy as np
 import pytest
 from report_page import Page
 from sklearn.neighbors import KNeighborsClassifier
+from typed import typed
 
-from evaluation.commands.plans import model_sources
 from evaluation.extraction.cache import FeatureCache, cache_folder
 from evaluation.report import write_report
 from evaluation.tasks.cluster.run import run_cluster
 from evaluation.tasks.knn.run import run_knn
 from evaluation.tasks.linear.presets import LINEAR_PRESETS
 from evaluation.tasks.linear.run import run_linear
+from evaluation.tasks.model_source import model_sources
 from evaluation.tasks.runtime import Runtime
-from zoo.commands.cli import main
 from zoo.data import open_data
 from zoo.errors import UserError
 from zoo.model_spec import open_model
@@ -30,18 +29,6 @@ from zoo.results import Result, load_result, save_result
 # What stands in a cell where nothing was measured.
 NOTHING = "\N{EN DASH}"
 SHAPES = "shapes:size=8,train=120,test=60"
-
-
-def zoo(*words: object) -> int:
-    """Exit status of ``zoo`` with these words."""
-    before, sys.argv = sys.argv, ["zoo", *map(str, words)]
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
 
 
 def saved(folder: Path, *results: Result) -> Path:
@@ -95,6 +82,14 @@ def test_bare_files_make_a_page_that_needs_nothing_else(tmp_path, make_result):
     assert json.loads((tmp_path / "report" / "report.json").read_text())["results"] == [f"results/{copy.name}" for copy in copies]
 
 
+def test_a_protocol_may_say_nothing_of_changes(tmp_path, make_result):
+    """As those of written features do."""
+    result = make_result("1" * 64)
+    del result.protocol["changed"]
+    write_report([saved(tmp_path / "results", result)], tmp_path / "report")
+    assert "Measured again by" in Page.of(tmp_path / "report").text
+
+
 def test_intervals_are_wilsons(tmp_path, make_result):
     # 8 of 10: (8 + z²/2) / (10 + z²) ± z / (10 + z²) * sqrt(8 * 2 / 10 + z²/4), by hand with z = 1.959964: 0.7167 ± 0.2266.
     result = with_counts(make_result("1" * 64), {"top1_k20": 8, "top1_k10": 0}, 10)
@@ -102,8 +97,8 @@ def test_intervals_are_wilsons(tmp_path, make_result):
     page = Page.of(tmp_path / "report")
     table = page.table_with("model", "knn dino@32")
     assert table[1][1].startswith("80.00 49.02 to 94.33")
-    figures = page.table_with("metric", "right answers")
-    assert figures[1:] == [["top1_k20", "80.0", "8", "49.02 to 94.33"], ["top1_k10", "0.0", "0", "0.00 to 27.75"]]
+    rows = page.table_with("metric", "right answers")
+    assert rows[1:] == [["top1_k20", "80.0", "8", "49.02 to 94.33"], ["top1_k10", "0.0", "0", "0.00 to 27.75"]]
 
 
 def test_a_number_that_is_no_share_of_the_test_images_has_no_interval(tmp_path, make_result):
@@ -162,7 +157,7 @@ def test_one_result_counts_once_and_a_second_measurement_is_shown(tmp_path, make
     first = make_result("1" * 64, value=50.0)
     later = replace(make_result("1" * 64, value=51.5), date="2026-11-22T10:00:00+00:00")
     folder, copy = saved(tmp_path / "results", first, later), saved(tmp_path / "copy", first) / "0.json"
-    assert zoo("report", folder, folder / "0.json", copy, "--out", tmp_path / "report") == 0
+    assert typed("zoo", "report", folder, folder / "0.json", copy, "--out", tmp_path / "report") == 0
     said = capsys.readouterr().err
     assert f"{folder / '0.json'} is given twice; it counts once" in said
     assert f"{copy} is the same result as {folder / '0.json'}; it counts once" in said
@@ -381,7 +376,7 @@ def test_clusters_show_their_images(tmp_path):
 
 
 def test_what_tasks_put_into_results_is_described(knn_of_shapes):
-    page = (Path(__file__).parents[2] / "docs" / "results-schema.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "results-schema.md").read_text()
     described = {
         part: set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", text, re.MULTILINE))))
         for part, text in (match.groups() for match in re.finditer(r"^## `(\w+)`\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL))
@@ -426,7 +421,7 @@ def test_what_is_refused(tmp_path, make_result, capsys):
         ([folder, "--out", tmp_path / "text.json" / "report"], "cannot be written"),
     ]
     for words, message in cases:
-        assert zoo("report", *words) == 2
+        assert typed("zoo", "report", *words) == 2
         error = capsys.readouterr().err.splitlines()[-1]
         assert error.startswith("error: ")
         assert message in error
@@ -436,10 +431,10 @@ def test_what_is_refused(tmp_path, make_result, capsys):
 
 def test_a_report_replaces_a_report(tmp_path, make_result):
     folder, out = saved(tmp_path / "results", make_result("1" * 64)), tmp_path / "report"
-    assert zoo("report", folder, "--out", out, "--title", "The first") == 0
-    assert zoo("report", folder, "--out", out) == 2
+    assert typed("zoo", "report", folder, "--out", out, "--title", "The first") == 0
+    assert typed("zoo", "report", folder, "--out", out) == 2
     assert "The first" in Page.of(out).text
-    assert zoo("report", folder, "--out", out, "--title", "The second", "--overwrite") == 0
+    assert typed("zoo", "report", folder, "--out", out, "--title", "The second", "--overwrite") == 0
     assert "The second" in Page.of(out).text
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn import metrics
-from test_cli import refusal, run
+from typed import refusal, run
 
 from evaluation.extraction.splits import lazy_splits
 from evaluation.tasks.cluster.presets import CLUSTER_PRESETS
@@ -51,13 +51,13 @@ def test_the_numbers_are_scikit_learns_for_the_same_clusters(shapes: Data) -> No
 
     from evaluation.clustering import kmeans
     from evaluation.extraction.features import extract_features
-    from evaluation.tasks.runtime import transform_for
+    from evaluation.tasks.measurement import transform_for
 
     model, preset = open_model("random:test_resnet"), CLUSTER_PRESETS["hirl"].change(clusters=[5], split="train")
     result = run_cluster(model, shapes, preset=preset, runtime=Runtime(seed=3))
     images = shapes.role("train")
     used = lazy_splits(shapes).used({"train": "train"})
-    transform = transform_for(model, used, preset.images.fitting(8))
+    transform = transform_for(model, used, preset.images, None)
     features = extract_features(model.module, images, transform).features
     clusters = kmeans(normalize(features, dim=1), 5, seed=3).assignment.numpy()
     for name, level in images.levels.items():

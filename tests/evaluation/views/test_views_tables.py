@@ -7,70 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from located_images import COUNT, KINDS, MEAN, SIDE, STD, assert_same, expected_view, random_boxes
 
-from evaluation.views import ViewSettings, ViewSource, ViewSpec
-from evaluation.views.parameters import draw_crops, draw_photometric
-from evaluation.views.photometric import apply_photometric_, normalise_
-from evaluation.views.pillow import apply_photometric, cut
-from evaluation.views.resample import resample, to_planes
-from evaluation.views.samplers import make_sampler
+from evaluation.views import ViewSettings, ViewSpec
 from evaluation.views.settings import local_views
 from evaluation.views.tables import BOXES, Tables
-from zoo.data.base import ArrayImages, FileEntry, FileImages
 
 SPECS = (ViewSpec("query"), ViewSpec("key"))
 # Small crops, which a box can hold; no colours, so that a pixel tells where it came from.
 PLAIN = ViewSettings(size=16, crop="contrastive_crop", scale=[0.03, 0.1], jitter=0.0, grayscale=0.0, blur=0.0)
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-COUNT, BATCH, SIDE = 26, 8, 40
-KINDS = ("held", "files", "files, cpu")
-
-
-def located_pixels():
-    """Red is the row, green the column, blue the image."""
-    rows, columns = np.mgrid[:SIDE, :SIDE] * 6
-    return np.stack([np.stack([rows, columns, np.full_like(rows, 9 * n)], axis=-1) for n in range(COUNT)]).astype(np.uint8)
-
-
-def random_table(seed):
-    """A box of a fifth to a half of each side, anywhere in its image."""
-    rng = np.random.default_rng(seed)
-    size = rng.uniform(0.2, 0.5, (COUNT, 2))
-    corner = rng.uniform(0, 1 - size)
-    return {BOXES: np.concatenate([corner, corner + size], axis=1).astype(np.float32)}
-
-
-TABLE, OTHER = random_table(0), random_table(1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("located")
-    for number, pixels in enumerate(located_pixels()):
-        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-    return folder
+TABLE, OTHER = ({BOXES: random_boxes(np.random.default_rng(seed))} for seed in (0, 1))
 
 
 @pytest.fixture
-def make_source(folder):
-    def make(kind="held", settings=PLAIN, specs=SPECS, **options):
-        if kind == "held":
-            images = ArrayImages("test", "train", located_pixels(), {})
-        else:
-            images = FileImages("test", "train", [FileEntry(str(path)) for path in sorted(folder.iterdir())], {})
-        settings = replace(settings, backend="cpu" if kind == "files, cpu" else "device")
-        return ViewSource(images, specs, settings, **{"mean": MEAN, "std": STD, "seed": 1, "batch": BATCH, **options})
-
-    return make
-
-
-def assert_same(batches, others):
-    batches, others = list(batches), list(others)
-    assert len(batches) == len(others) > 0
-    for one, other in zip(batches, others, strict=True):
-        assert torch.equal(one.index, other.index)
-        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
+def make_source(make_located_source):
+    return lambda kind="in memory", settings=PLAIN, specs=SPECS, **options: make_located_source(kind, settings, specs, **options)
 
 
 def levels(view):
@@ -93,23 +44,6 @@ def test_crops_have_their_centres_in_the_images_own_box(make_source, kind):
             assert (centre <= np.maximum(boxes[:, 2:], push) + 1).all()
 
 
-def expected_view(index, settings, epoch, number, boxes):
-    """One view of the images ``index`` from its parameters on, as each kind makes it."""
-    address = {"seed": 1, "epoch": epoch, "view": number}
-    pixels = located_pixels()[index]
-    crops = draw_crops(make_sampler(settings), settings, np.full((len(index), 2), SIDE), index, **address, boxes=boxes)
-    colours = draw_photometric(settings, index, **address)
-    flips = torch.from_numpy(crops.flip), torch.from_numpy(crops.vertical_flip)
-    held = resample(to_planes(torch.from_numpy(pixels)), torch.from_numpy(crops.boxes), flips[0], settings.size, vertical_flip=flips[1])
-    files = [cut(Image.fromarray(image), crops, row, settings.size, "bilinear") for row, image in enumerate(pixels)]
-    cpu = [apply_photometric(image, colours, row) for row, image in enumerate(files)]
-    views = {"held": apply_photometric_(held, colours, settings.blur_sigma[1])}
-    stacked = to_planes(torch.from_numpy(np.stack([np.asarray(image) for image in files]))).div_(255)
-    views["files"] = apply_photometric_(stacked, colours, settings.blur_sigma[1])
-    views["files, cpu"] = to_planes(torch.from_numpy(np.stack([np.asarray(image) for image in cpu]))).div_(255)
-    return {kind: normalise_(view, torch.tensor(MEAN), torch.tensor(STD)) for kind, view in views.items()}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_sample_has_its_own_row_of_the_table(make_source, kind):
     source = make_source(kind)
@@ -118,7 +52,7 @@ def test_each_sample_has_its_own_row_of_the_table(make_source, kind):
         for batch in source.batches(epoch, tables=TABLE):
             index = batch.index.numpy()
             for number, view in enumerate(batch.views):
-                assert torch.equal(view, expected_view(index, PLAIN, epoch, number, TABLE[BOXES][index])[kind])
+                assert torch.equal(view, expected_view(index, index, PLAIN, epoch, number, TABLE[BOXES][index])[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,7 +120,7 @@ def test_views_with_settings_of_their_own(make_source, kind):
     for batch in make_source(kind, settings).batches(0, tables=TABLE):
         index = batch.index.numpy()
         for number, (name, view) in enumerate(zip(own, batch.views, strict=True)):
-            assert torch.equal(view, expected_view(index, own[name], 0, number, TABLE[BOXES][index])[kind])
+            assert torch.equal(view, expected_view(index, index, own[name], 0, number, TABLE[BOXES][index])[kind])
             seen.add((name, view.shape[-1]))
     assert seen == {("query", 16), ("key", 12)}
 
@@ -201,7 +135,7 @@ def test_local_views_beside_global_ones(make_source, kind):
         assert all(torch.equal(a, b) for a, b in zip(batch.views, alone.views, strict=False))
         for number, spec in enumerate(local_views(PLAIN.size), start=2):
             own = replace(PLAIN, crop="random_resized_crop", size=spec.size, scale=list(spec.scale))
-            assert torch.equal(batch.views[number], expected_view(index, own, 0, number, None)[kind])
+            assert torch.equal(batch.views[number], expected_view(index, index, own, 0, number, None)[kind])
 
 
 def test_rows_of_tables():

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
+from typed import refusal, run
 
-from evaluation.commands.cli import main
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
 from zoo.data import open_data
@@ -21,29 +21,6 @@ from zoo.model_spec import open_model
 from zoo.results import load_result
 
 DATA = "digits"
-
-
-def run(*words: object) -> int:
-    """Exit status of ``evaluate`` with these words."""
-    before, sys.argv = sys.argv, ["evaluate", *map(str, words)]
-    try:
-        main()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line on standard error with which ``evaluate`` refuses."""
-    assert run(*words) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    lines = captured.err.splitlines()
-    assert len(lines) == 1 or (len(lines) == 2 and lines[0].startswith("evaluating on"))
-    assert lines[-1].startswith("error: ")
-    return lines[-1].removeprefix("error: ")
 
 
 @pytest.fixture
@@ -237,7 +214,7 @@ def test_help_needs_no_torch() -> None:
 @pytest.mark.slow
 def test_torchrun_gives_the_same_counts(tmp_path: Path) -> None:
     words = ["-m", "evaluation", "--model", "random:test_resnet", "--data", DATA, "--batch-size", "100", "--device", "cpu", "--out"]
-    repository = Path(__file__).parents[2]
+    repository = Path(__file__).parents[3]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     for name, start in (("alone", [sys.executable]), ("two", launcher)):

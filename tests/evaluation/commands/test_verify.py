@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typed import typed
 
-import evaluation.commands.cli
-import zoo.commands.cli
 from evaluation.commands.verify import Verification, preset_of, tolerance_of
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
@@ -28,16 +26,13 @@ DATA = "shapes:train=90,test=45,size=16"
 
 
 @pytest.fixture
-def typed(monkeypatch, capsys):
+def printed(capsys):
     """Run ``zoo`` or ``evaluate``; gives the exit status and what was printed."""
 
     def run(*words: str | Path) -> tuple[int, str, str]:
-        command, *arguments = map(str, words)
-        monkeypatch.setattr(sys, "argv", [command, *arguments])
-        with pytest.raises(SystemExit) as left:
-            (zoo.commands.cli.main if command == "zoo" else evaluation.commands.cli.main)()
+        status = typed(*words)
         output = capsys.readouterr()
-        return left.value.code or 0, output.out, output.err
+        return status, output.out, output.err
 
     return run
 
@@ -76,16 +71,16 @@ def with_number(result: Result, value: float) -> Result:
     return replace(result, headline=Headline(metric, value), metrics={**result.metrics, metric: value})
 
 
-def test_what_was_evaluated_and_put_on_the_card_is_reproduced(measured, typed, tmp_path, claiming):
+def test_what_was_evaluated_and_put_on_the_card_is_reproduced(measured, printed, tmp_path, claiming):
     folder = claiming()
     for options in (["--k", "1,7", "--temperature", "0.2"], ["--preset", "moco"], ["--image-size", "24", "--k", "3"]):
         name = tmp_path / f"{options[-1]}.json"
-        status, _, error = typed("evaluate", "--task", "knn", "--model", folder, "--data", DATA, "--out", name, *options)
+        status, _, error = printed("evaluate", "--task", "knn", "--model", folder, "--data", DATA, "--out", name, *options)
         assert status == 0, error
         add_result(folder, load_result(name))
     assert load_result(tmp_path / "0.2.json").protocol["options"] == {"preset": "dino", "k": "1,7", "temperature": 0.2}
     claims = read_manifest(folder).results
-    status, out, error = typed("zoo", "verify", folder)
+    status, out, error = printed("zoo", "verify", folder)
     assert status == 0, error
     *lines, summary = out.splitlines()
     assert summary == "3 claims: 3 reproduced"
@@ -94,11 +89,11 @@ def test_what_was_evaluated_and_put_on_the_card_is_reproduced(measured, typed, t
         assert line == f"knn {claim.preset} on {DATA} ({claim.date[:10]}): reproduced: {claim.headline.metric} {value} = {value}"
 
 
-def test_a_number_that_was_improved_is_found_out_and_by_how_much(measured, typed, claiming):
+def test_a_number_that_was_improved_is_found_out_and_by_how_much(measured, printed, claiming):
     _, result = measured
     true = result.headline.value
     folder = claiming(with_number(result, true + 100 / 45))
-    status, out, _ = typed("zoo", "verify", folder)
+    status, out, _ = printed("zoo", "verify", folder)
     assert status == 1
     line, summary = out.splitlines()
     assert f": NOT REPRODUCED: {result.headline.metric} {true + 100 / 45:.2f} / {true:.2f} ({-100 / 45:+.2f}, allowed 0)" in line
@@ -121,9 +116,9 @@ def verdicts(folder: Path, *claims: Result, data: tuple[str, ...] = (), tasks: l
     return list(Verification(data, Runtime(), tasks).claims(str(folder), claims))
 
 
-def test_other_data_is_its_own_sentence(measured, typed, claiming):
+def test_other_data_is_its_own_sentence(measured, printed, claiming):
     folder = claiming(measured[1])
-    status, out, _ = typed("zoo", "verify", folder, "--data", "shapes:train=91,test=45,size=16")
+    status, out, _ = printed("zoo", "verify", folder, "--data", "shapes:train=91,test=45,size=16")
     assert status == 1
     assert ": OTHER DATA: shapes:train=91,test=45,size=16 is not the data that this was measured on: its train split has 91 images" in out
     assert "not 90 with " in out
@@ -134,16 +129,16 @@ def test_other_data_is_its_own_sentence(measured, typed, claiming):
     assert "its test split has 45 images with fingerprint" in verdict.reason
 
 
-def test_without_data_nothing_passes_for_verified(measured, typed, claiming):
+def test_without_data_nothing_passes_for_verified(measured, printed, claiming):
     claim = replace(measured[1], data=replace(measured[1].data, name="cifar10", spec="cifar10"))
     folder = claiming(claim)
-    status, out, error = typed("zoo", "verify", folder)
+    status, out, error = printed("zoo", "verify", folder)
     assert status == 2
     assert "no data: give --data cifar10:ROOT" in out
     assert error.splitlines()[-1] == "error: nothing was verified, for the claims' data is not at hand: give --data cifar10:ROOT"
-    status, out, _ = typed("zoo", "verify", claiming(claim, measured[1]))
+    status, out, _ = printed("zoo", "verify", claiming(claim, measured[1]))
     assert (status, out.splitlines()[-1]) == (0, "2 claims: 1 no data, 1 reproduced")
-    status, out, _ = typed("zoo", "verify", folder, "--data", "cifar10:nowhere")
+    status, out, _ = printed("zoo", "verify", folder, "--data", "cifar10:nowhere")
     assert status == 1
     assert "NOT MEASURED: data 'cifar10:nowhere': nowhere is missing" in out
 
@@ -167,10 +162,10 @@ def test_what_cannot_be_measured_as_it_was_is_not_measured_otherwise(measured):
     assert "are not those that this was measured with" in verdict.reason
 
 
-def test_other_tasks_are_left_out_or_named(measured, typed, claiming):
+def test_other_tasks_are_left_out_or_named(measured, printed, claiming):
     folder = claiming(measured[1])
     assert verdicts(folder, measured[1], tasks=["linear"]) == []
-    status, _, error = typed("zoo", "verify", folder, "--task", "detection")
+    status, _, error = printed("zoo", "verify", folder, "--task", "detection")
     assert status == 2
     assert "claims nothing of the task asked for, but of: knn" in error
     (verdict,) = verdicts(folder, replace(measured[1], task="telepathy"))
@@ -227,8 +222,8 @@ def test_presets_of_claims(measured):
             preset_of(replace(claim, protocol={**claim.protocol, "options": unreadable}), TASKS["knn"])
 
 
-def test_json_has_every_number(measured, typed, claiming):
-    status, out, error = typed("zoo", "verify", claiming(measured[1]), "--json")
+def test_json_has_every_number(measured, printed, claiming):
+    status, out, error = printed("zoo", "verify", claiming(measured[1]), "--json")
     assert status == 0
     ((verdict,),) = json.loads(out).values()
     assert verdict["status"] == "reproduced"
@@ -236,9 +231,9 @@ def test_json_has_every_number(measured, typed, claiming):
     assert error.splitlines()[-1] == "1 claim: 1 reproduced"
 
 
-def test_what_is_no_model(typed, tmp_path, claiming):
-    assert typed("zoo", "verify")[2] == "error: say which model to verify, or --catalogue for those of the catalogue\n"
-    assert "there is no zoo model 'nothing'" in typed("zoo", "verify", "nothing")[2]
-    assert "has no zoo.json" in typed("zoo", "verify", tmp_path)[2]
-    assert "claims nothing; `evaluate --out` and `zoo add-result` put a result on its card" in typed("zoo", "verify", claiming())[2]
-    assert "the catalogue has no model like 'nothing'" in typed("zoo", "verify", "nothing", "--catalogue")[2]
+def test_what_is_no_model(printed, tmp_path, claiming):
+    assert printed("zoo", "verify")[2] == "error: say which model to verify, or --catalogue for those of the catalogue\n"
+    assert "there is no zoo model 'nothing'" in printed("zoo", "verify", "nothing")[2]
+    assert "has no zoo.json" in printed("zoo", "verify", tmp_path)[2]
+    assert "claims nothing; `evaluate --out` and `zoo add-result` put a result on its card" in printed("zoo", "verify", claiming())[2]
+    assert "the catalogue has no model like 'nothing'" in printed("zoo", "verify", "nothing", "--catalogue")[2]

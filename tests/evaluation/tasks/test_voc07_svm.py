@@ -32,7 +32,7 @@ def digit_marks() -> tuple[np.ndarray, MultiLabel, np.ndarray, MultiLabel]:
     return features[train], MultiLabel(values[train], NAMES), features[test], MultiLabel(values[test], NAMES)
 
 
-def plain(costs: tuple[float, ...], hard_are_negative: bool) -> tuple[list[float], list[float], list[float]]:
+def plain(costs: tuple[float, ...], difficult_are_negative: bool) -> tuple[list[float], list[float], list[float]]:
     """Both forms and the chosen cost of each class, in a loop over scikit-learn."""
     train, train_labels, test, test_labels = digit_marks()
     train, test = (x / (np.linalg.norm(x, axis=1)[:, None] + 1e-5) for x in (train, test))
@@ -47,7 +47,7 @@ def plain(costs: tuple[float, ...], hard_are_negative: bool) -> tuple[list[float
             cost = costs[int(np.argmax(valued))]
             ranks = machine(cost).fit(train, signs).decision_function(test)
         marks = test_labels.values[:, column]
-        kept = np.full(len(marks), True) if hard_are_negative else marks != 0
+        kept = np.full(len(marks), True) if difficult_are_negative else marks != 0
         e, a = average_precision(marks[kept] == 1, ranks[kept])
         eleven.append(100 * e)
         area.append(100 * a)
@@ -55,11 +55,11 @@ def plain(costs: tuple[float, ...], hard_are_negative: bool) -> tuple[list[float
     return eleven, area, chosen
 
 
-@pytest.mark.parametrize("hard_are_negative", [False, True])
-def test_svm_is_that_of_a_plain_loop_over_scikit_learn(hard_are_negative: bool) -> None:
-    settings = SvmSettings(costs=(0.01, 1.0, 100.0), hard_are_negative=hard_are_negative)
+@pytest.mark.parametrize("difficult_are_negative", [False, True])
+def test_svm_is_that_of_a_plain_loop_over_scikit_learn(difficult_are_negative: bool) -> None:
+    settings = SvmSettings(costs=(0.01, 1.0, 100.0), difficult_are_negative=difficult_are_negative)
     scores = evaluate_svm(*digit_marks(), settings)
-    eleven, area, chosen = plain(settings.costs, hard_are_negative)
+    eleven, area, chosen = plain(settings.costs, difficult_are_negative)
     np.testing.assert_allclose(scores.eleven_point, eleven, atol=1e-9)
     np.testing.assert_allclose(scores.area, area, atol=1e-9)
     assert list(scores.costs) == chosen

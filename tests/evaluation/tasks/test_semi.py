@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from easy_data import easy_data
 from PIL import Image
-from test_finetune import easy_data
 
 from evaluation.extraction.labelled import labelled_data
 from evaluation.extraction.subsets import stratified_subset

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from located_images import MEAN, STD, assert_same
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
@@ -22,7 +23,6 @@ from zoo.randomness import generator
 SPECS = (ViewSpec("query"), ViewSpec("key"), ViewSpec("small", size=12))
 SETTINGS = ViewSettings(size=16, blur=0.3, channel_permutation=0.2, solarize=0.1, vertical_flip=0.5, invert=0.2)
 PLAIN = ViewSettings(size=16, jitter=0.0, grayscale=0.0, blur=0.0)
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 COUNT, BATCH = 43, 8
 
 
@@ -40,7 +40,7 @@ def write(folder, arrays):
 
 
 @pytest.fixture(scope="module")
-def held():
+def in_memory():
     return ArrayImages("test", "train", random_pixels(), {})
 
 
@@ -56,16 +56,6 @@ def make_source(images, settings=SETTINGS, specs=SPECS, **options):
     return ViewSource(images, specs, settings, **{"mean": MEAN, "std": STD, "seed": 1, "batch": BATCH, **options})
 
 
-def assert_same(batches, others):
-    batches, others = list(batches), list(others)
-    assert len(batches) == len(others) > 0
-    for one, other in zip(batches, others, strict=True):
-        assert one.step == other.step
-        assert torch.equal(one.index, other.index)
-        assert len(one.views) == len(other.views)
-        assert all(torch.equal(a, b) for a, b in zip(one.views, other.views, strict=True))
-
-
 def test_epoch_order_is_a_keyed_permutation():
     order = epoch_order(COUNT, BATCH, seed=3, epoch=2)
     assert order.shape == (5, 8)
@@ -76,13 +66,13 @@ def test_epoch_order_is_a_keyed_permutation():
     assert (order != epoch_order(COUNT, BATCH, seed=4, epoch=2)).any()
 
 
-def test_too_few_images_for_a_batch(held):
+def test_too_few_images_for_a_batch(in_memory):
     with pytest.raises(UserError, match="a batch of 64 cannot be filled from 43 training images; set batch to 43 or less"):
-        make_source(held, batch=64)
+        make_source(in_memory, batch=64)
 
 
-def test_batches_of_held_images(held):
-    source = make_source(held)
+def test_batches_of_images_in_memory(in_memory):
+    source = make_source(in_memory)
     batches = list(source.batches(epoch=1))
     assert len(batches) == source.steps_per_epoch == 5
     for step, (batch, index) in enumerate(zip(batches, epoch_order(COUNT, BATCH, seed=1, epoch=1), strict=True)):
@@ -92,22 +82,22 @@ def test_batches_of_held_images(held):
         assert all(view.dtype == torch.float32 and view.is_contiguous() for view in batch.views)
 
 
-def test_a_view_is_what_its_parameters_say(held):
+def test_a_view_is_what_its_parameters_say(in_memory):
     """One sample of one view, by torchvision from the pixels on."""
     step, row, number, epoch = 2, 5, 1, 4
-    batch = list(make_source(held, PLAIN).batches(epoch))[step]
+    batch = list(make_source(in_memory, PLAIN).batches(epoch))[step]
     index = int(batch.index[row])
     sampler = make_sampler(PLAIN)
     crops = draw_crops(sampler, PLAIN, np.array([[20, 24]]), np.array([index]), seed=1, epoch=epoch, view=number)
-    image = torch.from_numpy(held.pixels[index]).permute(2, 0, 1).float() / 255
+    image = torch.from_numpy(in_memory.pixels[index]).permute(2, 0, 1).float() / 255
     view = functional.resized_crop(image, *crops.boxes[0].tolist(), [16, 16], antialias=True)
     view = functional.normalize(functional.horizontal_flip(view) if crops.flip[0] else view, MEAN, STD)
     torch.testing.assert_close(batch.views[number][row], view, atol=1e-4, rtol=0)
 
 
-def test_colours_are_applied(held):
+def test_colours_are_applied(in_memory):
     settings = ViewSettings(size=16, jitter=0.0, grayscale=0.5, blur=0.0)
-    for batch in make_source(held, settings).batches(epoch=0):
+    for batch in make_source(in_memory, settings).batches(epoch=0):
         for number, view in enumerate(batch.views):
             gray = draw_photometric(settings, batch.index.numpy(), seed=1, epoch=0, view=number).grayscale
             raw = view * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
@@ -115,8 +105,8 @@ def test_colours_are_applied(held):
             assert ((spread < 1e-5).numpy() == gray).all()
 
 
-def test_views_and_epochs_differ(held):
-    source = make_source(held)
+def test_views_and_epochs_differ(in_memory):
+    source = make_source(in_memory)
     one, other = next(source.batches(0)), next(source.batches(1))
     assert not torch.equal(one.views[0], one.views[1])
     assert not torch.equal(one.index, other.index)
@@ -132,7 +122,7 @@ def test_any_number_of_workers(loaded, backend):
             assert_same(source.batches(epoch), alone.batches(epoch))
 
 
-@pytest.mark.parametrize("kind", ["held", "loaded"])
+@pytest.mark.parametrize("kind", ["in_memory", "loaded"])
 def test_entering_an_epoch_at_a_step(kind, request):
     source = make_source(request.getfixturevalue(kind))
     assert_same(source.batches(2, first_step=3), islice(source.batches(2), 3, None))
@@ -146,7 +136,7 @@ def test_leaving_an_epoch_early_with_workers(loaded):
     assert_same(source.batches(1, first_step=2), make_source(loaded).batches(1, first_step=2))
 
 
-@pytest.mark.parametrize("kind", ["held", "loaded"])
+@pytest.mark.parametrize("kind", ["in_memory", "loaded"])
 def test_ranks_share_the_batch(kind, request):
     images = request.getfixturevalue(kind)
     whole = list(make_source(images).batches(0))
@@ -158,24 +148,24 @@ def test_ranks_share_the_batch(kind, request):
             torch.testing.assert_close(torch.cat([part.views[number] for part in parts]), view, atol=1e-5, rtol=0)
 
 
-def test_ranks_that_cannot_share_the_batch(held):
+def test_ranks_that_cannot_share_the_batch(in_memory):
     with pytest.raises(UserError, match="a batch of 8 cannot be shared equally by 3 processes; make it a multiple of 3"):
-        make_source(held, world_size=3)
+        make_source(in_memory, world_size=3)
 
 
-def test_files_give_the_views_of_pixels_in_memory(tmp_path, held):
+def test_files_give_the_views_of_pixels_in_memory(tmp_path, in_memory):
     """Up to Pillow's rounding to whole levels, the two paths are one augmentation."""
-    files = write(tmp_path, held.pixels)
-    for one, other in zip(make_source(held, PLAIN).batches(0), make_source(files, PLAIN).batches(0), strict=True):
+    files = write(tmp_path, in_memory.pixels)
+    for one, other in zip(make_source(in_memory, PLAIN).batches(0), make_source(files, PLAIN).batches(0), strict=True):
         assert torch.equal(one.index, other.index)
         for a, b in zip(one.views, other.views, strict=True):
             assert (a - b).abs().max() <= 1.5 / 255 / min(STD)
 
 
-def test_the_cpu_backend_serves_images_in_memory(tmp_path, held):
+def test_the_cpu_backend_serves_images_in_memory(tmp_path, in_memory):
     settings = ViewSettings(size=16, blur=0.3, backend="cpu")
-    files = write(tmp_path, held.pixels)
-    assert_same(make_source(held, settings).batches(0), make_source(files, settings).batches(0))
+    files = write(tmp_path, in_memory.pixels)
+    assert_same(make_source(in_memory, settings).batches(0), make_source(files, settings).batches(0))
 
 
 def test_an_image_that_cannot_be_decoded(tmp_path):
@@ -187,7 +177,7 @@ def test_an_image_that_cannot_be_decoded(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["held", "loaded"])
+@pytest.mark.parametrize("kind", ["in_memory", "loaded"])
 def test_torchs_global_generator_is_left_alone(kind, request):
     source = make_source(request.getfixturevalue(kind))
     before = torch.get_rng_state()
@@ -195,11 +185,11 @@ def test_torchs_global_generator_is_left_alone(kind, request):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_torchs_threads_are_given_back(held):
+def test_torchs_threads_are_given_back(in_memory):
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        for _ in make_source(held).batches(0):
+        for _ in make_source(in_memory).batches(0):
             assert torch.get_num_threads() == 4
         with few_threads(1000):
             assert torch.get_num_threads() == 2
@@ -212,17 +202,17 @@ def test_torchs_threads_are_given_back(held):
         torch.set_num_threads(threads)
 
 
-def test_values_without_meaning_are_refused(held):
+def test_values_without_meaning_are_refused(in_memory):
     with pytest.raises(UserError, match=r"views\.flip"):
-        make_source(held, ViewSettings(flip=2.0))
+        make_source(in_memory, ViewSettings(flip=2.0))
     with pytest.raises(UserError, match="no crop sampler 'other'"):
-        make_source(held, specs=(ViewSpec("query", crop="other"),))
+        make_source(in_memory, specs=(ViewSpec("query", crop="other"),))
     with pytest.raises(ValueError, match="view 'other' has the unknown source 'nowhere'"):
-        make_source(held, specs=(ViewSpec("query"), ViewSpec("other", source="nowhere")))
+        make_source(in_memory, specs=(ViewSpec("query"), ViewSpec("other", source="nowhere")))
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("kind", ["held", "loaded"])
+@pytest.mark.parametrize("kind", ["in_memory", "loaded"])
 def test_cuda_gives_the_views_of_the_cpu(kind, request):
     images, settings = request.getfixturevalue(kind), ViewSettings(size=16, blur=0.3)
     for one, other in zip(make_source(images, settings).batches(0), make_source(images, settings, device="cuda").batches(0), strict=True):

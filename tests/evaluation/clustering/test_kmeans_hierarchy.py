@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import faiss
@@ -16,17 +15,6 @@ from evaluation.clustering import Hierarchy, check_levels, hierarchical_kmeans, 
 from zoo.errors import UserError
 
 LEVELS = (60, 40, 15)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Problems this small are slower with more, on a machine that has other work."""
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
-    torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
-    yield
-    torch.set_num_threads(before[0])
-    faiss.omp_set_num_threads(before[1])
 
 
 def features(rows: int = 1200, width: int = 16, lumps: int = 80, seed: int = 0) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from typed import run
 
-from evaluation.commands.cli import main
 from evaluation.extraction.inputs import input_warnings
 from zoo.data import ArrayImages, Level
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 from zoo.models.transforms import EvalTransform, normalise
 
-FILE = Path(__file__).parent / "own_network.py"
+FILE = Path(__file__).parents[1] / "own_network.py"
 CPU = torch.device("cpu")
 
 
@@ -105,15 +104,11 @@ def test_features_that_depend_on_the_batch_or_on_chance_are_noticed() -> None:
     assert texts["draws at random"] == ["it gives other features each time, though in eval mode: some layer draws at random"]
 
 
-def test_the_command_prints_warnings_and_the_result_keeps_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_prints_warnings_and_the_result_keeps_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from zoo.results import load_result
 
     words = ["--model", f"python:{FILE}:declared", "--features", "flatten", "--data", "digits", "--channels", "bgr", "--k", "5"]
-    monkeypatch.setattr(sys, "argv", ["evaluate", *words, "--out", str(tmp_path / "knn.json")])
-    with pytest.raises(SystemExit):
-        main()
+    assert run(*words, "--out", tmp_path / "knn.json") == 0
     captured = capsys.readouterr()
     text = "it declares channels in the order rgb and gets bgr"
     assert f"warning: declared: {text}" in captured.err

@@ -1,4 +1,4 @@
-"""Crops of images that are all of one size and in memory: they are held on the device, and cut there."""
+"""Crops of images that are all of one size and in memory: they lie on the device, and are cut there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evaluation.views.shown import Step
 from evaluation.views.tables import BOXES
 
 
-class HeldCrops:
+class InMemoryCrops:
     """Cuts the views of whole batches on the device.
 
     Parameters

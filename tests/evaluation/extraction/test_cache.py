@@ -14,7 +14,8 @@ import torch
 from small_network import TRANSFORM, Network, in_files, in_memory, pictures
 from torch import Tensor
 
-from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit, state_of
+from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit
+from evaluation.extraction.descriptions import state_of
 from evaluation.extraction.features import extract_features
 from evaluation.tasks.runtime import Runtime
 from zoo.data import ArrayImages

@@ -1,0 +1,49 @@
+"""Which models a command is asked to open, and how. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.tasks.task import numbers
+from zoo.errors import UserError
+
+PYTHON_SCHEME = "python:"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model to open: what results call it, and the arguments of :func:`zoo.model_spec.open_model`."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def model_sources(
+    models: Sequence[str], weights: Sequence[Path], layer: str | None, mean: str | None, std: str | None, channels: str | None
+) -> list[ModelSource]:
+    """The models that ``--model`` names, with what other options say of them. Raises UserError for options that do not fit."""
+    own = [spec for spec in models if spec.startswith(PYTHON_SCHEME)]
+    if weights and len(weights) != len(own):
+        raise UserError(f"--weights is given {len(weights)} times for {len(own)} models of the form {PYTHON_SCHEME}...; give one for each")
+    if channels not in (None, "rgb", "bgr"):
+        raise UserError(f"--channels is rgb or bgr, not '{channels}'")
+    shared = {"layer": layer, "mean": _three("--mean", mean), "std": _three("--std", std), "channels": channels}
+    files = iter(weights)
+    sources = []
+    for spec in models:
+        file = next(files, None) if spec in own else None
+        name = spec if file is None else f"{spec} {file.name}"
+        sources.append(ModelSource(name, {"spec": spec, "weights": file, **shared}))
+    return sources
+
+
+def _three(flag: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    values = tuple(numbers(flag)(text))
+    if len(values) != 3 or (flag == "--std" and min(values) <= 0):
+        raise UserError(f"{flag} takes three numbers, for channels of pixels in [0, 1], such as {flag} 0.485,0.456,0.406, not '{text}'")
+    return values
