@@ -13,7 +13,7 @@ from zoo.data.boxes.detection_data import open_detection_data
 from zoo.data.boxes.voc import VOC_CLASSES
 from zoo.errors import UserError
 
-BCCD = Path(__file__).parents[4] / "shared" / "data" / "bccd-voc.tar.gz"
+BCCD = Path(__file__).parents[5] / "shared" / "data" / "bccd-voc.tar.gz"
 
 
 def test_what_was_drawn_is_read(voc_shapes):

@@ -12,7 +12,7 @@ import pytest
 
 from zoo.results import SCHEMA, Result, SplitFacts
 
-PAGE = Path(__file__).parents[2] / "docs" / "results-schema.md"
+PAGE = Path(__file__).parents[3] / "docs" / "results-schema.md"
 
 
 def fields_of(kind: Any, prefix: str = "") -> set[str]:

@@ -211,5 +211,5 @@ def test_a_bare_backbone_of_another_timm_architecture_is_read_by_name(tmp_path):
 
 
 def test_every_format_is_in_the_docs():
-    text = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
     assert [name for name in reader_names() if f"`{name}`" not in text] == []

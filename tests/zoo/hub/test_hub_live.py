@@ -1,6 +1,6 @@
 """Push, pull and load against a Hub that is named by the environment: for a person with network and a token that may write.
 
-    ZOO_TEST_HUB=my-name HF_TOKEN=... python -m pytest -m slow tests/zoo/test_hub_live.py
+    ZOO_TEST_HUB=my-name HF_TOKEN=... python -m pytest -m slow tests/zoo/hub/test_hub_live.py
 
 It makes a private repository under that name, and deletes it.
 """

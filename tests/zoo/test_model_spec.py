@@ -124,7 +124,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_the_tensors_name(make_ru
     [
         ("no/such/folder", "there is no model 'no/such/folder'; a model is a zoo model folder"),
         (str(Path(__file__).parent), "is no model: a zoo model folder holds zoo.json"),
-        (__file__, r"test_models\.py' is no model: .* is no checkpoint: it begins with"),
+        (__file__, r"test_model_spec\.py' is no model: .* is no checkpoint: it begins with"),
         ("random:", "no architecture ''"),
         ("random:resnet18:minus", "has no valid seed"),
         ("random:resnet18:-1", "has no valid seed"),

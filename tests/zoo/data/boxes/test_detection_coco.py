@@ -14,7 +14,7 @@ from zoo.data.boxes.coco import write_coco
 from zoo.data.boxes.detection_data import open_detection_data
 from zoo.errors import UserError
 
-NUTS = Path(__file__).parents[4] / "shared" / "data" / "fruits-nuts-coco.tar.gz"
+NUTS = Path(__file__).parents[5] / "shared" / "data" / "fruits-nuts-coco.tar.gz"
 
 
 def test_what_was_drawn_is_read(coco_shapes):

@@ -136,7 +136,7 @@ def test_versions_name_what_numbers_depend_on() -> None:
 def test_the_commit_is_that_of_the_checkout() -> None:
     import subprocess
 
-    repository = Path(__file__).parents[2]
+    repository = Path(__file__).parents[3]
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True)
     commit = toolkit_commit()
     if git.returncode:
