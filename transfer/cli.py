@@ -193,12 +193,9 @@ def compare_command(
 
 
 def _list_configs() -> None:
-    from transfer.detection.config_files import config_names, summary
+    from transfer.detection.config_files import CONFIGS
 
-    names = config_names()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:<{width}}  {summary(name)}")
+    typer.echo("\n".join(CONFIGS.lines()))
 
 
 def _seconds(max_time: str | None) -> float | None:

@@ -10,7 +10,6 @@ timm's registry.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -20,7 +19,7 @@ from timm.models import build_model_with_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, did_you_mean, first_line
 
 # ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
 TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -119,8 +118,7 @@ def check_arch(arch: str) -> None:
         return
     if known:
         raise UserError(f"'{arch}' names weights, not an architecture: use '{name}', or the model 'timm:{arch}' to have the weights")
-    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists them"
+    hint = did_you_mean(name, timm.list_models(), 3) or "; `timm.list_models()` lists them"
     raise UserError(f"there is no architecture '{arch}'{hint}")
 
 

@@ -1,6 +1,9 @@
-"""The one exception for what a user can mend, and the one line of a foreign error that its sentence can quote."""
+"""The one exception for what a user can mend, and what its sentence is made of: one line of a foreign error, the nearest of known names."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -29,3 +32,9 @@ def root_cause(error: BaseException) -> str:
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     return first_line(error)
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
+    """``"; did you mean 'NEAREST'?"``, to append where ``name`` is said to be unknown; empty where none of the known names is near."""
+    near = difflib.get_close_matches(name, [*known], count, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(text) for text in near)}?" if near else ""

@@ -129,7 +129,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_the_tensors_name(make_ru
         ("random:resnet18:minus", "has no valid seed"),
         ("random:resnet18:-1", "has no valid seed"),
         ("random:resnet18:9223372036854775808", "has no valid seed"),
-        ("random:resnet1800", "no architecture 'resnet1800'; did you mean resnet18"),
+        ("random:resnet1800", "no architecture 'resnet1800'; did you mean 'resnet18"),
         ("timm:resnet1800", "timm has no network 'resnet1800'; did you mean"),
         ("timm:resnet18.mine", r"no pretrained weights 'resnet18\.mine'; it has: resnet18\.a1_in1k"),
         ("timm:resnet18_small", "no pretrained weights for 'resnet18_small'; 'random:resnet18_small'"),

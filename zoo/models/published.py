@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import timm
@@ -21,7 +20,7 @@ from zoo.backbones import (
     size_arguments,
     timm_config,
 )
-from zoo.errors import UserError, root_cause
+from zoo.errors import UserError, did_you_mean, root_cause
 from zoo.hashing import tensors_sha256
 from zoo.models.model import Inputs, Model
 
@@ -103,5 +102,4 @@ def _refuse_timm_name(name: str) -> None:
         raise UserError(f"timm has no pretrained weights '{name}'; it has: {', '.join(tags)}")
     if timm.is_model(arch):
         raise UserError(f"timm has no pretrained weights for '{arch}'; 'random:{arch}' has random ones")
-    near = difflib.get_close_matches(arch, timm.list_models(), n=3, cutoff=0.5)
-    raise UserError(f"timm has no network '{arch}'" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    raise UserError(f"timm has no network '{arch}'{did_you_mean(arch, timm.list_models(), 3)}")

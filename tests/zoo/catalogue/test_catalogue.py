@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 
-from pretrain.recipe_files import recipe_names
+from pretrain.recipe_files import RECIPES
 from zoo.catalogue import CatalogueEntry, files, find_entry, load_catalogue
 from zoo.catalogue.files import matching
 from zoo.errors import UserError
@@ -65,7 +65,7 @@ def test_hcsc_as_its_readme_prints_it(name, linear, knn):
 
 def test_every_builtin_entry_is_whole():
     entries = load_catalogue(files=())
-    recipes = recipe_names()
+    recipes = RECIPES.names()
     for entry in entries.values():
         assert entry.citation, entry.name
         assert entry.home is not None or entry.note, entry.name
@@ -154,7 +154,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_an_unknown_name_has_neighbours():
-    with pytest.raises(UserError, match=r"no model 'resnet50\.hcsc_200'; did you mean resnet50\.hcsc_200ep"):
+    with pytest.raises(UserError, match=r"no model 'resnet50\.hcsc_200'; did you mean 'resnet50\.hcsc_200ep"):
         find_entry("resnet50.hcsc_200", files=())
 
 

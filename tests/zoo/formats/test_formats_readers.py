@@ -195,7 +195,7 @@ def test_a_checkpoint_of_our_own_that_lies_outside_its_run(make_run, tmp_path):
 def test_names_are_unique_and_unknown_ones_have_neighbours():
     assert len(set(reader_names())) == len(READERS)
     assert get_reader("hcsc").name == "hcsc"
-    with pytest.raises(UserError, match="there is no format 'moco_v4'; did you mean moco_v3"):
+    with pytest.raises(UserError, match="there is no format 'moco_v4'; did you mean 'moco_v3"):
         get_reader("moco_v4")
 
 

@@ -91,7 +91,7 @@ def test_names_and_revisions_that_are_none(hub, commands, model):
     hub.seen.clear()
     refused(commands.zoo("pull", f"alice/names@{commit[:10]}"), "looks like a shortened commit; write all of its 40 hex digits")
     refused(commands.zoo("pull", "alice/na--mes"), "does not name a model on the Hub: write ORG/NAME")
-    refused(commands.zoo("pull", "resnet50.hcsc_200epp"), r"the catalogue has no model .* did you mean resnet50\.hcsc_200ep")
+    refused(commands.zoo("pull", "resnet50.hcsc_200epp"), r"the catalogue has no model .* did you mean 'resnet50\.hcsc_200ep")
     assert hub.seen == []
 
 

@@ -213,7 +213,7 @@ def test_the_command_points_at_the_catalogue(tmp_path, right_large):
         (("--std", "58,57,57"), r"--std is of pixels in \[0, 1\], and '58,57,57' is not"),
         (("--std", "0,0.2,0.2"), r"--std is of pixels in \[0, 1\]"),
         (("--mean", "nan,0,0"), r"--mean is of pixels in \[0, 1\]"),
-        (("--format", "hscs"), r"there is no format 'hscs'; did you mean hcsc"),
+        (("--format", "hscs"), r"there is no format 'hscs'; did you mean 'hcsc"),
         (("--arch", "resnet1000"), r"there is no architecture 'resnet1000'"),
         (("--interpolation", "nearest"), r"--interpolation is bilinear or bicubic"),
         (("--name", "a b"), r"'a b' cannot name a zoo model"),

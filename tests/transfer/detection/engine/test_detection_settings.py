@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from transfer.detection.config_files import FOLDER, config_names, summary
+from transfer.detection.config_files import CONFIGS
 from transfer.presence import has_detectron2, install_line
 from zoo.data.boxes.annotations import Problems, Split
 from zoo.data.boxes.detection_data import DetectionData
@@ -35,17 +35,17 @@ def theirs(name):
     return cfg
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", CONFIGS.names())
 def test_plain_detectron2_reads_every_config(name):
     cfg = get_cfg()
-    cfg.merge_from_file(str(FOLDER / f"{name}.yaml"))
+    cfg.merge_from_file(str(CONFIGS.folder / f"{name}.yaml"))
     assert cfg.MODEL.RESNETS.STRIDE_IN_1X1 is False
     assert cfg.INPUT.FORMAT == "RGB"
     assert cfg.MODEL.PIXEL_STD == [58.395, 57.12, 57.375]
     assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
     assert cfg.TEST.PRECISE_BN.ENABLED
-    assert summary(name)
-    text = (FOLDER / f"{name}.yaml").read_text()
+    assert CONFIGS.summary(name)
+    text = (CONFIGS.folder / f"{name}.yaml").read_text()
     assert all(word in text for word in ("# Hardware", "ublished", f"transfer detect {name} --model"))
 
 
@@ -184,7 +184,7 @@ def test_models_without_statistics_take_the_configs_and_basic_blocks_no_c4_head(
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["SOLVER.MAX_ITR", "5"], r"no key 'SOLVER\.MAX_ITR'; did you mean SOLVER\.MAX_ITER\?"),
+        (["SOLVER.MAX_ITR", "5"], r"no key 'SOLVER\.MAX_ITR'; did you mean 'SOLVER\.MAX_ITER'\?"),
         (["SOLVER.MAX_ITER", "many"], r"SOLVER\.MAX_ITER cannot be 'many'"),
         (["SOLVER.MAX_ITER"], r"given as KEY VALUE, .*; 'SOLVER\.MAX_ITER' has no value"),
         (["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"], "SAMPLER_TRAIN RepeatFactorTrainingSampler is not supported"),
