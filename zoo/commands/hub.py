@@ -98,21 +98,6 @@ def push(
     typer.echo(pushed.url)
 
 
-def card(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A zoo model folder.")],
-) -> None:
-    """Make the card, README.md, from zoo.json again.
-
-    Example:
-
-    * `zoo card models/moco`
-    """
-    from zoo.model_folder.claims import add_results
-
-    add_results(folder, ())
-    typer.echo(f"{folder / 'README.md'}: made from zoo.json")
-
-
 def _pins(lock: Path | None) -> Pins | None:
     from zoo.hub.pins import Pins
 
