@@ -29,9 +29,9 @@ from transfer.formats.detectron2_names import (
 from transfer.formats.detectron2_stages import check_file
 from transfer.formats.target import NO_WEIGHTS, Target
 from transfer.presence import has_detectron2, require_detectron2
-from zoo.backbones import create_empty_backbone, feature_width, is_timm_native, load_state
+from zoo.backbones import create_empty_backbone, is_timm_native, load_state
 from zoo.errors import UserError, first_line
-from zoo.hashing import file_sha256, tensors_sha256
+from zoo.hashing import file_sha256
 from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from zoo.reading.plain_pickle import load_plain_pickle
@@ -144,13 +144,11 @@ def open_file(path: str | Path) -> Model:
     arch, state, facts = read(path)
     module = create_empty_backbone(arch)
     load_state(module, state, str(path))
-    return Model(
-        module.eval(),
+    return Model.of_backbone(
+        module,
         name=str(facts.get("name", path.stem)),
         kind="detectron2",
         arch=arch,
-        num_features=feature_width(module),
-        tensors_sha256=tensors_sha256(module.state_dict()),
         mean=_three(facts.get("mean")),
         std=_three(facts.get("std")),
         file_sha256=file_sha256(path),

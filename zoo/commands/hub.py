@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.hub.attempts import DEFAULT_DEADLINE
+from zoo.hub.retries import DEFAULT_DEADLINE
 
 if TYPE_CHECKING:
     from zoo.hub.pins import Pins
@@ -45,9 +45,9 @@ def pull(
 
     * `zoo pull resnet50.hcsc_200ep`
     """
-    from zoo.hub.pulled_model import pull_model
+    from zoo.hub import pull as hub
 
-    pulled = pull_model(
+    pulled = hub.pull(
         name,
         out=out,
         offline=offline,

@@ -28,8 +28,8 @@ from zoo.errors import UserError, first_line
 from zoo.files import PARTIAL_SUFFIX, replace_text
 from zoo.hashing import file_sha256
 from zoo.home import zoo_home
-from zoo.hub.attempts import DEFAULT_DEADLINE, Deadline, attempt
 from zoo.hub.pins import FilePin, Pins
+from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, retry
 from zoo.reading.file_head import download_accident, read_head
 
 _CHUNK_BYTES = 1 << 18
@@ -99,7 +99,7 @@ def fetch(
     offline
         Make no connection; the file must be there.
     deadline
-        Seconds for everything, or a running :class:`zoo.hub.attempts.Deadline`.
+        Seconds for everything, or a running :class:`zoo.hub.retries.Deadline`.
     pins
         The lock file; None: the user's own.
     update
@@ -183,7 +183,7 @@ def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afr
         partial.unlink(missing_ok=True)
     doing = f"the download of {url}"
     try:
-        attempt(
+        retry(
             lambda: _continue(url, partial, remark, deadline, progress),
             deadline,
             doing,

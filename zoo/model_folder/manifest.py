@@ -17,6 +17,9 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 CURVE_FILE = "training_curve.png"
+# What makes a zoo model; the weights come last, so that whatever else is wrong is found before their long transfer.
+REQUIRED_FILES = (MANIFEST_FILE, CONFIG_FILE, CARD_FILE, WEIGHTS_FILE)
+MODEL_FILES = (*REQUIRED_FILES, CURVE_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 from hub_server import HubServer, sha256
 
-import zoo.hub.attempts
+import zoo.hub.retries
 from zoo.errors import UserError
 from zoo.hub.fetch import fetch, seconds_asked
 from zoo.hub.pins import Pins
@@ -31,7 +31,7 @@ def server() -> Iterator[HubServer]:
 def hub(server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "zoo"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(zoo.hub.attempts, "WAITS", (0.01,) * 4)
+    monkeypatch.setattr(zoo.hub.retries, "WAITS", (0.01,) * 4)
     server.faults.clear()
     server.seen.clear()
     server.files["weights.pth"] = CONTENT

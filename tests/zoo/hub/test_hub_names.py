@@ -11,7 +11,7 @@ from hub_server import git_sha1
 
 from zoo.errors import UserError
 from zoo.hub import failures
-from zoo.hub.names import HubName, is_hub_name, parse_hub_name
+from zoo.hub.names import HubName, parse_hub_name
 from zoo.hub.snapshot import git_sha1 as ours
 
 
@@ -28,7 +28,6 @@ from zoo.hub.snapshot import git_sha1 as ours
 def test_names(text, repository, revision):
     name = parse_hub_name(text)
     assert name == HubName(repository, revision)
-    assert is_hub_name(text)
     assert name.is_commit == (len(revision) == 40)
     assert parse_hub_name(name.key) == parse_hub_name(str(name)) == name
 

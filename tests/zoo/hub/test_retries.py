@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-import zoo.hub.attempts
+import zoo.hub.retries
 from zoo.errors import UserError
-from zoo.hub.attempts import Deadline, DeadlinePassed, attempt
+from zoo.hub.retries import Deadline, DeadlinePassed, retry
 
 
 class Flaky:
@@ -27,7 +27,7 @@ class Flaky:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch):
-    monkeypatch.setattr(zoo.hub.attempts, "WAITS", (0.01, 0.01, 0.01, 0.01))
+    monkeypatch.setattr(zoo.hub.retries, "WAITS", (0.01, 0.01, 0.01, 0.01))
 
 
 def is_connection(error: BaseException) -> bool:
@@ -37,10 +37,10 @@ def is_connection(error: BaseException) -> bool:
 @pytest.mark.parametrize("in_thread", [True, False])
 def test_what_may_pass_is_tried_five_times(in_thread):
     call = Flaky(4, ConnectionError("lost"))
-    assert attempt(call, Deadline(5), "it", transient=is_connection, in_thread=in_thread) == 5
+    assert retry(call, Deadline(5), "it", transient=is_connection, in_thread=in_thread) == 5
     call = Flaky(5, ConnectionError("lost"))
     with pytest.raises(ConnectionError, match="lost"):
-        attempt(call, Deadline(5), "it", transient=is_connection, in_thread=in_thread)
+        retry(call, Deadline(5), "it", transient=is_connection, in_thread=in_thread)
     assert call.calls == 5
 
 
@@ -48,16 +48,16 @@ def test_what_is_final_is_tried_once():
     for error in (PermissionError("no"), UserError("a sentence")):
         call = Flaky(1, error)
         with pytest.raises(type(error)):
-            attempt(call, Deadline(5), "it", transient=is_connection)
+            retry(call, Deadline(5), "it", transient=is_connection)
         assert call.calls == 1
 
 
 def test_a_wait_beyond_the_deadline_is_not_begun():
     call, started = Flaky(1, ConnectionError("lost")), time.monotonic()
     with pytest.raises(ConnectionError):
-        attempt(call, Deadline(1), "it", transient=is_connection, wait_asked=lambda error: 60.0)
+        retry(call, Deadline(1), "it", transient=is_connection, wait_asked=lambda error: 60.0)
     assert time.monotonic() - started < 0.5
-    assert attempt(call, Deadline(1), "it", transient=is_connection, wait_asked=lambda error: 0.1) == 2
+    assert retry(call, Deadline(1), "it", transient=is_connection, wait_asked=lambda error: 0.1) == 2
 
 
 def test_a_call_that_does_not_end_is_given_up():
@@ -74,7 +74,7 @@ def test_a_deadline_that_has_passed_begins_nothing():
     time.sleep(0.02)
     for in_thread in (True, False):
         with pytest.raises(DeadlinePassed):
-            attempt(call, deadline, "it", transient=is_connection, in_thread=in_thread)
+            retry(call, deadline, "it", transient=is_connection, in_thread=in_thread)
     assert call.calls == 0
 
 

@@ -34,7 +34,7 @@ class StandIn:
     def __setstate__(self, _state: object) -> None: ...
 
 
-class _Surveyed(StandIn):
+class _NotedStandIn(StandIn):
     """A stand-in that also notes whether it is filled like a dictionary or like a list."""
 
     full_name = ""
@@ -53,7 +53,7 @@ class _Surveyed(StandIn):
 
 
 @dataclass
-class Survey:
+class PickleScan:
     """What a pickle asks for.
 
     Attributes
@@ -71,20 +71,20 @@ class Survey:
     protocol: int = 0
 
 
-class Surveyor(pickle._Unpickler):
+class _Scanner(pickle._Unpickler):
     """Runs one pickle as this module's docstring says. In Python, not C: the C machine allocates what a pickle's indices tell it to."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file, encoding="latin1")
-        self.classes: dict[str, type[_Surveyed]] = {}
+        self.classes: dict[str, type[_NotedStandIn]] = {}
         self.storages: dict[str, int] = {}
 
-    def find_class(self, module: str, name: str) -> type[_Surveyed]:
+    def find_class(self, module: str, name: str) -> type[_NotedStandIn]:
         # Names of Python 2, as torch maps them.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full_name = f"{module}.{name}"
         if full_name not in self.classes:
-            self.classes[full_name] = type("_Named", (_Surveyed,), {"full_name": full_name})
+            self.classes[full_name] = type("_Named", (_NotedStandIn,), {"full_name": full_name})
         return self.classes[full_name]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -99,14 +99,20 @@ class Surveyor(pickle._Unpickler):
             self.storages[str(key)] = max(self.storages.get(str(key), 0), elements * _ELEMENT_BYTES.get(name, 1))
         return StandIn()
 
-    def survey(self) -> Survey:
-        """Run the pickle. Raises whatever a damaged pickle makes Python raise."""
-        self.load()
-        return Survey({name: kind.filled_as for name, kind in self.classes.items()}, self.storages, int(getattr(self, "proto", 0)))
+
+def scan_pickle(file: IO[bytes]) -> PickleScan:
+    """What the pickle at the file's position asks for; the position is behind it then.
+
+    Raises whatever a damaged pickle makes Python raise.
+    """
+    scanner = _Scanner(file)
+    scanner.load()
+    names = {name: kind.filled_as for name, kind in scanner.classes.items()}
+    return PickleScan(names, scanner.storages, int(getattr(scanner, "proto", 0)))
 
 
 def stand_in(filled_as: type | None) -> Callable[..., object]:
-    """A new inert class for one name, which torch's own restricted reader can fill as the survey saw it filled."""
+    """A new inert class for one name, which torch's own restricted reader can fill as the scan saw it filled."""
     if filled_as is dict:
         # torch fills plain dictionaries only, so an instance is one.
         return type("StandInDict", (), {"__new__": lambda _cls, *_arguments: OrderedDict()})

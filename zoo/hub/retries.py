@@ -78,7 +78,7 @@ class Deadline:
         return outcome[0]
 
 
-def attempt(
+def retry(
     call: Callable[[], Value],
     deadline: Deadline,
     doing: str,
