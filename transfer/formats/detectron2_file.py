@@ -27,13 +27,13 @@ from transfer.formats.detectron2_names import (
     without_prefix,
 )
 from transfer.formats.detectron2_stages import check_file
-from transfer.formats.target import NO_WEIGHTS, Target
+from transfer.formats.target import Target
 from transfer.presence import has_detectron2, require_detectron2
 from zoo.backbones import create_empty_backbone, is_timm_native, load_state
 from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256
 from zoo.models.model import Model
-from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.reading.plain_pickle import load_plain_pickle
 
 AUTHOR = "backbone-loop"
@@ -43,10 +43,8 @@ _ARCHS = {depth: arch for arch, depth in DEPTHS.items()}
 _NAMED = 4  # how many names an error spells out
 
 
-def refusal(model: Model) -> str | None:
+def _refusal(model: Model) -> str | None:
     """Why a model has no place in detectron2's ResNet, or None."""
-    if model.kind == "pixels":
-        return NO_WEIGHTS
     if not is_timm_native(model.arch):
         return f"'{model.arch}' has a 3x3 stem without pooling, and detectron2's ResNet has the 7x7 one"
     if model.arch not in DEPTHS:
@@ -149,8 +147,8 @@ def open_file(path: str | Path) -> Model:
         name=str(facts.get("name", path.stem)),
         kind="detectron2",
         arch=arch,
-        mean=_three(facts.get("mean")),
-        std=_three(facts.get("std")),
+        mean=three_channels(facts["mean"]) if facts.get("mean") else None,
+        std=three_channels(facts["std"]) if facts.get("std") else None,
         file_sha256=file_sha256(path),
         metadata=facts,
     )
@@ -165,13 +163,6 @@ def _content(path: Path) -> Any:
         raise UserError(f"file {path} is missing") from error
     except Exception as error:
         raise UserError(f"file {path} is no checkpoint that can be read safely ({first_line(error)})") from error
-
-
-def _three(values: Any) -> tuple[float, float, float] | None:
-    if not values:
-        return None
-    red, green, blue = values
-    return float(red), float(green), float(blue)
 
 
 def _listed(what: str, names: list[str]) -> str:
@@ -199,4 +190,4 @@ def _word(value: Any) -> str:
     return f"'{value}'" if isinstance(value, list) else str(value)
 
 
-DETECTRON2 = Target(suffix=".pkl", refusal=refusal, write=write, check=_check, usage=_usage, checkable=_checkable)
+DETECTRON2 = Target(suffix=".pkl", refusal=_refusal, write=write, check=_check, usage=_usage, checkable=_checkable)

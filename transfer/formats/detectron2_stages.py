@@ -76,10 +76,10 @@ def check_file(model: Model, path: Path, config: dict[str, Any] | None = None) -
         The networks differ; the text says from which stage on, and what that points to.
     """
     network = load_resnet(path, {**config_values(model), **(config or {})})
-    return report(model, compare(model, network))
+    return stage_table(model, compare_stages(model, network))
 
 
-def report(model: Model, differences: list[StageDifference]) -> list[str]:
+def stage_table(model: Model, differences: list[StageDifference]) -> list[str]:
     """A table of the comparison. Raises UserError where it fails."""
     wrong = [difference for difference in differences if not difference.fits]
     if wrong:
@@ -123,7 +123,7 @@ def load_resnet(path: Path, values: dict[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def compare(model: Model, network: Any) -> list[StageDifference]:
+def compare_stages(model: Model, network: Any) -> list[StageDifference]:
     """The activations of a detectron2 model (any GeneralizedRCNN with a ResNet) beside the source's; both keep their mode.
 
     Of a model with a C4 head, res5 is the head's, without the norm that may follow it.

@@ -13,6 +13,7 @@ from typing import Any
 
 from zoo.catalogue.entry import CatalogueEntry, Home, PublishedResult
 from zoo.errors import UserError, did_you_mean, first_line
+from zoo.normalisation import three_channels
 from zoo.results import Result, load_result
 
 BUILTIN_FILE = Path(__file__).with_name("catalogue.toml")
@@ -196,8 +197,7 @@ def _own(item: Any, folder: Path, where: str) -> Result:
 def _three(values: Any, key: str, where: str) -> tuple[float, float, float]:
     if len(values) != 3 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         raise ValueError(f"'{key}' must be three numbers {where}")
-    red, green, blue = map(float, values)
-    return red, green, blue
+    return three_channels(values)
 
 
 def _check_keys(content: Any, kinds: Mapping[str, type], where: str) -> None:

@@ -10,6 +10,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
 from zoo.formats.readers import reader_names
+from zoo.normalisation import three_channels
 
 if TYPE_CHECKING:
     from zoo.model_folder.importing import Imported
@@ -130,13 +131,13 @@ def _numbers(option: str, text: str | None, *, positive: bool = False) -> tuple[
     if text is None:
         return None
     try:
-        red, green, blue = map(float, text.split(","))
+        numbers = three_channels(map(float, text.split(",")))
     except ValueError as error:
         raise UserError(f"{option} takes three numbers, R,G,B, of pixels in [0, 1], and '{text}' is not that") from error
     # Written so that what is not a number fails too.
-    if not all(0 <= value <= 1 and not (positive and value == 0) for value in (red, green, blue)):
+    if not all(0 <= value <= 1 and not (positive and value == 0) for value in numbers):
         raise UserError(f"{option} is of pixels in [0, 1], and '{text}' is not; divide numbers of pixels in 0 .. 255 by 255")
-    return red, green, blue
+    return numbers
 
 
 def _interpolation(name: str | None) -> str | None:

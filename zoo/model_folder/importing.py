@@ -17,7 +17,7 @@ from zoo.hashing import file_sha256
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
-from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.results.provenance import software_versions, toolkit_commit
 
 _CHUNK_BYTES = 1 << 20
@@ -212,8 +212,7 @@ def _preparation(reading: Reading, stated: Preparation, entry: CatalogueEntry | 
 def _three(values: object) -> tuple[float, float, float] | None:
     if not isinstance(values, Sequence) or len(values) != 3:
         return None
-    red, green, blue = map(float, values)
-    return red, green, blue
+    return three_channels(values)
 
 
 def _tag(path: Path) -> str:

@@ -13,7 +13,7 @@ from transfer import conversion
 from transfer.cli import app
 from transfer.formats.detectron2_config import config_values
 from transfer.formats.detectron2_file import DETECTRON2, write
-from transfer.formats.detectron2_stages import check_file, compare, load_resnet
+from transfer.formats.detectron2_stages import check_file, compare_stages, load_resnet
 from transfer.presence import has_detectron2, install_line
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
@@ -48,7 +48,7 @@ def edited(path, edit):
 def test_a_converted_backbone_is_bit_equal_stage_by_stage(tmp_path, source, arch):
     model = source(arch)
     write(model, tmp_path / "a.pkl")
-    differences = compare(model, load_resnet(tmp_path / "a.pkl", config_values(model)))
+    differences = compare_stages(model, load_resnet(tmp_path / "a.pkl", config_values(model)))
     assert [difference.stage for difference in differences] == ["stem", "res2", "res3", "res4", "res5"]
     assert all(difference.largest == 0.0 for difference in differences)
     assert all(0 < difference.from_pixels < 1e-5 for difference in differences)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import UserError
-from zoo.model_folder.claims import add_result, add_results, read_claims
+from zoo.model_folder.claims import add_results, read_claims
 from zoo.model_folder.manifest import read_manifest
 from zoo.results import Result, save_result
 
@@ -21,7 +21,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_a_result_is_added_to_the_manifest_and_to_the_card(zoo_folder, make_result):
     before = files(zoo_folder)
     result = make_result(read_manifest(zoo_folder).tensors_sha256)
-    add_result(zoo_folder, result)
+    add_results(zoo_folder, [result])
     after = files(zoo_folder)
     assert {name for name in before if before[name] != after[name]} == {"zoo.json", "README.md"}
     (kept,) = read_manifest(zoo_folder).results
@@ -30,7 +30,7 @@ def test_a_result_is_added_to_the_manifest_and_to_the_card(zoo_folder, make_resu
 
 
 def test_paths_of_the_machine_do_not_go_along(zoo_folder, make_result):
-    add_result(zoo_folder, make_result(read_manifest(zoo_folder).tensors_sha256))
+    add_results(zoo_folder, [make_result(read_manifest(zoo_folder).tensors_sha256)])
     assert all(b"somebody" not in content for content in files(zoo_folder).values())
     (kept,) = read_manifest(zoo_folder).results
     assert (kept.model.spec, kept.data.spec) == (None, "cifar10")
@@ -48,7 +48,7 @@ def test_a_result_is_not_added_to_weights_that_were_changed(zoo_folder, make_res
     weights = zoo_folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(UserError, match=r"is not the file that zoo\.json describes"):
-        add_result(zoo_folder, make_result(read_manifest(zoo_folder).tensors_sha256))
+        add_results(zoo_folder, [make_result(read_manifest(zoo_folder).tensors_sha256)])
 
 
 def test_the_same_question_has_one_answer_and_another_question_another(zoo_folder, make_result):
@@ -70,7 +70,7 @@ def test_result_files_are_read_for_publication(tmp_path, make_result):
 
 def add_many(folder: Path, results: list[Result]) -> None:
     for result in results:
-        add_result(folder, result)
+        add_results(folder, [result])
 
 
 def test_results_that_are_added_at_once_are_all_kept(zoo_folder, make_result):
@@ -92,6 +92,6 @@ def test_results_that_are_added_at_once_are_all_kept(zoo_folder, make_result):
 
 def test_what_is_no_zoo_model_takes_no_result(tmp_path, make_result):
     with pytest.raises(UserError, match=r"has no zoo\.json"):
-        add_result(tmp_path, make_result("c" * 64))
+        add_results(tmp_path, [make_result("c" * 64)])
     with pytest.raises(UserError, match="cannot be opened"):
-        add_result(tmp_path / "nothing", make_result("c" * 64))
+        add_results(tmp_path / "nothing", [make_result("c" * 64)])

@@ -37,15 +37,7 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
 
     Raises UserError for a file that is no config, a key that does not exist (the nearest is named) and a value that does not fit it.
     """
-    # The head that MoCo's configs name; imported here, since it registers itself.
-    import transfer.detection.engine.heads  # noqa: F401
-
-    path = CONFIGS.find(name_or_path)
-    cfg = get_cfg()
-    try:
-        cfg.merge_from_file(str(path))
-    except (OSError, YAMLError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
+    cfg = read_config(CONFIGS.find(name_or_path))
     for key, value in _pairs(overrides):
         try:
             cfg.merge_from_list([key, value])
@@ -55,6 +47,19 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
             raise UserError(f"{key} cannot be '{value}' ({first_line(error)})") from error
     if cfg.DATALOADER.SAMPLER_TRAIN != _SAMPLER:
         raise UserError(f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; leave it at {_SAMPLER}")
+    return cfg
+
+
+def read_config(path: Path) -> CfgNode:
+    """The config in a file, over detectron2's defaults. Raises UserError where it cannot be read."""
+    # The head that MoCo's configs name; imported here, since it registers itself.
+    import transfer.detection.engine.heads  # noqa: F401
+
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(str(path))
+    except (OSError, YAMLError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
     return cfg
 
 
@@ -186,18 +191,6 @@ def _scale(cfg: CfgNode, batch: int, published: int, given: set[str]) -> list[Sc
         cfg.merge_from_list([key, new])
         changes.append(Scaled(key, old, new))
     return [change for change in changes if change.published != change.here]
-
-
-def read_resolved(path: Path) -> CfgNode:
-    """The config that a run wrote down. Raises UserError where it cannot be read."""
-    import transfer.detection.engine.heads  # noqa: F401
-
-    cfg = get_cfg()
-    try:
-        cfg.merge_from_file(str(path))
-    except (OSError, YAMLError, KeyError, ValueError, AssertionError) as error:
-        raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
-    return cfg
 
 
 def describe(cfg: CfgNode, name: str) -> dict[str, Any]:

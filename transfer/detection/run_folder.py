@@ -74,7 +74,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         raise UserError(f"{out} is not a detection run, so --overwrite does not remove it; choose another --out")
 
 
-def make_folder(out: Path, facts: RunFacts, config: str, problems: list[str], *, overwrite: bool) -> None:
+def make_run_folder(out: Path, facts: RunFacts, config: str, problems: list[str], *, overwrite: bool) -> None:
     """An empty run folder with the resolved config, the list of broken annotations, and what the run is of."""
     check_out(out, overwrite=overwrite)
     if out.exists():

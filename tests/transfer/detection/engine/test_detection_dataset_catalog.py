@@ -21,7 +21,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from transfer.detection.engine.catalog import make_evaluator, metrics_of, register
+from transfer.detection.engine.dataset_catalog import make_evaluator, metrics_of, register
 
 
 def test_voc_is_what_detectron2s_own_loader_reads(voc_shapes, tmp_path):
