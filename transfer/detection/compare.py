@@ -140,7 +140,7 @@ def _where(first: Result, other: Result, name: str) -> str:
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:
-    """Mean and deviation of each metric, and the difference of the headline to the last row, seed by seed."""
+    """Mean and standard deviation of each metric, and the difference of the headline to the last row, seed by seed."""
     first = next(iter(rows[0].results.values()))
     train, test = first.data.splits["train"], first.data.splits["test"]
     line = f"{first.preset} on {first.data.spec}: {train.images:,} training images, {test.images:,} test images, {first.protocol['metric']}"

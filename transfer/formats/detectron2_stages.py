@@ -2,7 +2,7 @@
 
 Every part of the way is detectron2's own: it reads the picture, normalises it, loads the file through its checkpointer. Two
 comparisons: on one and the same input tensor, where the activations must be bit-equal (weights, names, strides, statistics), and from the
-pixels of a PNG file, where they may differ by rounding (channel order, mean, deviation). A wrong stride or lost running statistics change
+pixels of a PNG file, where they may differ by rounding (channel order, mean, standard deviation). A wrong stride or lost running statistics change
 no shape and no message of detectron2's; here they change numbers.
 """
 
@@ -86,7 +86,7 @@ def stage_table(model: Model, differences: list[StageDifference]) -> list[str]:
         first = wrong[0]
         same_weights = all(difference.largest == 0.0 for difference in differences)
         if same_weights:
-            hint = f"the weights agree, so channel order, mean or deviation of the pixels are not the model's ({_wanted(model)})"
+            hint = f"the weights agree, so channel order, mean or standard deviation of the pixels are not the model's ({_wanted(model)})"
         elif first.stage == "stem":
             hint = "the stem's weights or statistics are not the model's"
         else:

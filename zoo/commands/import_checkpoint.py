@@ -72,9 +72,9 @@ def import_model(
     * `zoo import resnet18.ckpt --out models/r18 --image-size 32 --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2`
     """
     from zoo.hub.fetch import fetch
-    from zoo.model_folder.importing import Preparation, import_checkpoint
+    from zoo.model_folder.importing import Preprocessing, import_checkpoint
 
-    prepared = Preparation(
+    preprocessing = Preprocessing(
         image_size, _numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation), crop_pct
     )
     entries = load_catalogue()
@@ -91,7 +91,7 @@ def import_model(
         method=method,
         epochs=epochs,
         data=data,
-        prepared=prepared,
+        preprocessing=preprocessing,
         entry=entries.get(name) if name else None,
         url=url,
         trust_pickle=trust_pickle,

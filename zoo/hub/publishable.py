@@ -35,16 +35,16 @@ def check_publishable(folder: Path, manifest: Manifest) -> None:
 def _check_config(folder: Path, manifest: Manifest) -> None:
     """Raise UserError where ``config.json``, which timm goes by, says something else than zoo.json."""
     config = read_json_object(folder / CONFIG_FILE)
-    prepared = config.get("pretrained_cfg")
-    prepared = prepared if isinstance(prepared, dict) else {}
+    settings = config.get("pretrained_cfg")
+    settings = settings if isinstance(settings, dict) else {}
     said = {
         "architecture": (config.get("architecture"), manifest.arch),
-        "mean": (prepared.get("mean"), list(manifest.mean)),
-        "std": (prepared.get("std"), list(manifest.std)),
-        "interpolation": (prepared.get("interpolation"), manifest.interpolation),
-        "crop_pct": (prepared.get("crop_pct"), manifest.crop_pct),
-        "input_size": (prepared.get("input_size"), [3, manifest.image_size, manifest.image_size]),
-        "license": (prepared.get("license"), manifest.licence),
+        "mean": (settings.get("mean"), list(manifest.mean)),
+        "std": (settings.get("std"), list(manifest.std)),
+        "interpolation": (settings.get("interpolation"), manifest.interpolation),
+        "crop_pct": (settings.get("crop_pct"), manifest.crop_pct),
+        "input_size": (settings.get("input_size"), [3, manifest.image_size, manifest.image_size]),
+        "license": (settings.get("license"), manifest.licence),
     }
     for name, (here, there) in said.items():
         if here != there:

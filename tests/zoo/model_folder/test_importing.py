@@ -17,11 +17,11 @@ from zoo.catalogue import CatalogueEntry, Home
 from zoo.commands.cli import app
 from zoo.errors import UserError
 from zoo.model_folder.folder import load_zoo_model, write_zoo_model
-from zoo.model_folder.importing import Preparation, check_hash, import_checkpoint
+from zoo.model_folder.importing import Preprocessing, check_hash, import_checkpoint
 from zoo.model_folder.manifest import read_manifest
 from zoo.model_spec import open_model
 
-CIFAR = Preparation(32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+CIFAR = Preprocessing(32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def invoke(*arguments: object) -> str:
 
 
 def test_the_folder_holds_the_tensors_and_says_where_they_are_from(hcsc, right, tmp_path):
-    done = import_checkpoint(hcsc, tmp_path / "model", prepared=CIFAR, licence="MIT", data="cifar10")
+    done = import_checkpoint(hcsc, tmp_path / "model", preprocessing=CIFAR, licence="MIT", data="cifar10")
     backbone, manifest = load_zoo_model(tmp_path / "model")
     assert all(torch.equal(tensor, right[name]) for name, tensor in backbone.state_dict().items())
     assert (manifest.name, manifest.method, manifest.encoder, manifest.epochs) == (f"{ARCH}.hcsc_200eps", "hcsc", "query", 200)
@@ -86,13 +86,13 @@ def test_a_small_stem_must_be_told_its_images(hcsc, tmp_path):
     with pytest.raises(UserError, match="give --image-size, --mean and --std"):
         import_checkpoint(hcsc, tmp_path / "model")
     with pytest.raises(UserError, match="give --image-size, --mean and --std"):
-        import_checkpoint(hcsc, tmp_path / "model", prepared=replace(CIFAR, std=None))
+        import_checkpoint(hcsc, tmp_path / "model", preprocessing=replace(CIFAR, std=None))
     assert list(tmp_path.iterdir()) == [hcsc]
 
 
 def test_mocos_notebook_says_its_statistics_itself(tmp_path, right):
     torch.save(FAKES["moco cifar notebook"].build(right), tmp_path / "notebook.pth")
-    import_checkpoint(tmp_path / "notebook.pth", tmp_path / "model", prepared=Preparation(image_size=32))
+    import_checkpoint(tmp_path / "notebook.pth", tmp_path / "model", preprocessing=Preprocessing(image_size=32))
     manifest = read_manifest(tmp_path / "model")
     assert (manifest.mean, manifest.std) == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 
