@@ -82,8 +82,8 @@ def detect_command(
 ) -> None:
     """Fine-tune a backbone for detection and instance segmentation with detectron2, and evaluate it.
 
-    Batch, learning rate and steps are scaled linearly to the GPUs that are there, and printed; values that are given are taken as they are. A run
-    that a signal or --max-time stopped has saved a checkpoint and leaves with exit status 3.
+    Batch, learning rate and steps are scaled linearly to the GPUs that are there, and printed; values that are given are taken as they
+    are. A run that a signal or --max-time stopped has saved a checkpoint and leaves with exit status 3.
 
     Examples:
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo.errors import UserError, did_you_mean
+from zoo.errors import UserError
 from zoo.named_files import NamedFiles
 
 
@@ -43,8 +43,3 @@ def test_what_is_not_there_is_one_sentence(dishes: NamedFiles, name: str, senten
     with pytest.raises(UserError) as refusal:
         dishes.find(name)
     assert str(refusal.value) == sentence
-
-
-def test_the_nearest_names() -> None:
-    assert did_you_mean("resnet51", ["vit", "resnet50", "resnet18"], 2) == "; did you mean 'resnet50' or 'resnet18'?"
-    assert did_you_mean("swin", ["vit"]) == ""

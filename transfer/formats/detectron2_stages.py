@@ -2,8 +2,8 @@
 
 Every part of the way is detectron2's own: it reads the picture, normalises it, loads the file through its checkpointer. Two
 comparisons: on one and the same input tensor, where the activations must be bit-equal (weights, names, strides, statistics), and from the
-pixels of a PNG file, where they may differ by rounding (channel order, mean, standard deviation). A wrong stride or lost running statistics change
-no shape and no message of detectron2's; here they change numbers.
+pixels of a PNG file, where they may differ by rounding (channel order, mean, standard deviation). A wrong stride or lost running
+statistics change no shape and no message of detectron2's; here they change numbers.
 """
 
 from __future__ import annotations

@@ -191,8 +191,8 @@ def _completed(
     size = stated.image_size or reading.architecture.image_size or (entry.image_size if entry else None) or own.get("image_size")
     if reading.architecture.name in SMALL_STEM_NAMES and (mean is None or std is None or size is None):
         raise UserError(
-            f"{reading.path} is a {reading.architecture.name}, and it does not say how its images were preprocessed: give --image-size, --mean "
-            "and --std (for CIFAR-10: 32, 0.4914,0.4822,0.4465 and 0.2023,0.1994,0.2010, or what it was trained with)"
+            f"{reading.path} is a {reading.architecture.name}, and it does not say how its images were preprocessed: give --image-size, "
+            "--mean and --std (for CIFAR-10: 32, 0.4914,0.4822,0.4465 and 0.2023,0.1994,0.2010, or what it was trained with)"
         )
     assumed = []
     if size is None:

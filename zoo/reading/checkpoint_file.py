@@ -10,12 +10,11 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, first_line, some_of
 from zoo.reading.file_head import download_accident, looks_like_safetensors, read_head
 from zoo.reading.pickle_scan import PickleScan, scan_pickle, stand_in
 
@@ -221,13 +220,13 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
     system = sorted(name for name in foreign if name.partition(".")[0] in _SYSTEM_MODULES)
     if system:
         raise UserError(
-            f"{path} asks for {', '.join(_some(system))}, to act on this machine; nothing of it was called: do not use this file"
+            f"{path} asks for {some_of(system, _NAMES_IN_MESSAGE)}, to act on this machine; nothing of it was called: do not use this file"
         )
     unknown = sorted(name for name in foreign if _HARMLESS_NAMES.fullmatch(name) is None)
     if unknown and not trust_pickle:
         raise UserError(
-            f"{path} asks for what weights have no use for: {', '.join(_some(unknown))}; nothing of it was called. If you know what these "
-            "are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else use the "
+            f"{path} asks for what weights have no use for: {some_of(unknown, _NAMES_IN_MESSAGE)}; nothing of it was called. If you know what "
+            "these are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else use the "
             "file of weights alone that most projects publish too"
         )
     allowed: list[Any] = [(stand_in(kind), name) for name, kind in foreign.items()]
@@ -245,12 +244,6 @@ def _torch_reason(error: Exception) -> str:
     """What torch has to say, without its general advice."""
     reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return reason.splitlines()[0] if reason else first_line(error)
-
-
-def _some(names: list[str]) -> Iterator[str]:
-    yield from names[:_NAMES_IN_MESSAGE]
-    if len(names) > _NAMES_IN_MESSAGE:
-        yield f"and {len(names) - _NAMES_IN_MESSAGE} more"
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:
