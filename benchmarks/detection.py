@@ -94,7 +94,7 @@ def main() -> None:
 
     from evaluation.training.stopping import StopRequest
     from transfer.detection.detect import _log_to
-    from transfer.detection.engine.catalog import register
+    from transfer.detection.engine.dataset_catalog import register
     from transfer.detection.engine.settings import fit_to_data, fit_to_device, load_config
     from transfer.detection.engine.trainer import Trainer
     from transfer.formats.detectron2_file import write

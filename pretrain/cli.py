@@ -73,12 +73,9 @@ def pretrain(
 
 
 def _list() -> None:
-    from pretrain.recipe_files import recipe_names, summary
+    from pretrain.recipe_files import RECIPES
 
-    names = recipe_names()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:<{width}}  {summary(name)}")
+    typer.echo("\n".join(RECIPES.lines()))
 
 
 def _boxes(words: list[str], out: Path | None, count: int) -> None:

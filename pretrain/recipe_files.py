@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,36 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from zoo.errors import UserError, first_line
+from zoo.named_files import NamedFiles
 
-FOLDER = Path(__file__).parent / "recipes"
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the toolkit."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
-
-
-def summary(name: str) -> str:
-    """The first comment line of a recipe."""
-    first = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").split("\n", 1)[0]
-    return first.removeprefix("#").strip()
-
-
-def find_recipe(name_or_path: str) -> Path:
-    """The file of a recipe given by name or by path. Raises UserError that names the nearest recipe."""
-    path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"there is no recipe file {path}")
-        return path
-    known = recipe_names()
-    if name_or_path not in known:
-        near = difflib.get_close_matches(name_or_path, known, 1, 0.4)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(
-            f"there is no recipe '{name_or_path}'; {hint}`pretrain --list` shows them all, and a path to a .yaml file works too"
-        )
-    return FOLDER / f"{name_or_path}.yaml"
+RECIPES = NamedFiles("recipe", Path(__file__).parent / "recipes", "pretrain --list")
 
 
 def read_recipe_file(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
@@ -57,7 +29,7 @@ def read_recipe_file(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
         return own
     # A base is a name, or a file beside this one.
     beside = path.parent / f"{base}.yaml"
-    return over(read_recipe_file(beside if beside.is_file() else find_recipe(str(base)), (*seen, path)), own)
+    return over(read_recipe_file(beside if beside.is_file() else RECIPES.find(str(base)), (*seen, path)), own)
 
 
 def over(base: DictConfig, own: DictConfig) -> DictConfig:

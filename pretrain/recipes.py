@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from pretrain.methods import METHODS
-from pretrain.recipe_files import find_recipe, over, read_recipe_file
+from pretrain.recipe_files import RECIPES, over, read_recipe_file
 from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
 from zoo.errors import UserError, first_line
 
@@ -26,7 +26,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> DictConfig:
     Parameters
     ----------
     name_or_path
-        A name of :func:`pretrain.recipe_files.recipe_names`, or a YAML file.
+        A name of :data:`pretrain.recipe_files.RECIPES`, or a YAML file.
     overrides
         Such as ``["epochs=3", "method.queue=4096"]``.
 
@@ -35,7 +35,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> DictConfig:
     UserError
         Unknown recipe, unknown or mistyped key (the nearest one is named), a file that is not YAML.
     """
-    raw = read_recipe_file(find_recipe(name_or_path))
+    raw = read_recipe_file(RECIPES.find(name_or_path))
     try:
         raw = over(raw, OmegaConf.from_dotlist([_as_assignment(text) for text in overrides]))
     except (OmegaConfBaseException, YAMLError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detection_layouts import as_coco, as_voc
 from torch import Tensor, nn
 
 from zoo.backbones import create_backbone
@@ -122,3 +123,15 @@ def make_result() -> MakeResult:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def voc_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`shapes` in VOC's layout: 8 training and 4 test pictures."""
+    return as_voc(tmp_path_factory.mktemp("voc") / "shapes")
+
+
+@pytest.fixture(scope="session")
+def coco_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`shapes` in COCO's layout, with polygons: 8 training and 4 test pictures."""
+    return as_coco(tmp_path_factory.mktemp("coco") / "shapes")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.console import make_app, run, version_option
+from zoo.console import EXIT_STOPPED, make_app, run, version_option
 from zoo.errors import UserError
 
 app = make_app(
@@ -31,8 +31,6 @@ _CONFIG = "A config's name (`transfer detect --list`), or a YAML file that detec
 _OVERRIDES = "Values over the config's, such as SOLVER.MAX_ITER 2000."
 _GPUS = "Number of GPUs; by default all, or one if the config is for one process."
 _DATA = "`voc:ROOT` or `coco:ROOT`: your own images in that layout, or the sets themselves."
-# A run that was stopped before its end leaves with this status, as those of `pretrain` do.
-EXIT_STOPPED = 3
 _VERIFY = "Compare the written file, in the other library, with the model; by default where that library is installed."
 
 
@@ -84,8 +82,8 @@ def detect_command(
 ) -> None:
     """Fine-tune a backbone for detection and instance segmentation with detectron2, and evaluate it.
 
-    Batch, rate and steps are scaled linearly to the GPUs that are there, and printed; values that are given are taken as they are. A run
-    that a signal or --max-time stopped has saved a checkpoint and leaves with exit status 3.
+    Batch, learning rate and steps are scaled linearly to the GPUs that are there, and printed; values that are given are taken as they
+    are. A run that a signal or --max-time stopped has saved a checkpoint and leaves with exit status 3.
 
     Examples:
 
@@ -98,7 +96,9 @@ def detect_command(
     * `transfer detect --resume runs/moco-voc`
     """
     if list_configs:
-        _list_configs()
+        from transfer.detection.config_files import CONFIGS
+
+        typer.echo("\n".join(CONFIGS.lines()))
         return
     words = [word for word in [config, *(overrides or [])] if word is not None]
     if resume is not None and (model or data or out or overwrite):
@@ -150,13 +150,13 @@ def compare_command(
     ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help=_OVERRIDES)] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="DATA", help=_DATA)] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Each model is trained with the seeds 0, 1, ... of so many.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds: each model is trained with 0, 1, ... ")] = 3,
     collect: Annotated[bool, typer.Option("--collect", help="Run nothing: only show what is finished.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
     gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
 ) -> None:
-    """Train several starts alike, with several seeds each, and print their AP side by side.
+    """Fine-tune several models alike, with several seeds each, and print their AP side by side.
 
     Examples:
 
@@ -172,7 +172,7 @@ def compare_command(
 
     def run_one(model: str, seed: int, folder: Path) -> None:
         from transfer.detection import detect
-        from transfer.detection.folder import is_detection_run
+        from transfer.detection.run_folder import is_detection_run
 
         typer.echo(f"--- {model}, seed {seed}: {folder}")
         if is_detection_run(folder):
@@ -190,15 +190,6 @@ def compare_command(
         _prepare()
     rows = compare(out, models.split(","), range(seeds), None if collect else run_one)
     print_table(rows, Console())
-
-
-def _list_configs() -> None:
-    from transfer.detection.config_files import config_names, summary
-
-    names = config_names()
-    width = max(map(len, names))
-    for name in names:
-        typer.echo(f"{name:<{width}}  {summary(name)}")
 
 
 def _seconds(max_time: str | None) -> float | None:

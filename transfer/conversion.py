@@ -70,7 +70,7 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
     if verify and obstacle is not None:
         raise UserError(f"a {to} file cannot be verified here ({obstacle}); leave out --verify to write it without")
     model = open_source(spec)
-    reason = target.refusal(model)
+    reason = target.reason_against(model)
     if reason is not None:
         raise UserError(f"'{spec}' cannot become a {to} file: {reason}")
     checks: list[str] = []

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from zoo.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from zoo.hub.pull import pull
+    from zoo.hub.push import push
     from zoo.model_spec import load, open_model
 
-_HOMES = {"load": "model_spec", "open_model": "model_spec"}
+_HOMES = {"load": "model_spec", "open_model": "model_spec", "pull": "hub.pull", "push": "hub.push"}
 
-__all__ = ["load", "open_model"]
+__all__ = ["load", "open_model", "pull", "push"]
 
 __getattr__ = lazy_names(__name__, _HOMES)

@@ -10,7 +10,6 @@ timm's registry.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -20,13 +19,12 @@ from timm.models import build_model_with_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, did_you_mean, first_line, listed
 
 # ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
 TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SMALL_STEM_NAMES = ("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small")
 _STEM_REDUCTION = 4  # the ImageNet stem halves the image twice (stride 2, pool); the small one never does
-_NAMED_KEYS = 4  # how many keys an error spells out
 
 
 class WeightsError(UserError):
@@ -119,8 +117,7 @@ def check_arch(arch: str) -> None:
         return
     if known:
         raise UserError(f"'{arch}' names weights, not an architecture: use '{name}', or the model 'timm:{arch}' to have the weights")
-    near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else "; `timm.list_models()` lists them"
+    hint = did_you_mean(name, timm.list_models(), 3) or "; `timm.list_models()` lists them"
     raise UserError(f"there is no architecture '{arch}'{hint}")
 
 
@@ -296,10 +293,6 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, ar
     if not any(key.endswith("num_batches_tracked") for key in given):
         given.update({key: torch.zeros_like(tensor, device="cpu") for key, tensor in wanted.items() if key.endswith("num_batches_tracked")})
     missing = sorted(wanted.keys() - given.keys())
-    complaints = [
-        _named("missing", missing),
-        _named("not part of it", sorted(given.keys() - wanted.keys())),
-    ]
     common = sorted(wanted.keys() & given.keys())
     shapes = [f"{key} {tuple(given[key].shape)} for {tuple(wanted[key].shape)}" for key in common if given[key].shape != wanted[key].shape]
     dtypes = [
@@ -307,11 +300,11 @@ def load_state(backbone: nn.Module, state: Mapping[str, Tensor], source: str, ar
         for key in common
         if given[key].is_floating_point() != wanted[key].is_floating_point() or given[key].is_complex()
     ]
-    complaints += [_named("of another shape", shapes), _named("of another type", dtypes)]
-    found = [text for text in complaints if text]
-    if found:
+    unknown = sorted(given.keys() - wanted.keys())
+    complaints = listed({"missing": missing, "not part of it": unknown, "of another shape": shapes, "of another type": dtypes})
+    if complaints:
         arch = arch or timm_config(backbone)["architecture"]
-        raise WeightsError(f"the weights of {source} do not fit '{arch}': {'; '.join(found)}", wanted, missing)
+        raise WeightsError(f"the weights of {source} do not fit '{arch}': {complaints}", wanted, missing)
     empty = any(tensor.is_meta for tensor in wanted.values())
     if empty:
         given = _owned(given, wanted, copy)
@@ -331,10 +324,3 @@ def _owned(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], copy: bool
             taken.add(memory.data_ptr())
             owned[name] = tensor.detach()
     return owned
-
-
-def _named(what: str, keys: list[str]) -> str:
-    if not keys:
-        return ""
-    more = f" and {len(keys) - _NAMED_KEYS} more" if len(keys) > _NAMED_KEYS else ""
-    return f"{len(keys)} {what} ({', '.join(keys[:_NAMED_KEYS])}{more})"

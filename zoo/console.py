@@ -1,10 +1,10 @@
-"""What the four commands share: version, one-sentence errors, exit statuses."""
+"""What the four commands share: version, one-sentence errors, exit statuses, tables of text."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version as distribution_version
 from typing import Any
 
@@ -39,6 +39,13 @@ def version_option(command: str) -> Any:
             raise typer.Exit
 
     return typer.Option(False, "--version", callback=show, is_eager=True, help="Show the version and leave.")
+
+
+def columns(rows: Iterable[Sequence[str]]) -> str:
+    """Lines of cells, each column as wide as its longest cell."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def is_main_process() -> bool:

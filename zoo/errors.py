@@ -1,6 +1,9 @@
-"""The one exception for what a user can mend, and the one line of a foreign error that its sentence can quote."""
+"""The one exception for what a user can mend, and what its sentence is made of: a line of a foreign error, some of many names."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 
 
 class UserError(Exception):
@@ -29,3 +32,19 @@ def root_cause(error: BaseException) -> str:
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     return first_line(error)
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
+    """``"; did you mean 'NEAREST'?"``, to append where ``name`` is said to be unknown; empty where none of the known names is near."""
+    near = difflib.get_close_matches(name, [*known], count, cutoff=0.5)
+    return f"; did you mean {' or '.join(repr(text) for text in near)}?" if near else ""
+
+
+def some_of(names: Sequence[str], most: int = 4) -> str:
+    """The first few of the names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def listed(complaints: Mapping[str, Sequence[str]]) -> str:
+    """``"2 missing (a, b); 1 of another shape (c)"``: names by what is wrong with them; empty where there are none."""
+    return "; ".join(f"{len(names)} {what} ({some_of(names)})" for what, names in complaints.items() if names)

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import checked, create_backbone, create_empty_backbone, feature_width, fixed_input, load_state, native_size
+from zoo.backbones import checked, create_backbone, create_empty_backbone, fixed_input, load_state, native_size
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
-from zoo.hashing import tensors_sha256
-from zoo.hub.pulled_model import HUB_SCHEME, open_name
+from zoo.hub.pull import HUB_SCHEME, folder_of
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import is_zoo_model
 from zoo.models.layers import Layer
@@ -60,7 +59,7 @@ def open_model(
     ----------
     spec
         A zoo model folder; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
-        it is not here yet (:mod:`zoo.hub.pulled_model`); a run folder (its newest checkpoint) or one checkpoint file of it; a checkpoint
+        it is not here yet (:mod:`zoo.hub.pull`); a run folder (its newest checkpoint) or one checkpoint file of it; a checkpoint
         file of others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME`` (with timm's pretrained
         weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
         ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE`` (what a
@@ -91,7 +90,7 @@ def open_model(
     elif colon and scheme == "random":
         model = _open_random(spec, rest, image_size)
     elif colon and scheme == HUB_SCHEME:
-        model = _open_zoo_model(open_name(rest), image_size)
+        model = _open_zoo_model(folder_of(rest), image_size)
     elif colon and scheme == "python":
         model = open_python(spec, rest, weights)
     elif colon and scheme in ("timm", "torchvision"):
@@ -125,18 +124,14 @@ def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
     # Only the CPU's generator is forked and seeded: weights are drawn on the CPU, and the caller's streams must not notice.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(seed_text))
-        module = create_backbone(arch, image_size=image_size).eval()
-    fixed = fixed_input(module)
+        module = create_backbone(arch, image_size=image_size)
     size = native_size(module) if image_size is None else image_size
-    return Model(
+    return Model.of_backbone(
         module,
         name=f"random:{arch}:{int(seed_text)}",
         kind="random",
         arch=arch,
-        num_features=feature_width(module),
-        tensors_sha256=tensors_sha256(module.state_dict()),
-        input_size=size if fixed else None,
-        fixed_input=fixed,
+        input_size=size if fixed_input(module) else None,
     )
 
 
@@ -149,7 +144,7 @@ def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
     if path.is_file() and is_run(path.parent.parent):
         return _open_run(path.parent.parent, path, encoder, image_size)
     if not path.exists() and spec in load_catalogue():
-        return _open_zoo_model(open_name(spec), image_size)
+        return _open_zoo_model(folder_of(spec), image_size)
     if path.is_file():
         try:
             return _open_file(path, encoder, image_size)
@@ -173,15 +168,13 @@ def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
     module, manifest = load_zoo_model(folder)
     if image_size is not None:
         checked(module, manifest.arch, image_size)
-    return Model(
+    return Model.of_backbone(
         module,
         name=manifest.name,
         kind="zoo",
         arch=manifest.arch,
-        num_features=feature_width(module),
         tensors_sha256=manifest.tensors_sha256,
         input_size=manifest.image_size,
-        fixed_input=fixed_input(module),
         mean=manifest.mean,
         std=manifest.std,
         declared=Inputs(manifest.mean, manifest.std, "rgb"),
@@ -203,18 +196,16 @@ def _open_run(run: Path, path: Path, encoder: str, image_size: int | None) -> Mo
     load_state(module, backbone_state(checkpoint, encoder), f"{path} (encoder '{encoder}')")
     if image_size is not None:
         checked(module, arch, image_size)
-    return Model(
-        module.eval(),
+    mean, std = tuple(checkpoint["mean"]), tuple(checkpoint["std"])
+    return Model.of_backbone(
+        module,
         name=run.resolve().name,
         kind="run",
         arch=arch,
-        num_features=feature_width(module),
-        tensors_sha256=tensors_sha256(module.state_dict()),
         input_size=side,
-        fixed_input=fixed_input(module),
-        mean=tuple(checkpoint["mean"]),
-        std=tuple(checkpoint["std"]),
-        declared=Inputs(tuple(checkpoint["mean"]), tuple(checkpoint["std"]), "rgb"),
+        mean=mean,
+        std=std,
+        declared=Inputs(mean, std, "rgb"),
         interpolation=INTERPOLATION,
         crop_pct=usual_crop_pct(side),
         metadata={

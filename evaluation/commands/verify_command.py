@@ -12,7 +12,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.catalogue.files import matching
 from zoo.errors import UserError
-from zoo.hub.pulled_model import HUB_SCHEME, open_name
+from zoo.hub.pull import HUB_SCHEME, folder_of
 from zoo.model_folder.manifest import MANIFEST_FILE, read_manifest
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _of_model(model: str, verification: Verification) -> Iterator[Verdict]:
     hub = model.startswith(f"{HUB_SCHEME}:")
     if not hub and not Path(model).exists() and model not in load_catalogue():
         raise UserError(f"there is no zoo model '{model}': it is a folder with a {MANIFEST_FILE}, a name of the catalogue or hub:ORG/NAME")
-    folder = open_name(model.removeprefix(f"{HUB_SCHEME}:")) if hub or not Path(model).exists() else Path(model)
+    folder = folder_of(model.removeprefix(f"{HUB_SCHEME}:")) if hub or not Path(model).exists() else Path(model)
     results = read_manifest(folder).results
     wanted = [result for result in results if verification.wanted(result.task)]
     entry = load_catalogue().get(model) if not Path(model).exists() else None

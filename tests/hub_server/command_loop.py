@@ -16,11 +16,12 @@ import timm
 import torch
 
 import zoo.commands.cli
-import zoo.hub.pulled_model
+import zoo.hub.from_hub
+import zoo.hub.pull
 import zoo.hub.push
 from zoo.console import run
 
-_IMPORTED = (huggingface_hub.HfApi, timm, torch, zoo.hub.pulled_model, zoo.hub.push)
+_IMPORTED = (huggingface_hub.HfApi, timm, torch, zoo.hub.from_hub, zoo.hub.pull, zoo.hub.push)
 _running: dict[int, Path] = {}
 
 

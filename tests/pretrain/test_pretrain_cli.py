@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.cli import main
-from pretrain.recipe_files import recipe_names
+from pretrain.recipe_files import RECIPES
 from zoo.console import EXIT_STOPPED
 
 TINY = """
@@ -44,7 +44,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]): 
 def test_list_has_a_line_per_recipe(typed) -> None:  # type: ignore[no-untyped-def]
     status, out, _ = typed("--list")
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == recipe_names()
+    assert [line.split()[0] for line in out.splitlines()] == RECIPES.names()
 
 
 def test_show_prints_the_resolved_recipe(typed) -> None:  # type: ignore[no-untyped-def]

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from pretrain.methods import METHODS
-from pretrain.recipe_files import recipe_names, summary
+from pretrain.recipe_files import RECIPES
 from pretrain.recipes import as_yaml, load_recipe, resume_recipe, typed
 from zoo.errors import UserError
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", RECIPES.names())
 def test_every_recipe_resolves_and_has_a_summary(name: str) -> None:
     recipe = typed(load_recipe(name))
     assert recipe.optimizer.peak_lr(recipe.batch) > 0
     recipe.views.check()
-    assert len(summary(name)) > 10
+    assert len(RECIPES.summary(name)) > 10
 
 
 def test_overrides_reach_the_typed_settings() -> None:

@@ -15,7 +15,7 @@ from evaluation.training.optimizers import ParameterGroup, Schedule, make_optimi
 from evaluation.views.samplers import make_sampler
 from pretrain.loop import train
 from pretrain.methods import METHODS, RunFacts, SimSiam
-from pretrain.recipe_files import FOLDER, read_recipe_file, recipe_names
+from pretrain.recipe_files import RECIPES, read_recipe_file
 from pretrain.recipes import load_recipe, typed
 from pretrain.settings import Recipe
 from pretrain.sizes import with_sizes
@@ -158,7 +158,7 @@ def test_published_configuration(row: Row) -> None:
 
 def test_the_table_has_all_published_configurations() -> None:
     assert len({row.recipe for row in TABLE}) == 30
-    rest = set(recipe_names()) - {row.recipe for row in TABLE}
+    rest = set(RECIPES.names()) - {row.recipe for row in TABLE}
     assert rest == {*OWN, *HCSC, *CSML, "moco_imagenet"}  # MoCo's own 200 epochs
 
 
@@ -248,9 +248,9 @@ def test_boxes_are_refreshed_after_the_published_epochs(row: Row) -> None:
 @pytest.mark.parametrize("row", [row for row in TABLE if row.crop != "rcrop"], ids=lambda row: row.recipe)
 def test_a_crop_changes_nothing_but_the_crop(row: Row) -> None:
     """The pair that a paper compares: the recipe's own keys are its base, where crops lie, and nothing else."""
-    own = read_recipe_file(FOLDER / f"{row.recipe}.yaml")
+    own = read_recipe_file(RECIPES.folder / f"{row.recipe}.yaml")
     plain = row.recipe.replace(f"_{row.crop}", "")
-    base = read_recipe_file(FOLDER / f"{'moco_imagenet_100ep' if plain == 'moco_imagenet' else plain}.yaml")
+    base = read_recipe_file(RECIPES.folder / f"{'moco_imagenet_100ep' if plain == 'moco_imagenet' else plain}.yaml")
     assert own.views.pop("crop") == CROPS[row.crop]
     assert own.views.pop("alpha") == row.alpha
     assert own == base
@@ -302,9 +302,9 @@ def test_rates_of_the_imagenet_family() -> None:
     assert rates(legacy, [60, 61, 81]) == [0.03, 0.0, 0.0]
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", RECIPES.names())
 def test_head_names_command_hardware_time_and_published_accuracy(name: str) -> None:
-    lines = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = (RECIPES.folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     head = [line.removeprefix("#").strip() for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]]
     command = next(line for line in head if f"pretrain {name} --out " in line)
     data = load_recipe(name).data

@@ -1,14 +1,12 @@
-"""Zoo model folders for the tests of this room; a Hub on the loopback, and commands that use it through the real client."""
+"""Zoo model folders for the tests of this room."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer
-from hub_server.commands import Commands
 
 from zoo.hashing import tensors_sha256
 from zoo.model_folder.folder import write_zoo_model
@@ -43,26 +41,6 @@ def _written(tmp_path_factory, make_backbone, make_manifest) -> Path:
 def zoo_folder(_written, tmp_path) -> Path:
     """A zoo model folder of a small ResNet, for one test."""
     return Path(shutil.copytree(_written, tmp_path / "model"))
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[HubServer]:
-    with HubServer() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def commands(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with Commands(tmp_path_factory.mktemp("home"), server.url) as started:
-        yield started
-
-
-@pytest.fixture
-def hub(server: HubServer) -> HubServer:
-    """The Hub without faults and with a fresh record; each test has repositories of its own, so that no cache knows them."""
-    server.faults.clear()
-    server.seen.clear()
-    return server
 
 
 @pytest.fixture(scope="session")

@@ -108,8 +108,8 @@ def test_checking_the_size_leaves_mode_and_statistics_alone():
 @pytest.mark.parametrize(
     ("arch", "image_size", "sentence"),
     [
-        ("resnet81", None, "no architecture 'resnet81'; did you mean resnet"),
-        ("resnet18_smal", None, "did you mean resnet18_small"),
+        ("resnet81", None, "no architecture 'resnet81'; did you mean 'resnet"),
+        ("resnet18_smal", None, "did you mean 'resnet18_small"),
         ("", None, "no architecture ''"),
         ("resnet50.a1_in1k", None, "names weights, not an architecture: use 'resnet50'"),
         ("vit_tiny_patch16_224", 8, "patches of 16 px, larger than images of 8 px"),

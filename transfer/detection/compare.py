@@ -1,4 +1,4 @@
-"""Several starts of one and the same training, side by side: the table of every paper on self-supervised learning."""
+"""Several models fine-tuned alike, side by side: the table of every paper on self-supervised learning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from transfer.detection.folder import RESULT_FILE, RUN_FILE, read_facts
+from transfer.detection.run_folder import RESULT_FILE, RUN_FILE, read_facts
 from zoo.errors import UserError
 from zoo.results import Result, load_result
 
@@ -30,10 +30,14 @@ class Spread:
     deviation: float | None
     values: tuple[float, ...]
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
+
 
 @dataclass(frozen=True)
 class Row:
-    """One start of the comparison.
+    """One model of the comparison.
 
     Attributes
     ----------
@@ -51,20 +55,20 @@ class Row:
         values = [result.metrics[metric] for _, result in sorted(self.results.items()) if metric in result.metrics]
         if len(values) != len(self.results) or not values:
             return None
-        return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
+        return Spread.of(values)
 
     def difference(self, other: Row, metric: str) -> Spread | None:
-        """Of this start to another, seed by seed: the seeds that both have."""
+        """Of this model to another, seed by seed: the seeds that both have."""
         seeds = sorted(self.results.keys() & other.results.keys())
         values = [
             self.results[seed].metrics.get(metric, float("nan")) - other.results[seed].metrics.get(metric, float("nan")) for seed in seeds
         ]
         if not values or any(value != value for value in values):
             return None
-        return Spread(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
+        return Spread.of(values)
 
 
-def run_folder(out: Path, model: str, seed: int) -> Path:
+def run_path(out: Path, model: str, seed: int) -> Path:
     """Where a comparison keeps one of its runs."""
     return out / (re.sub(r"[^A-Za-z0-9_.-]+", "-", model).strip("-.") or "model") / f"seed{seed}"
 
@@ -86,14 +90,14 @@ def compare(out: Path, models: Sequence[str], seeds: Sequence[int], run: Callabl
     UserError
         Two models would have one folder, nothing is there to collect, or results were not made by one protocol on the same data.
     """
-    folders = [run_folder(out, model, 0) for model in models]
+    folders = [run_path(out, model, 0) for model in models]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
         raise UserError(f"two of the models would be trained in {twice.parent}; name them by other paths")
     found: dict[str, dict[int, Result]] = {model: {} for model in models}
     for seed in seeds:
         for model in models:
-            folder = run_folder(out, model, seed)
+            folder = run_path(out, model, seed)
             if not (folder / RESULT_FILE).exists():
                 if run is None:
                     continue
@@ -136,14 +140,14 @@ def _where(first: Result, other: Result, name: str) -> str:
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:
-    """Mean and deviation of each metric, and the difference of the headline to the last row, seed by seed."""
+    """Mean and standard deviation of each metric, and the difference of the headline to the last row, seed by seed."""
     first = next(iter(rows[0].results.values()))
     train, test = first.data.splits["train"], first.data.splits["test"]
     line = f"{first.preset} on {first.data.spec}: {train.images:,} training images, {test.images:,} test images, {first.protocol['metric']}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
     metrics = [metric for metric in SHOWN if rows[0].spread(metric) is not None]
     table = Table()
-    table.add_column("start", overflow="fold")
+    table.add_column("model", overflow="fold")
     table.add_column("seeds", justify="right")
     for metric in metrics:
         table.add_column(metric.replace("_", " "), justify="right", style="bold" if metric == first.headline.metric else "")

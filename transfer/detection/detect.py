@@ -19,24 +19,25 @@ from torch.multiprocessing.spawn import ProcessExitedException
 from evaluation.tasks.runtime import device_name
 from evaluation.training.stopping import StopRequest
 from transfer.conversion import open_source
-from transfer.detection import folder as run_folder
-from transfer.detection.engine.catalog import register
+from transfer.detection import run_folder
+from transfer.detection.engine.dataset_catalog import register
 from transfer.detection.engine.settings import (
     check_model,
     fit_to_data,
     fit_to_device,
     given_keys,
     load_config,
-    read_resolved,
+    read_config,
     scale_to,
 )
 from transfer.detection.engine.trainer import Stopped, Trainer
-from transfer.detection.folder import RunFacts, check_out, make_folder, read_facts
 from transfer.detection.result import make_result
+from transfer.detection.run_folder import RunFacts, check_out, make_run_folder, read_facts
 from transfer.detection.sheet import draw_sheet
 from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import DEPTHS
-from transfer.formats.detectron2_stages import compare, report
+from transfer.formats.detectron2_stages import compare_stages, stage_table
+from zoo.console import EXIT_USER_ERROR
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
 from zoo.errors import UserError, first_line
 from zoo.files import replace_file
@@ -49,7 +50,6 @@ from zoo.results.provenance import toolkit_commit
 RANDOM = "random"
 # What may be said anew when a run is resumed: none of it changes what is computed.
 _FREE_ON_RESUME = ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD")
-EXIT_FAILED = 2
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def start(
         scaled=[[change.key, change.published, change.here] for change in scaled],
         notes=[*found.notes, *lines],
     )
-    make_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
+    make_run_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
     weights = Path(cfg.MODEL.WEIGHTS)
     replace_file(weights, lambda temporary: detectron2_file.write(opened, temporary))
     if detectron2_file.open_file(weights).tensors_sha256 != opened.tensors_sha256:
@@ -212,7 +212,7 @@ def _open_backbone(spec: str, cfg: Any, seed: int) -> Model:
             raise UserError(f"there is no ResNet-{cfg.MODEL.RESNETS.DEPTH} to start from at random")
         return open_model(f"random:{archs[cfg.MODEL.RESNETS.DEPTH]}:{seed}")
     model = open_source(spec)
-    reason = detectron2_file.refusal(model)
+    reason = detectron2_file.DETECTRON2.reason_against(model)
     if reason is not None:
         raise UserError(f"'{spec}' cannot be fine-tuned for detection: {reason}")
     return model
@@ -270,14 +270,14 @@ def _train_quietly(run: Path, overrides: list[str], max_seconds: float | None) -
         _train(run, None, overrides, max_seconds, say)
     except UserError as error:
         say(f"error: {error}")
-        raise SystemExit(EXIT_FAILED) from error
+        raise SystemExit(EXIT_USER_ERROR) from error
 
 
 def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seconds: float | None, say: Any) -> Detection:
     """One process: all that is known of the run stands in its folder."""
     facts = read_facts(run)
     _log_to(run)
-    cfg = read_resolved(run / run_folder.CONFIG_FILE)
+    cfg = read_config(run / run_folder.CONFIG_FILE)
     cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(run), str(run / run_folder.BACKBONE_FILE)  # the folder may have been moved
     cfg.merge_from_list(overrides)
     data = data or open_detection_data(facts.data, strict=facts.strict)
@@ -291,7 +291,8 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
         trainer = Trainer(cfg, stop)
         trainer.resume_or_load()
         if trainer.start_iter == 0 and comm.is_main_process():
-            report(source := detectron2_file.open_file(cfg.MODEL.WEIGHTS), compare(source, trainer.checkpointer.model))
+            source = detectron2_file.open_file(cfg.MODEL.WEIGHTS)
+            stage_table(source, compare_stages(source, trainer.checkpointer.model))  # raises where they differ
             say("the backbone's activations in detectron2 equal the model's, stem to res5")
         elif comm.is_main_process():
             say(f"going on after {trainer.start_iter:,} iterations")

@@ -11,7 +11,7 @@ import torch
 from evaluation.tasks.runtime import device_name
 from transfer.detection.engine.settings import describe, given_keys
 from transfer.detection.engine.trainer import Trainer
-from transfer.detection.folder import RunFacts
+from transfer.detection.run_folder import RunFacts
 from zoo.data.boxes.detection_data import DetectionData
 from zoo.hashing import file_sha256
 from zoo.results import DataFacts, Headline, ModelFacts, Result, SplitFacts

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transfer.detection.config_files import config_names
+from transfer.detection.config_files import CONFIGS
 from transfer.presence import require_detectron2
 from zoo.errors import UserError
 from zoo.results import Result
@@ -37,7 +37,7 @@ def verify(claim: Result, *, model: str, data: str, runtime: Runtime) -> Result:
     from transfer.detection import detect
 
     config = claim.protocol.get("config")
-    if config not in config_names():
+    if config not in CONFIGS.names():
         raise UserError(f"its config '{config}' is not one of this toolkit's, so the training cannot be repeated")
     if runtime.processes.count > 1:
         raise UserError("a detection result is verified from one process, which starts those for several GPUs itself")

@@ -12,7 +12,7 @@ from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 def config_values(model: Model) -> dict[str, Any]:
     """What a detectron2 config must say for the model's weights, by key.
 
-    detectron2's own defaults are those of Caffe's weights: BGR, a deviation of 1, the stride in the 1x1 convolution.
+    detectron2's own defaults are those of Caffe's weights: BGR, a standard deviation of 1, the stride in the 1x1 convolution.
     """
     depth = DEPTHS[model.arch]
     values: dict[str, Any] = {

@@ -27,26 +27,23 @@ from transfer.formats.detectron2_names import (
     without_prefix,
 )
 from transfer.formats.detectron2_stages import check_file
-from transfer.formats.target import NO_WEIGHTS, Target
+from transfer.formats.target import Target
 from transfer.presence import has_detectron2, require_detectron2
-from zoo.backbones import create_empty_backbone, feature_width, is_timm_native, load_state
-from zoo.errors import UserError, first_line
-from zoo.hashing import file_sha256, tensors_sha256
+from zoo.backbones import create_empty_backbone, is_timm_native, load_state
+from zoo.errors import UserError, first_line, listed, some_of
+from zoo.hashing import file_sha256
 from zoo.models.model import Model
-from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.reading.plain_pickle import load_plain_pickle
 
 AUTHOR = "backbone-loop"
 FACTS = "backbone_loop"
 SCHEME = "detectron2:"
 _ARCHS = {depth: arch for arch, depth in DEPTHS.items()}
-_NAMED = 4  # how many names an error spells out
 
 
-def refusal(model: Model) -> str | None:
+def _refusal(model: Model) -> str | None:
     """Why a model has no place in detectron2's ResNet, or None."""
-    if model.kind == "pixels":
-        return NO_WEIGHTS
     if not is_timm_native(model.arch):
         return f"'{model.arch}' has a 3x3 stem without pooling, and detectron2's ResNet has the 7x7 one"
     if model.arch not in DEPTHS:
@@ -73,13 +70,10 @@ def to_arrays(state: dict[str, Tensor], arch: str) -> dict[str, NDArray[np.float
         else:
             arrays[theirs] = tensor.detach().cpu().contiguous().numpy()
     wanted = expected_names(DEPTHS[arch])
-    complaints = [
-        _listed("without a place", sorted(left_over)),
-        _listed("missing", sorted(wanted - arrays.keys())),
-        _listed("too many", sorted(arrays.keys() - wanted)),
-    ]
-    if any(complaints):
-        raise UserError(f"these are not the tensors of detectron2's {arch}: {'; '.join(filter(None, complaints))}")
+    too_many = sorted(arrays.keys() - wanted)
+    complaints = listed({"without a place": sorted(left_over), "missing": sorted(wanted - arrays.keys()), "too many": too_many})
+    if complaints:
+        raise UserError(f"these are not the tensors of detectron2's {arch}: {complaints}")
     return arrays
 
 
@@ -123,7 +117,7 @@ def read(path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     found = {place: tensors[name] for name, place in places.items() if place and not place.endswith(COUNTER)}
     depth = depth_of(set(found))
     if depth is None:
-        some = ", ".join(list(tensors)[:_NAMED]) or "none"
+        some = some_of([*map(str, tensors)]) or "none"
         raise UserError(
             f"the backbone in {path} is none of detectron2's ResNets: {len(found)} of its {len(tensors)} tensors are in stem or res2 to "
             f"res5, and for no depth are they all there (first names: {some})"
@@ -144,15 +138,13 @@ def open_file(path: str | Path) -> Model:
     arch, state, facts = read(path)
     module = create_empty_backbone(arch)
     load_state(module, state, str(path))
-    return Model(
-        module.eval(),
+    return Model.of_backbone(
+        module,
         name=str(facts.get("name", path.stem)),
         kind="detectron2",
         arch=arch,
-        num_features=feature_width(module),
-        tensors_sha256=tensors_sha256(module.state_dict()),
-        mean=_three(facts.get("mean")),
-        std=_three(facts.get("std")),
+        mean=three_channels(facts["mean"]) if facts.get("mean") else None,
+        std=three_channels(facts["std"]) if facts.get("std") else None,
         file_sha256=file_sha256(path),
         metadata=facts,
     )
@@ -167,20 +159,6 @@ def _content(path: Path) -> Any:
         raise UserError(f"file {path} is missing") from error
     except Exception as error:
         raise UserError(f"file {path} is no checkpoint that can be read safely ({first_line(error)})") from error
-
-
-def _three(values: Any) -> tuple[float, float, float] | None:
-    if not values:
-        return None
-    red, green, blue = values
-    return float(red), float(green), float(blue)
-
-
-def _listed(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{len(names)} {what} ({', '.join(names[:_NAMED])}{more})"
 
 
 def _check(model: Model, path: Path) -> list[str]:
@@ -201,4 +179,4 @@ def _word(value: Any) -> str:
     return f"'{value}'" if isinstance(value, list) else str(value)
 
 
-DETECTRON2 = Target(suffix=".pkl", refusal=refusal, write=write, check=_check, usage=_usage, checkable=_checkable)
+DETECTRON2 = Target(suffix=".pkl", refusal=_refusal, write=write, check=_check, usage=_usage, checkable=_checkable)

@@ -2,8 +2,8 @@
 
 Every part of the way is detectron2's own: it reads the picture, normalises it, loads the file through its checkpointer. Two
 comparisons: on one and the same input tensor, where the activations must be bit-equal (weights, names, strides, statistics), and from the
-pixels of a PNG file, where they may differ by rounding (channel order, mean, deviation). A wrong stride or lost running statistics change
-no shape and no message of detectron2's; here they change numbers.
+pixels of a PNG file, where they may differ by rounding (channel order, mean, standard deviation). A wrong stride or lost running
+statistics change no shape and no message of detectron2's; here they change numbers.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ def check_file(model: Model, path: Path, config: dict[str, Any] | None = None) -
         The networks differ; the text says from which stage on, and what that points to.
     """
     network = load_resnet(path, {**config_values(model), **(config or {})})
-    return report(model, compare(model, network))
+    return stage_table(model, compare_stages(model, network))
 
 
-def report(model: Model, differences: list[StageDifference]) -> list[str]:
+def stage_table(model: Model, differences: list[StageDifference]) -> list[str]:
     """A table of the comparison. Raises UserError where it fails."""
     wrong = [difference for difference in differences if not difference.fits]
     if wrong:
         first = wrong[0]
         same_weights = all(difference.largest == 0.0 for difference in differences)
         if same_weights:
-            hint = f"the weights agree, so channel order, mean or deviation of the pixels are not the model's ({_wanted(model)})"
+            hint = f"the weights agree, so channel order, mean or standard deviation of the pixels are not the model's ({_wanted(model)})"
         elif first.stage == "stem":
             hint = "the stem's weights or statistics are not the model's"
         else:
@@ -123,7 +123,7 @@ def load_resnet(path: Path, values: dict[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def compare(model: Model, network: Any) -> list[StageDifference]:
+def compare_stages(model: Model, network: Any) -> list[StageDifference]:
     """The activations of a detectron2 model (any GeneralizedRCNN with a ResNet) beside the source's; both keep their mode.
 
     Of a model with a C4 head, res5 is the head's, without the norm that may follow it.

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from transfer.formats.target import NO_WEIGHTS, Target, check_features, check_images
+from transfer.formats.target import Target, check_features, check_images
 from zoo.backbones import SMALL_STEM_NAMES, TORCHVISION_NAMES, native_size
 from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -26,8 +26,6 @@ _OTHER_SIDES = (65, 96)
 
 
 def _refusal(model: Model) -> str | None:
-    if model.kind == "pixels":
-        return NO_WEIGHTS
     missing = [name for name in _NEEDED if find_spec(name) is None]
     return f"{', '.join(missing)} missing; pip install {' '.join(_NEEDED)}" if missing else None
 

@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from transfer.formats.target import NO_WEIGHTS, Target, backbone_tensors, check_features
+from transfer.formats.target import Target, backbone_tensors, check_features
 from zoo.backbones import TORCHVISION_NAMES, is_timm_native, load_state
 from zoo.models.model import Model
 
@@ -19,8 +19,6 @@ from zoo.models.model import Model
 def _torchvision_refusal(model: Model) -> str | None:
     if not is_timm_native(model.arch):
         return f"'{model.arch}' has a 3x3 stem without pooling, and no torchvision network has one"
-    if model.kind == "pixels":
-        return NO_WEIGHTS
     if model.arch not in TORCHVISION_NAMES:
         return f"torchvision has no network with the key names of '{model.arch}'; it has {', '.join(TORCHVISION_NAMES)}"
     return None
@@ -40,8 +38,6 @@ def _check_torchvision(model: Model, path: Path) -> list[str]:
 
 
 def _timm_refusal(model: Model) -> str | None:
-    if model.kind == "pixels":
-        return NO_WEIGHTS
     if not is_timm_native(model.arch):
         return f"timm does not know '{model.arch}' without this toolkit; a zoo model folder serves there"
     return None

@@ -15,7 +15,6 @@ from zoo.models.model import Model
 
 # The two networks may add in another order; anything beyond rounding is a wrong conversion.
 RELATIVE_TOLERANCE = 1e-5
-NO_WEIGHTS = "raw pixels have no weights"
 _CHECK_IMAGES = 2
 _CHECK_SEED = 0
 
@@ -29,7 +28,7 @@ class Target:
     suffix
         What its files are called.
     refusal
-        Model -> why it cannot become such a file, or None.
+        Model with weights -> why it cannot become such a file, or None.
     write
         Writes a model's backbone to a file.
     check
@@ -47,6 +46,10 @@ class Target:
     check: Callable[[Model, Path], list[str]]
     usage: Callable[[Model, Path], str]
     checkable: Callable[[], str | None] = lambda: None
+
+    def reason_against(self, model: Model) -> str | None:
+        """Why a model cannot become such a file, or None."""
+        return "raw pixels have no weights" if model.kind == "pixels" else self.refusal(model)
 
 
 def backbone_tensors(model: Model) -> dict[str, Tensor]:

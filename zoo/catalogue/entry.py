@@ -97,7 +97,7 @@ class CatalogueEntry:
     note
         Anything else worth knowing.
     image_size, mean, std, interpolation, crop_pct
-        How test images are prepared.
+        Preprocessing of test images.
     confirmed
         Whether the reader has been tried on the real file.
     origin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import os
 import re
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.catalogue.entry import CatalogueEntry, Home, PublishedResult
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, did_you_mean, first_line
+from zoo.normalisation import three_channels
 from zoo.results import Result, load_result
 
 BUILTIN_FILE = Path(__file__).with_name("catalogue.toml")
@@ -89,9 +89,7 @@ def find_entry(name: str, files: Iterable[str | Path] | None = None) -> Catalogu
     entries = load_catalogue(files)
     if name in entries:
         return entries[name]
-    near = difflib.get_close_matches(name, entries, n=3, cutoff=0.5)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise UserError(f"the catalogue has no model '{name}'{hint} (`zoo list` shows them all)")
+    raise UserError(f"the catalogue has no model '{name}'{did_you_mean(name, entries, 3)} (`zoo list` shows them all)")
 
 
 def matching(entries: Mapping[str, CatalogueEntry], pattern: str | None) -> list[CatalogueEntry]:
@@ -199,8 +197,7 @@ def _own(item: Any, folder: Path, where: str) -> Result:
 def _three(values: Any, key: str, where: str) -> tuple[float, float, float]:
     if len(values) != 3 or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         raise ValueError(f"'{key}' must be three numbers {where}")
-    red, green, blue = map(float, values)
-    return red, green, blue
+    return three_channels(values)
 
 
 def _check_keys(content: Any, kinds: Mapping[str, type], where: str) -> None:
@@ -208,8 +205,7 @@ def _check_keys(content: Any, kinds: Mapping[str, type], where: str) -> None:
         raise ValueError(f"a table is wanted {where}")
     for key, value in content.items():
         if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1, 0.5)
-            raise ValueError(f"'{key}' is not known {where}" + (f"; did you mean '{near[0]}'?" if near else ""))
+            raise ValueError(f"'{key}' is not known {where}{did_you_mean(key, kinds)}")
         kind = kinds[key]
         fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
         if not fits or (isinstance(value, bool) and kind is not bool):

@@ -10,6 +10,7 @@ import typer
 
 from zoo.catalogue import CatalogueEntry, find_entry, load_catalogue
 from zoo.catalogue.files import matching
+from zoo.console import columns
 from zoo.errors import UserError
 
 _COLUMNS = ("Name", "Method", "Epochs", "Crops", "Linear", "kNN", "Licence", "Weights")
@@ -41,10 +42,7 @@ def list_models(
         return
     if not entries:
         raise UserError(f"the catalogue has no model like '{pattern}'; `zoo list` shows them all")
-    rows = [_COLUMNS, *map(_row, entries)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        typer.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    typer.echo(columns([_COLUMNS, *map(_row, entries)]))
 
 
 def _row(entry: CatalogueEntry) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.hub.attempts import DEFAULT_DEADLINE
+from zoo.hub.retries import DEFAULT_DEADLINE
 
 if TYPE_CHECKING:
     from zoo.hub.pins import Pins
@@ -45,9 +45,9 @@ def pull(
 
     * `zoo pull resnet50.hcsc_200ep`
     """
-    from zoo.hub.pulled_model import pull_model
+    from zoo.hub import pull as hub
 
-    pulled = pull_model(
+    pulled = hub.pull(
         name,
         out=out,
         offline=offline,
@@ -96,21 +96,6 @@ def push(
     for note in pushed.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(pushed.url)
-
-
-def card(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A zoo model folder.")],
-) -> None:
-    """Make the card, README.md, from zoo.json again.
-
-    Example:
-
-    * `zoo card models/moco`
-    """
-    from zoo.model_folder.claims import add_results
-
-    add_results(folder, ())
-    typer.echo(f"{folder / 'README.md'}: made from zoo.json")
 
 
 def _pins(lock: Path | None) -> Pins | None:

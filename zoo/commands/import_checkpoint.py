@@ -10,6 +10,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
 from zoo.formats.readers import reader_names
+from zoo.normalisation import three_channels
 
 if TYPE_CHECKING:
     from zoo.model_folder.importing import Imported
@@ -71,9 +72,9 @@ def import_model(
     * `zoo import resnet18.ckpt --out models/r18 --image-size 32 --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2`
     """
     from zoo.hub.fetch import fetch
-    from zoo.model_folder.importing import Preparation, import_checkpoint
+    from zoo.model_folder.importing import Preprocessing, import_checkpoint
 
-    prepared = Preparation(
+    preprocessing = Preprocessing(
         image_size, _numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation), crop_pct
     )
     entries = load_catalogue()
@@ -90,7 +91,7 @@ def import_model(
         method=method,
         epochs=epochs,
         data=data,
-        prepared=prepared,
+        preprocessing=preprocessing,
         entry=entries.get(name) if name else None,
         url=url,
         trust_pickle=trust_pickle,
@@ -130,13 +131,13 @@ def _numbers(option: str, text: str | None, *, positive: bool = False) -> tuple[
     if text is None:
         return None
     try:
-        red, green, blue = map(float, text.split(","))
+        numbers = three_channels(map(float, text.split(",")))
     except ValueError as error:
         raise UserError(f"{option} takes three numbers, R,G,B, of pixels in [0, 1], and '{text}' is not that") from error
     # Written so that what is not a number fails too.
-    if not all(0 <= value <= 1 and not (positive and value == 0) for value in (red, green, blue)):
+    if not all(0 <= value <= 1 and not (positive and value == 0) for value in numbers):
         raise UserError(f"{option} is of pixels in [0, 1], and '{text}' is not; divide numbers of pixels in 0 .. 255 by 255")
-    return red, green, blue
+    return numbers
 
 
 def _interpolation(name: str | None) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.backbones import SMALL_STEM_NAMES, checked, feature_width, fixed_input
+from zoo.backbones import SMALL_STEM_NAMES, checked
 from zoo.formats.engine import read_backbone
-from zoo.hashing import file_sha256, tensors_sha256
+from zoo.hashing import file_sha256
 from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
@@ -33,15 +33,12 @@ def open_file(path: Path, encoder: str | None, image_size: int | None) -> Model:
     if image_size is not None:
         checked(module, arch, image_size)
     usual = (None, None) if arch in SMALL_STEM_NAMES else (IMAGENET_MEAN, IMAGENET_STD)
-    return Model(
+    return Model.of_backbone(
         module,
         name=path.name,
         kind="file",
         arch=arch,
-        num_features=feature_width(module),
-        tensors_sha256=tensors_sha256(module.state_dict()),
         input_size=image_size or reading.architecture.image_size,
-        fixed_input=fixed_input(module),
         mean=reader.mean or usual[0],
         std=reader.std or usual[1],
         file_sha256=file_sha256(path),

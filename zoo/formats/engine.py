@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.backbones import WeightsError, load_backbone
-from zoo.errors import UserError
+from zoo.errors import UserError, some_of
 from zoo.formats.architecture import Architecture, infer_architecture
 from zoo.formats.layout import CollisionError, Found, StateDict, evidence, find_part, misfit, outline, parts_in, spell, state_dicts
 from zoo.formats.reader import Reader
@@ -24,7 +24,6 @@ from zoo.reading.checkpoint_file import Checkpoint, open_checkpoint
 
 AUTO = "auto"
 _FIRST_NAMES = ("conv1.weight", "layer1.0.conv1.weight", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
-_NAMED = 4  # how many names an error spells out
 
 
 @dataclass(frozen=True)
@@ -314,7 +313,7 @@ def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> 
             raise
         raise UserError(
             f"{checkpoint.path} is not a whole {architecture.name}: {len(error.missing)} of its {len(error.wanted)} tensors are missing in "
-            f"{where} ({_some(error.missing)}){_elsewhere(checkpoint, error.wanted, len(error.wanted) - len(error.missing))}"
+            f"{where} ({some_of(error.missing)}){_elsewhere(checkpoint, error.wanted, len(error.wanted) - len(error.missing))}"
         ) from error
     _check_trained(checkpoint, backbone)
     accounting = Accounting(
@@ -385,10 +384,6 @@ def _backbone_like(checkpoint: Checkpoint) -> str:
         return "; no tensor in it is named like a backbone's first"
     _, prefix, state = best
     return f"; names of a backbone stand behind '{state.wrapper}{prefix}' in {spell(state.place)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _grouped(names: Iterable[str]) -> str:

@@ -6,10 +6,9 @@ would write them.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from zoo.errors import UserError
+from zoo.errors import UserError, did_you_mean
 from zoo.formats.reader import Part, Place, Reader
 
 # What a network of timm's or torchvision's names begins with.
@@ -331,7 +330,6 @@ def get_reader(name: str) -> Reader:
     for reader in READERS:
         if reader.name == name:
             return reader
-    near = difflib.get_close_matches(name, reader_names(), 3, 0.4)
     raise UserError(
-        f"there is no format '{name}'" + (f"; did you mean {', '.join(near)}?" if near else f"; there is {', '.join(reader_names())}")
+        f"there is no format '{name}'" + (did_you_mean(name, reader_names(), 3) or f"; there is {', '.join(reader_names())}")
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from typing import Any
 
 from huggingface_hub import constants, get_token
@@ -69,6 +71,17 @@ def is_bad_token(error: BaseException) -> bool:
 def wait_asked(error: BaseException) -> float | None:
     """Seconds that the Hub asked to wait."""
     return seconds_asked(_header(cause_of(error), "Retry-After"))
+
+
+@contextlib.contextmanager
+def explained(name: HubName) -> Iterator[None]:
+    """Turn what the client raises in a request for ``name`` into a UserError of one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise sentence(error, name) from error
 
 
 def sentence(error: BaseException, name: HubName) -> UserError:

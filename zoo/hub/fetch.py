@@ -28,8 +28,8 @@ from zoo.errors import UserError, first_line
 from zoo.files import PARTIAL_SUFFIX, replace_text
 from zoo.hashing import file_sha256
 from zoo.home import zoo_home
-from zoo.hub.attempts import DEFAULT_DEADLINE, Deadline, attempt
 from zoo.hub.pins import FilePin, Pins
+from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, retry
 from zoo.reading.file_head import download_accident, read_head
 
 _CHUNK_BYTES = 1 << 18
@@ -38,7 +38,8 @@ _SILENCE = 30.0
 _TRANSIENT_STATUS = (408, 425, 429, 500, 502, 503, 504)
 # A prefix of a hash counts from so many hex digits on: torchvision puts eight into its file names.
 _SHORTEST_HASH = 8
-_REMARK = ".json"
+# Beside a partial file lies what the server said of the whole one.
+_SIDECAR_SUFFIX = ".json"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def fetch(
     offline
         Make no connection; the file must be there.
     deadline
-        Seconds for everything, or a running :class:`zoo.hub.attempts.Deadline`.
+        Seconds for everything, or a running :class:`zoo.hub.retries.Deadline`.
     pins
         The lock file; None: the user's own.
     update
@@ -127,7 +128,7 @@ def fetch(
     target = place / _file_name(parts.path, parts.hostname)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with _turn(target, limit):
+        with _locked(target, limit):
             return _fetch(url, target, wanted, offline, limit, pins, update, progress)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror or error})") from error
@@ -178,13 +179,13 @@ def _fetch(url: str, target: Path, wanted: _Wanted, offline: bool, deadline: Dea
 def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afresh: bool) -> None:
     """Download to ``target``. A part that is there already is continued unless ``afresh``."""
     partial = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
-    remark = partial.with_name(partial.name + _REMARK)
+    sidecar = partial.with_name(partial.name + _SIDECAR_SUFFIX)
     if afresh:
         partial.unlink(missing_ok=True)
     doing = f"the download of {url}"
     try:
-        attempt(
-            lambda: _continue(url, partial, remark, deadline, progress),
+        retry(
+            lambda: _continue(url, partial, sidecar, deadline, progress),
             deadline,
             doing,
             transient=_is_transient,
@@ -196,18 +197,18 @@ def _download(url: str, target: Path, deadline: Deadline, progress: bool, *, afr
         raise _sentence(url, error) from error
     if accident := download_accident(read_head(partial)):
         partial.unlink()
-        remark.unlink(missing_ok=True)
+        sidecar.unlink(missing_ok=True)
         raise UserError(
             f"{url} does not give a file: {accident}; a log-in, a notice of the network or a wrong address may be behind it: open it in a "
             "browser"
         )
     os.replace(partial, target)
-    remark.unlink(missing_ok=True)
+    sidecar.unlink(missing_ok=True)
 
 
-def _continue(url: str, partial: Path, remark: Path, deadline: Deadline, progress: bool) -> None:
+def _continue(url: str, partial: Path, sidecar: Path, deadline: Deadline, progress: bool) -> None:
     """One attempt: get what is missing of the file."""
-    known = _read_remark(remark) if partial.exists() else None
+    known = _read_sidecar(sidecar) if partial.exists() else None
     have = partial.stat().st_size if known is not None else 0
     if known is not None and known.total == have:
         return
@@ -231,7 +232,7 @@ def _continue(url: str, partial: Path, remark: Path, deadline: Deadline, progres
                 partial.unlink()
                 raise ConnectionError("the server's file is another one than that which was begun")
             have = 0
-        replace_text(remark, json.dumps(asdict(_Partial(total, _validator(response.headers)))))
+        replace_text(sidecar, json.dumps(asdict(_Partial(total, _validator(response.headers)))))
         with partial.open("ab" if have else "wb") as file, _bar(partial.name, total, have, progress) as advance:
             while chunk := response.read1(_CHUNK_BYTES):
                 file.write(chunk)
@@ -272,7 +273,7 @@ def _validator(headers: Message) -> str | None:
     return None if date is None else str(date)
 
 
-def _read_remark(path: Path) -> _Partial | None:
+def _read_sidecar(path: Path) -> _Partial | None:
     try:
         return _Partial(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -341,7 +342,7 @@ def _hash(kind: str, text: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def _turn(target: Path, deadline: Deadline) -> Iterator[None]:
+def _locked(target: Path, deadline: Deadline) -> Iterator[None]:
     """One process at a time; the others wait for it."""
     try:
         with FileLock(target.with_name(f".{target.name}.lock"), timeout=max(deadline.left, 0)):

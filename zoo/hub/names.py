@@ -45,11 +45,6 @@ class HubName:
         return _COMMIT.fullmatch(self.revision) is not None
 
 
-def is_hub_name(text: str) -> bool:
-    """Whether ``text`` looks like ``org/name[@revision]``."""
-    return _NAME.fullmatch(text) is not None
-
-
 def parse_hub_name(text: str) -> HubName:
     """``org/name[@revision]``. Raises UserError for anything else, and for a short commit hash, which the Hub's cache does not know."""
     match = _NAME.fullmatch(text)

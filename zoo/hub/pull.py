@@ -1,80 +1,44 @@
-"""Pulling a zoo model from the Hub: the right bytes, or a sentence."""
+"""Getting a model by one name: a row of the catalogue, or a repository on the Hub."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import constants
-
-from zoo.errors import UserError
+from zoo.catalogue import CatalogueEntry, find_entry
 from zoo.files import check_new_folder, new_folder
-from zoo.hub import failures
-from zoo.hub.attempts import DEFAULT_DEADLINE, Deadline
+from zoo.hub.from_authors import imported_folder, pull_from_authors
 from zoo.hub.names import HubName, parse_hub_name
-from zoo.hub.pins import FilePin, Pin, Pins
-from zoo.hub.snapshot import (
-    OPTIONAL,
-    REQUIRED,
-    Access,
-    Listed,
-    Listing,
-    cached_file,
-    check_whole,
-    difference,
-    drop,
-    get_file,
-    list_files,
-)
+from zoo.hub.pins import Pins
+from zoo.hub.pulled import Pulled
+from zoo.hub.retries import DEFAULT_DEADLINE, Deadline
 from zoo.model_folder.integrity import check_weights
-from zoo.model_folder.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, read_manifest
+from zoo.model_folder.manifest import MANIFEST_FILE, MODEL_FILES, is_zoo_model, read_manifest
 
-# The files that decide what a model computes; a moved branch may change the others.
-_DECISIVE = (WEIGHTS_FILE, CONFIG_FILE)
-
-
-@dataclass(frozen=True)
-class Pulled:
-    """A zoo model that was pulled.
-
-    Attributes
-    ----------
-    folder
-        A zoo model folder; in the Hub client's cache unless the caller wanted it elsewhere. What is in the cache must not be changed.
-    commit
-        40 hex digits.
-    sha256
-        Of ``model.safetensors``, taken from its bytes in this call.
-    notes
-        What the user should know: each a sentence.
-    """
-
-    name: HubName
-    folder: Path
-    commit: str
-    sha256: str
-    notes: tuple[str, ...] = ()
+# What ``--model`` has before a name on the Hub.
+HUB_SCHEME = "hub"
 
 
 def pull(
-    name: str | HubName,
+    name: str,
     *,
     out: str | Path | None = None,
     offline: bool = False,
     deadline: float = DEFAULT_DEADLINE,
     pins: Pins | None = None,
-    sha256: str | None = None,
     update: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> Pulled:
-    """Get a zoo model from the Hub, or from the client's cache, and check every file's bytes either way.
+    """Get a zoo model by its name in the catalogue, or by ``org/name[@revision]`` on the Hub, and check every byte of it.
+
+    A model on the Hub lies in the Hub client's cache afterwards (:mod:`zoo.hub.from_hub`). Weights that lie at their authors' are
+    downloaded and imported (:mod:`zoo.hub.from_authors`) into ``models`` in :func:`zoo.home.zoo_home`.
 
     Parameters
     ----------
-    name
-        ``org/name[@revision]``. A branch or tag is resolved to a commit, which the lock file remembers.
     out
         Copy the folder there as well; None: it stays in the cache.
     offline
@@ -83,10 +47,8 @@ def pull(
         Seconds for everything.
     pins
         The lock file; None: the user's own.
-    sha256
-        What the weights must have, as the catalogue says; None: what the lock file remembers, else what the Hub lists.
     update
-        Accept that the revision has moved to other weights, and remember those.
+        Accept that the name now stands for other weights than when it was first pulled, and remember those.
     overwrite
         Replace the zoo model folder at ``out``.
     progress
@@ -95,188 +57,57 @@ def pull(
     Raises
     ------
     UserError
-        It cannot be had, and which case that is; a file is not what it must be, after it was downloaded a second time; the revision has
-        moved to other weights; ``out`` exists.
+        No such name; its weights are published nowhere, or in a layout that no reader knows; it cannot be had, and which case that is; a
+        file is not what it must be; the name stands for other weights than before; ``out`` exists.
     """
-    name = parse_hub_name(name) if isinstance(name, str) else name
+    # The Hub's client takes a moment to import.
+    from huggingface_hub import constants
+
+    from zoo.hub.from_hub import pull_from_hub
+
     if out is not None:
         check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
-    pins = Pins() if pins is None else pins
-    access = Access(Deadline(deadline), progress=progress)
-    if offline or constants.HF_HUB_OFFLINE:
-        pulled = _from_cache(name, pins, sha256)
+    limit, pins = Deadline(deadline), Pins() if pins is None else pins
+    offline = offline or bool(constants.HF_HUB_OFFLINE)
+    repository, entry = _resolved(name)
+    if repository is not None:
+        sha256 = None if entry is None else entry.sha256
+        pulled = pull_from_hub(repository, offline=offline, deadline=limit, pins=pins, sha256=sha256, update=update, progress=progress)
     else:
-        pulled = _from_hub(name, pins, access, sha256, update=update)
+        assert entry is not None
+        pulled = pull_from_authors(entry, offline=offline, deadline=limit, pins=pins, update=update, progress=progress)
     if out is None:
         return pulled
     with new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:
-        for file in (*REQUIRED, *OPTIONAL):
+        for file in MODEL_FILES:
             if (pulled.folder / file).exists():
                 # The cache holds links; the copy is of what they point at.
                 shutil.copyfile(pulled.folder / file, temporary / file)
         check_weights(temporary, read_manifest(temporary))
-    return Pulled(name, Path(out), pulled.commit, pulled.sha256, pulled.notes)
+    return replace(pulled, folder=Path(out))
 
 
-def pulled_folder(name: HubName, pins: Pins | None = None) -> Path | None:
-    """The folder in the cache of a model that was pulled before, without a request; None where it is not whole there.
+def folder_of(name: str) -> Path:
+    """The folder of a model that was pulled before, without a request; it is pulled now where it was not.
 
-    Its bytes are for the caller to check, as :func:`zoo.model_folder.folder.load_zoo_model` does.
+    ``name`` and what is raised are as in :func:`pull`.
     """
-    pin = _known(name, Pins() if pins is None else pins)
-    commit = pin.commit if pin is not None else name.revision if name.is_commit else None
-    if commit is None:
-        return None
-    paths = [cached_file(name.repository, commit, file) for file in REQUIRED]
-    first = paths[0]
-    return None if first is None or None in paths else first.parent
+    from zoo.hub.from_hub import folder_in_cache
 
-
-def _known(name: HubName, pins: Pins) -> Pin | None:
-    pin = pins.get(name.key)
-    return pins.of_commit(name.repository, name.revision) if pin is None and name.is_commit else pin
-
-
-def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, update: bool) -> Pulled:
-    pin = _known(name, pins)
-    notes: list[str] = []
-    if name.is_commit and pin is not None and pulled_folder(name, pins) is not None:
-        # A commit never changes, and what its files were is remembered: there is nothing to ask.
-        listing = Listing(name.revision, {file: Listed(known.size, known.sha256, None) for file, known in pin.files.items()})
+    repository, entry = _resolved(name)
+    if repository is not None:
+        is_here = folder_in_cache(repository, Pins()) is not None
     else:
-        listing, access = _ask(name, access, notes)
-    check_whole(name, listing)
-    same = pins.of_commit(name.repository, listing.commit)
-    _check_moved(name, pin, listing, pins, update)
-    _check_catalogue(name, listing.files[WEIGHTS_FILE].sha256, sha256)
-
-    found: dict[str, FilePin] = {}
-    folder = Path()
-    for file in [file for file in (*REQUIRED, *OPTIONAL) if file in listing.files]:
-        known = same.files.get(file) if same is not None else None
-        _check_rewritten(name, file, listing, known, pins)
-        path, found[file] = _checked_file(name, listing, file, known, access)
-        folder = path.parent
-        # The weights come last: whatever the small files show is found before the long transfer.
-        if file == MANIFEST_FILE:
-            _check_catalogue(name, read_manifest(folder).file_sha256, sha256)
-        if file in _DECISIVE and pin is not None and pin.files[file].sha256 != found[file].sha256 and not update:
-            raise _moved(name, pin, listing.commit, f"{file} had sha256 {pin.files[file].sha256} and has {found[file].sha256}", pins)
-    check_weights(folder, read_manifest(folder), found=found[WEIGHTS_FILE].sha256)
-    _name_in_cache(name, listing.commit, access)
-    if pin is None or pin.commit != listing.commit or update:
-        pins.put(name.key, found, listing.commit)
-    if pin is not None and pin.commit != listing.commit:
-        what = "the weights are the same" if pin.files[WEIGHTS_FILE].sha256 == found[WEIGHTS_FILE].sha256 else "with other weights"
-        notes.append(f"'{name}' has moved from commit {pin.commit} to {listing.commit}; {what}")
-    return Pulled(name, folder, listing.commit, found[WEIGHTS_FILE].sha256, tuple(notes))
+        assert entry is not None
+        is_here = is_zoo_model(imported_folder(entry))
+    return pull(name, offline=is_here, progress=sys.stderr.isatty()).folder
 
 
-def _ask(name: HubName, access: Access, notes: list[str]) -> tuple[Listing, Access]:
-    """The listing, and how to go on asking: an unknown token spoils requests for public models too, so they are then tried without it."""
-    try:
-        return list_files(name, access), access
-    except UserError:
-        raise
-    except Exception as error:
-        if not failures.is_bad_token(error):
-            raise failures.sentence(error, name) from error
-        refused = failures.sentence(error, name)
-    without = Access(access.deadline, token=False, progress=access.progress)
-    try:
-        listing = list_files(name, without)
-    except Exception as error:
-        raise refused from error
-    notes.append(f"{refused}; '{name}' is public and was got without it")
-    return listing, without
-
-
-def _name_in_cache(name: HubName, commit: str, access: Access) -> None:
-    """Have the client's cache know the branch or tag, so that others who use it (timm, without network) find the model by that name too."""
-    if name.is_commit or cached_file(name.repository, name.revision, CONFIG_FILE) == cached_file(name.repository, commit, CONFIG_FILE):
-        return
-    try:
-        get_file(name, name.revision, CONFIG_FILE, access)
-    except UserError:
-        raise
-    except Exception as error:
-        raise failures.sentence(error, name) from error
-
-
-def _checked_file(name: HubName, listing: Listing, file: str, pin: FilePin | None, access: Access) -> tuple[Path, FilePin]:
-    """Get a file and compare its bytes; one that differs is downloaded once more, and then refused and removed."""
-    wrong: str | None = None
-    for afresh in (False, True):
-        try:
-            path = get_file(name, listing.commit, file, access, afresh=afresh)
-        except UserError:
-            raise
-        except Exception as error:
-            raise failures.sentence(error, name) from error
-        found, wrong = difference(path, listing.files[file], pin)
-        if wrong is None:
-            return path, found
-    drop(path)
-    raise UserError(
-        f"{file} of '{name}' at commit {listing.commit} has the wrong bytes ({wrong}), also when it was downloaded a second time; it was "
-        "removed from the cache: try again over another network, or tell its authors"
-    )
-
-
-def _check_catalogue(name: HubName, listed: str | None, wanted: str | None) -> None:
-    if wanted is not None and listed is not None and listed != wanted:
-        raise UserError(f"'{name}' holds other weights than the catalogue says: sha256 {listed}, not {wanted}")
-
-
-def _check_rewritten(name: HubName, file: str, listing: Listing, pin: FilePin | None, pins: Pins) -> None:
-    """A commit is its content: if the Hub lists another, somebody between here and there is not to be trusted."""
-    listed = listing.files[file].sha256
-    if pin is not None and listed is not None and listed != pin.sha256:
-        raise UserError(
-            f"the Hub lists {file} of '{name}' at commit {listing.commit} with sha256 {listed}, and when it was first pulled it was "
-            f"{pin.sha256} ({pins.path}); a commit cannot change, so do not trust it"
-        )
-
-
-def _check_moved(name: HubName, pin: Pin | None, listing: Listing, pins: Pins, update: bool) -> None:
-    """Refuse a revision that has moved to other weights, before they are transferred."""
-    if pin is None or pin.commit == listing.commit or update:
-        return
-    before, now = pin.files[WEIGHTS_FILE].sha256, listing.files[WEIGHTS_FILE].sha256
-    if now is not None and before != now:
-        raise _moved(name, pin, listing.commit, f"{WEIGHTS_FILE} had sha256 {before} and has {now}", pins)
-
-
-def _moved(name: HubName, pin: Pin, commit: str, what: str, pins: Pins) -> UserError:
-    return UserError(
-        f"'{name}' is another model than when it was first pulled ({pins.path}): it was commit {pin.commit} and is {commit}, {what}; "
-        f"--update accepts the new one, {name.repository}@{pin.commit} stays with the old one"
-    )
-
-
-def _from_cache(name: HubName, pins: Pins, sha256: str | None) -> Pulled:
-    """What was pulled before, without a request."""
-    pin = _known(name, pins)
-    commit = pin.commit if pin is not None and pin.commit is not None else name.revision
-    found: dict[str, FilePin] = {}
-    folder = Path()
-    for file in (*REQUIRED, *OPTIONAL):
-        path = cached_file(name.repository, commit, file)
-        if path is None and file in OPTIONAL:
-            continue
-        if path is None:
-            raise UserError(
-                f"'{name}' was not pulled before, or not wholly ({file} is not in {constants.HF_HUB_CACHE}), and no network may be used; "
-                "pull it once with network"
-            )
-        found[file], wrong = difference(path, None, pin.files.get(file) if pin is not None else None)
-        if wrong is not None:
-            raise UserError(f"{file} of '{name}' is damaged in the cache ({wrong}: {path}); pull it again with network")
-        folder = path.parent
-    manifest = read_manifest(folder)
-    _check_catalogue(name, manifest.file_sha256, sha256)
-    check_weights(folder, manifest, found=found[WEIGHTS_FILE].sha256)
-    if pin is None:
-        # In the client's cache a snapshot's folder is named by its commit.
-        pins.put(name.key, found, folder.name)
-    return Pulled(name, folder, folder.name, found[WEIGHTS_FILE].sha256)
+def _resolved(name: str) -> tuple[HubName | None, CatalogueEntry | None]:
+    """The repository on the Hub that a name stands for, or None where it lies elsewhere; and its row of the catalogue, if it is one."""
+    if "/" in name:
+        return parse_hub_name(name), None
+    entry = find_entry(name)
+    if entry.home is None or entry.home.repository is None:
+        return None, entry
+    return HubName(entry.home.repository, *([entry.home.revision] if entry.home.revision else [])), entry

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256
 from zoo.hub import failures
-from zoo.hub.attempts import DEFAULT_DEADLINE, Deadline
 from zoo.hub.names import DEFAULT_REVISION, HubName, parse_hub_name
-from zoo.hub.snapshot import OPTIONAL, REQUIRED, Access, Listed, Listing, git_sha1, list_files
-from zoo.model_folder.card import make_card
-from zoo.model_folder.claims import check_claims
-from zoo.model_folder.integrity import check_weights
-from zoo.model_folder.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, Manifest, read_json_object, read_manifest
+from zoo.hub.publishable import check_publishable
+from zoo.hub.retries import DEFAULT_DEADLINE, Deadline
+from zoo.hub.snapshot import Access, Listed, Listing, get_file, git_sha1, list_files
+from zoo.model_folder.manifest import MANIFEST_FILE, MODEL_FILES, Manifest, read_json_object, read_manifest
 
 # What the Hub itself puts into every new repository.
 _HUB_FILES = (".gitattributes",)
@@ -47,7 +46,7 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PushPlan:
     """What a push would do; nothing has been changed yet.
 
     Attributes
@@ -93,7 +92,7 @@ class Plan:
             base = self.remote
         if all(file in base.files and _same(base.files[file], listed) for file, listed in self.files.items()):
             return self._test(base.commit, f"'{self.name}' holds this very model already; nothing was pushed")
-        with _bars(progress):
+        with _progress_bars(progress):
             commit, url = self._commit(base, message)
         return self._test(commit, url=url)
 
@@ -101,16 +100,13 @@ class Plan:
         def call() -> None:
             HfApi().create_repo(self.name.repository, private=self.private)
 
-        try:
-            self.access.ask(call, self.name, "the making of")
-        except HfHubHTTPError as error:
-            if failures.status_of(error) == _CONFLICT:
-                raise UserError(f"the name '{self.name}' is taken, and your account may not see by what; choose another") from error
-            raise self._refused(error) from error
-        except UserError:
-            raise
-        except Exception as error:
-            raise failures.sentence(error, self.name) from error
+        with failures.explained(self.name):
+            try:
+                self.access.ask(call, self.name, "the making of")
+            except HfHubHTTPError as error:
+                if failures.status_of(error) == _CONFLICT:
+                    raise UserError(f"the name '{self.name}' is taken, and your account may not see by what; choose another") from error
+                raise self._refused(error) from error
 
     def _commit(self, base: Listing, message: str | None) -> tuple[str, str | None]:
         """One commit on top of ``base``. Gives its hash, and the pull request's page."""
@@ -158,12 +154,8 @@ class Plan:
 
     def _list(self, revision: str) -> Listing:
         name = HubName(self.name.repository, revision)
-        try:
+        with failures.explained(name):
             return list_files(name, self.access)
-        except UserError:
-            raise
-        except Exception as error:
-            raise failures.sentence(error, name) from error
 
     def _test(self, commit: str, *notes: str, url: str | None = None) -> Pushed:
         """Compare what the Hub holds at ``commit``, and load it from there through timm."""
@@ -192,7 +184,7 @@ def plan_push(
     create_pr: bool = False,
     replace: bool = False,
     deadline: float = DEFAULT_DEADLINE,
-) -> Plan:
+) -> PushPlan:
     """Check a folder and look at the repository it shall go to, without changing anything.
 
     Raises
@@ -211,7 +203,9 @@ def plan_push(
     if get_token() is None:
         raise UserError(f"a push to {constants.ENDPOINT} needs a token that may write; set HF_TOKEN or run `hf auth login`")
     access = Access(Deadline(deadline))
-    remote = _look(name, access)
+    remote: Listing | None = None
+    with failures.explained(name), contextlib.suppress(RepositoryNotFoundError):
+        remote = list_files(name, access)
     if remote is not None:
         _check_same_model(name, remote, manifest, access, replace)
         if private and not remote.private:
@@ -220,8 +214,8 @@ def plan_push(
             )
     elif create_pr:
         raise UserError(f"there is no repository '{name}' that a pull request could go to; push without --create-pr")
-    files = {file: _describe(folder / file) for file in (*REQUIRED, *OPTIONAL) if (folder / file).is_file()}
-    return Plan(folder, manifest, name, files, remote, private, create_pr, access)
+    files = {file: _describe(folder / file) for file in MODEL_FILES if (folder / file).is_file()}
+    return PushPlan(folder, manifest, name, files, remote, private, create_pr, access)
 
 
 def push(
@@ -266,98 +260,6 @@ def push(
     return plan.carry_out(message, progress=progress)
 
 
-def check_publishable(folder: Path, manifest: Manifest) -> None:
-    """Raise UserError where a folder may not be published: it is not whole, or its card says what its zoo.json does not.
-
-    Nothing is asked of the network.
-    """
-    missing = [file for file in REQUIRED if not (folder / file).is_file()]
-    if missing:
-        raise UserError(f"{folder} is not a whole zoo model folder: it lacks {', '.join(missing)}")
-    check_weights(folder, manifest)
-    check_claims(manifest.results, manifest)
-    _check_config(folder, manifest)
-    curve = folder / CURVE_FILE
-    if manifest.curve_sha256 != (file_sha256(curve) if curve.is_file() else None):
-        raise UserError(f"{curve} is not the picture that {MANIFEST_FILE} describes; export the run again")
-    path = folder / CARD_FILE
-    card = path.read_text(encoding="utf-8")
-    wanted = make_card(manifest)
-    if card == wanted:
-        from zoo.model_folder.folder import load_zoo_model  # takes torch, and seconds
-
-        load_zoo_model(folder)
-        return
-    _check_card_claims(path, card, wanted)
-    line = next(
-        (number for number, (ours, theirs) in enumerate(zip(wanted.splitlines(), card.splitlines(), strict=False), 1) if ours != theirs),
-        min(len(wanted.splitlines()), len(card.splitlines())) + 1,
-    )
-    raise UserError(
-        f"{path} is not the card that {MANIFEST_FILE} makes (it differs from line {line} on): the card is made, not edited; "
-        f"`zoo card {folder}` makes it again"
-    )
-
-
-def _check_config(folder: Path, manifest: Manifest) -> None:
-    """Raise UserError where ``config.json``, which timm goes by, says something else than zoo.json."""
-    config = read_json_object(folder / CONFIG_FILE)
-    prepared = config.get("pretrained_cfg")
-    prepared = prepared if isinstance(prepared, dict) else {}
-    said = {
-        "architecture": (config.get("architecture"), manifest.arch),
-        "mean": (prepared.get("mean"), list(manifest.mean)),
-        "std": (prepared.get("std"), list(manifest.std)),
-        "interpolation": (prepared.get("interpolation"), manifest.interpolation),
-        "crop_pct": (prepared.get("crop_pct"), manifest.crop_pct),
-        "input_size": (prepared.get("input_size"), [3, manifest.image_size, manifest.image_size]),
-        "license": (prepared.get("license"), manifest.licence),
-    }
-    for name, (here, there) in said.items():
-        if here != there:
-            raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} says {name} {here}, {MANIFEST_FILE} {there}; export it again")
-
-
-def _check_card_claims(path: Path, card: str, wanted: str) -> None:
-    """Name a result that the card claims and zoo.json does not hold."""
-    try:
-        claimed, held = (_card_results(text) for text in (card, wanted))
-    except Exception as error:
-        raise UserError(
-            f"the front matter of {path} cannot be read ({first_line(error)}); `zoo card {path.parent}` makes it again"
-        ) from error
-    extra = [claim for claim in claimed if claim not in held]
-    if extra:
-        metric, data, value = extra[0]
-        raise UserError(
-            f"{path} claims {metric} = {value} on {data}, which {MANIFEST_FILE} does not hold: results come from "
-            f"`zoo add-result {path.parent} RESULT.json`"
-        )
-
-
-def _card_results(card: str) -> list[tuple[str, str, Any]]:
-    """(metric, data, value) of what a card's front matter and its table of results claim."""
-    results = ModelCard(card, ignore_metadata_errors=False).data.get("eval_results") or []
-    found = [(result.metric_name or result.metric_type, result.dataset_name, result.metric_value) for result in results]
-    for line in card.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| ") and len(cells) == 7 and cells[5].replace(".", "", 1).isdecimal():
-            found.append((f"{cells[0]} {cells[4]}", cells[1], cells[5]))
-    return found
-
-
-def _look(name: HubName, access: Access) -> Listing | None:
-    """What the repository holds; None where there is none."""
-    try:
-        return list_files(name, access)
-    except UserError:
-        raise
-    except RepositoryNotFoundError:
-        return None
-    except Exception as error:
-        raise failures.sentence(error, name) from error
-
-
 def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access: Access, replace: bool) -> None:
     """Raise UserError where the repository is something else than an earlier revision of this model."""
     other = [file for file in remote.files if file not in _HUB_FILES]
@@ -368,14 +270,8 @@ def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access
             f"the name '{name}' is taken: the repository holds {', '.join(sorted(other)[:4])} and no zoo model; choose another name, or "
             "give --replace"
         )
-    from zoo.hub.snapshot import get_file
-
-    try:
+    with failures.explained(name):
         theirs = read_json_object(get_file(name, remote.commit, MANIFEST_FILE, access)).get("name")
-    except UserError:
-        raise
-    except Exception as error:
-        raise failures.sentence(error, name) from error
     if theirs != manifest.name:
         raise UserError(
             f"the name '{name}' is taken: the repository holds the model '{theirs}', not '{manifest.name}'; choose another name, or give "
@@ -405,16 +301,14 @@ def _load_through_timm(name: HubName, manifest: Manifest) -> None:
         raise ValueError("its tensors are not those that were pushed")
 
 
-class _bars:
-    """Show the client's progress bars, or not, within a block; its uploads have no other switch."""
-
-    def __init__(self, show: bool) -> None:
-        self._change: Callable[[], None] | None = None if show or are_progress_bars_disabled() else enable_progress_bars
-
-    def __enter__(self) -> None:
-        if self._change is not None:
-            disable_progress_bars()
-
-    def __exit__(self, *_: object) -> None:
-        if self._change is not None:
-            self._change()
+@contextlib.contextmanager
+def _progress_bars(show: bool) -> Iterator[None]:
+    """Show the client's progress bars, or not; its uploads have no other switch."""
+    switch = not show and not are_progress_bars_disabled()
+    if switch:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if switch:
+            enable_progress_bars()

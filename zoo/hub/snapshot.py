@@ -15,14 +15,11 @@ from huggingface_hub.utils.tqdm import tqdm
 from zoo.errors import UserError
 from zoo.hashing import file_sha256
 from zoo.hub import failures
-from zoo.hub.attempts import Deadline, attempt
 from zoo.hub.names import HubName
 from zoo.hub.pins import FilePin
-from zoo.model_folder.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from zoo.hub.retries import Deadline, retry
+from zoo.model_folder.manifest import CONFIG_FILE, REQUIRED_FILES, WEIGHTS_FILE
 
-# What makes a zoo model on the Hub; the weights come last, so that whatever else is wrong is found before the long transfer.
-REQUIRED = (MANIFEST_FILE, CONFIG_FILE, CARD_FILE, WEIGHTS_FILE)
-OPTIONAL = (CURVE_FILE,)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -59,8 +56,8 @@ class Access:
     progress: bool = False
 
     def ask(self, call: Any, name: HubName, doing: str) -> Any:
-        """``call()`` with attempts and the deadline; raises the client's own errors."""
-        return attempt(call, self.deadline, f"{doing} {name}", transient=failures.is_transient, wait_asked=failures.wait_asked)
+        """``call()`` with retries and the deadline; raises the client's own errors."""
+        return retry(call, self.deadline, f"{doing} {name}", transient=failures.is_transient, wait_asked=failures.wait_asked)
 
 
 def list_files(name: HubName, access: Access) -> Listing:
@@ -134,7 +131,7 @@ def drop(path: Path) -> None:
 
 def check_whole(name: HubName, listing: Listing) -> None:
     """Raise UserError where the commit is no zoo model."""
-    missing = [file for file in REQUIRED if file not in listing.files]
+    missing = [file for file in REQUIRED_FILES if file not in listing.files]
     if not missing:
         return
     has = ", ".join(file for file in sorted(listing.files) if not file.startswith(".")) or "nothing"

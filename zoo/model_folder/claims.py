@@ -51,7 +51,7 @@ def add_results(folder: str | Path, results: Sequence[Result]) -> Manifest:
         The folder is no zoo model or its weights were changed, or a result is of other weights; nothing is changed then.
     """
     folder = Path(folder)
-    with _alone(folder):
+    with _locked(folder):
         manifest = read_manifest(folder)
         check_weights(folder, manifest)
         check_claims(results, manifest)
@@ -62,13 +62,8 @@ def add_results(folder: str | Path, results: Sequence[Result]) -> Manifest:
     return manifest
 
 
-def add_result(folder: str | Path, result: Result) -> Manifest:
-    """:func:`add_results` for one result."""
-    return add_results(folder, [result])
-
-
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes of this kind out of the folder: of two evaluations that end together, neither result may be lost."""
     try:
         import fcntl

@@ -17,15 +17,15 @@ from zoo.hashing import file_sha256
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
-from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.results.provenance import software_versions, toolkit_commit
 
 _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Preparation:
-    """How images are prepared for a network, as far as somebody said so.
+class Preprocessing:
+    """The preprocessing of images for a network, as far as somebody stated it.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def import_checkpoint(
     method: str | None = None,
     epochs: int | None = None,
     data: str | None = None,
-    prepared: Preparation | None = None,
+    preprocessing: Preprocessing | None = None,
     entry: CatalogueEntry | None = None,
     url: str | None = None,
     trust_pickle: bool = False,
@@ -93,8 +93,8 @@ def import_checkpoint(
         None: the entry's, else architecture and file name.
     licence, method, epochs, data
         What is known of the weights; None: what the entry says, else what the layout tells.
-    prepared
-        How images are prepared; what it leaves open is taken from the entry, the layout, or ImageNet's usual way.
+    preprocessing
+        Of images; what it leaves open is taken from the entry, the layout, or ImageNet's usual way.
     entry
         The row of the catalogue that the file is the weights of; the file's hash is compared where the entry has one.
     url
@@ -109,7 +109,7 @@ def import_checkpoint(
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     if entry is not None and format == AUTO:
         format = entry.reader or AUTO
-    stated = prepared or Preparation()
+    stated = preprocessing or Preprocessing()
     reading = read_backbone(
         path,
         format=format,
@@ -119,7 +119,7 @@ def import_checkpoint(
         trust_pickle=trust_pickle,
     )
     sha256 = check_hash(path, entry) if entry else file_sha256(path)
-    images, assumed = _preparation(reading, stated, entry)
+    images, assumed = _completed(reading, stated, entry)
     manifest = Manifest(
         name=name or (entry.name if entry else f"{reading.architecture.name}.{_tag(path)}"),
         arch=reading.architecture.name,
@@ -171,8 +171,8 @@ def check_hash(path: str | Path, entry: CatalogueEntry) -> str:
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """:class:`Preparation` with nothing left open."""
+class _CompletePreprocessing:
+    """:class:`Preprocessing` with nothing left open."""
 
     image_size: int
     mean: tuple[float, float, float]
@@ -181,16 +181,18 @@ class _Prepared:
     crop_pct: float
 
 
-def _preparation(reading: Reading, stated: Preparation, entry: CatalogueEntry | None) -> tuple[_Prepared, tuple[str, ...]]:
-    """How images are prepared: as stated, else by the entry, the layout, ImageNet's way; and which of it was assumed, in words."""
+def _completed(
+    reading: Reading, stated: Preprocessing, entry: CatalogueEntry | None
+) -> tuple[_CompletePreprocessing, tuple[str, ...]]:
+    """The preprocessing as stated, else by the entry, the layout, ImageNet's way; and which of it was assumed, in words."""
     own = reading.facts if reading.reader.name == "ours" else {}
     mean = stated.mean or (entry.mean if entry else None) or reading.reader.mean or _three(own.get("mean"))
     std = stated.std or (entry.std if entry else None) or reading.reader.std or _three(own.get("std"))
     size = stated.image_size or reading.architecture.image_size or (entry.image_size if entry else None) or own.get("image_size")
     if reading.architecture.name in SMALL_STEM_NAMES and (mean is None or std is None or size is None):
         raise UserError(
-            f"{reading.path} is a {reading.architecture.name}, and it does not say how its images were prepared: give --image-size, --mean "
-            "and --std (for CIFAR-10: 32, 0.4914,0.4822,0.4465 and 0.2023,0.1994,0.2010, or what it was trained with)"
+            f"{reading.path} is a {reading.architecture.name}, and it does not say how its images were preprocessed: give --image-size, "
+            "--mean and --std (for CIFAR-10: 32, 0.4914,0.4822,0.4465 and 0.2023,0.1994,0.2010, or what it was trained with)"
         )
     assumed = []
     if size is None:
@@ -206,14 +208,13 @@ def _preparation(reading: Reading, stated: Preparation, entry: CatalogueEntry | 
         crop_pct = crop_pct or (usual_crop_pct(int(size)))
         if not own:
             assumed.append(f"{interpolation} resizing and a centre crop of {crop_pct:g} of the side")
-    return _Prepared(int(size), mean, std, interpolation, crop_pct), tuple(assumed)
+    return _CompletePreprocessing(int(size), mean, std, interpolation, crop_pct), tuple(assumed)
 
 
 def _three(values: object) -> tuple[float, float, float] | None:
     if not isinstance(values, Sequence) or len(values) != 3:
         return None
-    red, green, blue = map(float, values)
-    return red, green, blue
+    return three_channels(values)
 
 
 def _tag(path: Path) -> str:

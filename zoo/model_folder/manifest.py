@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from zoo.errors import UserError, first_line
+from zoo.normalisation import three_channels
 from zoo.results import Result, ResultError
 
 SCHEMA = 1
@@ -17,6 +18,9 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 CARD_FILE = "README.md"
 CURVE_FILE = "training_curve.png"
+# What makes a zoo model; the weights come last, so that whatever else is wrong is found before their long transfer.
+REQUIRED_FILES = (MANIFEST_FILE, CONFIG_FILE, CARD_FILE, WEIGHTS_FILE)
+MODEL_FILES = (*REQUIRED_FILES, CURVE_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.
@@ -102,11 +106,11 @@ class Manifest:
 
     @property
     def mean(self) -> tuple[float, float, float]:
-        return _three(self.normalisation["mean"])
+        return three_channels(self.normalisation["mean"])
 
     @property
     def std(self) -> tuple[float, float, float]:
-        return _three(self.normalisation["std"])
+        return three_channels(self.normalisation["std"])
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of ``zoo.json``."""
@@ -199,10 +203,5 @@ def _check(manifest: Manifest) -> None:
         raise ValueError("curve_sha256 is not 64 hex digits")
     if manifest.image_size <= 0:
         raise ValueError("image_size must be positive")
-    _three(manifest.normalisation["mean"])
-    _three(manifest.normalisation["std"])
-
-
-def _three(values: list[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
+    three_channels(manifest.normalisation["mean"])
+    three_channels(manifest.normalisation["std"])

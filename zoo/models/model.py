@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from torch import nn
 
+from zoo.backbones import feature_width, fixed_input
+from zoo.hashing import tensors_sha256
+
 Channels = Literal["rgb", "bgr"]
 
 
@@ -85,3 +88,12 @@ class Model:
     crop_pct: float | None = None
     file_sha256: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_backbone(cls, backbone: nn.Module, **facts: Any) -> Model:
+        """A model of a timm network, in eval mode from now on; what the network itself tells is filled in, beside the ``facts`` given.
+
+        That is the length of its features, whether it takes one size of images only, and the hash of its tensors.
+        """
+        facts.setdefault("tensors_sha256", tensors_sha256(backbone.state_dict()))
+        return cls(backbone.eval(), num_features=feature_width(backbone), fixed_input=fixed_input(backbone), **facts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import timm
@@ -14,15 +13,13 @@ from zoo.backbones import (
     TORCHVISION_NAMES,
     checked,
     create_empty_backbone,
-    feature_width,
     fixed_input,
     load_state,
     native_size,
     size_arguments,
     timm_config,
 )
-from zoo.errors import UserError, root_cause
-from zoo.hashing import tensors_sha256
+from zoo.errors import UserError, did_you_mean, root_cause
 from zoo.models.model import Inputs, Model
 
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"
@@ -43,7 +40,7 @@ def open_timm(name: str, image_size: int | None) -> Model:
     network.reset_classifier(0)
     config = timm_config(network)
     arch = config["architecture"]
-    module = checked(network, name, image_size).eval()
+    module = checked(network, name, image_size)
     side = image_size if image_size is not None and fixed_input(module) else native_size(module)
     tag = config.get("tag")
     return _published("timm", f"{arch}.{tag}" if tag else arch, arch, module, side, config, {"license": config.get("license")})
@@ -74,22 +71,20 @@ def open_torchvision(name: str, image_size: int | None) -> Model:
         "interpolation": test.interpolation.value,
         "crop_pct": side / int(test.resize_size[0]),
     }
-    return _published("torchvision", f"{arch}.{weights.name.lower()}", arch, module.eval(), side, config, {"url": weights.url})
+    return _published("torchvision", f"{arch}.{weights.name.lower()}", arch, module, side, config, {"url": weights.url})
 
 
 def _published(kind: str, name: str, arch: str, module: nn.Module, side: int, config: dict[str, Any], metadata: dict[str, Any]) -> Model:
-    return Model(
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return Model.of_backbone(
         module,
         name=f"{kind}:{name}",
         kind=kind,
         arch=arch,
-        num_features=feature_width(module),
-        tensors_sha256=tensors_sha256(module.state_dict()),
         input_size=side,
-        fixed_input=fixed_input(module),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        declared=Inputs(tuple(config["mean"]), tuple(config["std"]), "rgb"),
+        mean=mean,
+        std=std,
+        declared=Inputs(mean, std, "rgb"),
         interpolation=config["interpolation"],
         crop_pct=float(config["crop_pct"]),
         metadata={key: value for key, value in metadata.items() if value is not None},
@@ -103,5 +98,4 @@ def _refuse_timm_name(name: str) -> None:
         raise UserError(f"timm has no pretrained weights '{name}'; it has: {', '.join(tags)}")
     if timm.is_model(arch):
         raise UserError(f"timm has no pretrained weights for '{arch}'; 'random:{arch}' has random ones")
-    near = difflib.get_close_matches(arch, timm.list_models(), n=3, cutoff=0.5)
-    raise UserError(f"timm has no network '{arch}'" + (f"; did you mean {', '.join(near)}?" if near else ""))
+    raise UserError(f"timm has no network '{arch}'{did_you_mean(arch, timm.list_models(), 3)}")

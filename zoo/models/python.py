@@ -22,6 +22,7 @@ from zoo.backbones import load_state
 from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.models.model import Inputs, Model
+from zoo.normalisation import three_channels
 
 # Wrappers that put a prefix before every key: DataParallel and DistributedDataParallel, torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
@@ -185,7 +186,6 @@ def _three(values: Any, name: str) -> tuple[float, float, float] | None:
     if values is None:
         return None
     try:
-        red, green, blue = (float(value) for value in torch.as_tensor(values, dtype=torch.float64).flatten())
+        return three_channels(torch.as_tensor(values, dtype=torch.float64).flatten())
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"the network declares {name} {values!r}, and not three numbers, for channels of pixels in [0, 1]") from error
-    return red, green, blue

@@ -1,6 +1,6 @@
 """Opening a checkpoint file without running anything in it.
 
-torch's own restricted reader (``weights_only``) makes the tensors. Before it, a survey of the file (:mod:`zoo.reading.pickle_survey`) says
+torch's own restricted reader (``weights_only``) makes the tensors. Before it, a scan of the file (:mod:`zoo.reading.pickle_scan`) says
 which classes and functions it names and how large its tensors claim to be, and a file that asks for more than it should is refused
 before anything of it is called or allocated.
 """
@@ -10,14 +10,13 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, first_line, some_of
 from zoo.reading.file_head import download_accident, looks_like_safetensors, read_head
-from zoo.reading.pickle_survey import Survey, Surveyor, stand_in
+from zoo.reading.pickle_scan import PickleScan, scan_pickle, stand_in
 
 _ZIP_HEAD = b"PK\x03\x04"
 # torch's format before version 1.6: pickles one after the other (of the number that stands here, of a version, of the machine, of the
@@ -106,10 +105,10 @@ def open_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> Checkpoi
         if looks_like_safetensors(head, size):
             return Checkpoint(path, _load_safetensors(path), "safetensors")
         if head.startswith(_ZIP_HEAD):
-            stored, survey = _survey_zip(path, size)
-            return _load(path, survey, "zip", trust_pickle, mmap=stored)
+            stored, scan = _scan_zip(path, size)
+            return _load(path, scan, "zip", trust_pickle, mmap=stored)
         if head.startswith(_LEGACY_HEAD):
-            return _load(path, _survey_legacy(path, size), "legacy", trust_pickle, mmap=False)
+            return _load(path, _scan_legacy(path, size), "legacy", trust_pickle, mmap=False)
     except UserError:
         raise
     except MemoryError as error:
@@ -139,7 +138,7 @@ def _other_kind(path: Path, head: bytes, size: int) -> str:
     return f"it begins with {head[:8]!r}, which neither torch.save nor safetensors writes ({size} bytes)"
 
 
-def _survey_zip(path: Path, size: int) -> tuple[bool, Survey]:
+def _scan_zip(path: Path, size: int) -> tuple[bool, PickleScan]:
     """Whether everything is stored uncompressed, and what the pickle asks for. Checks declared sizes and checksums."""
     try:
         archive = zipfile.ZipFile(path)
@@ -158,10 +157,10 @@ def _survey_zip(path: Path, size: int) -> tuple[bool, Survey]:
         if len(pickles) != 1 or any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise UserError(f"{path} is {_zip_kind(entries)}, not what torch.save writes")
         _check_sums(path, archive)
-        survey = Surveyor(io.BytesIO(archive.read(pickles[0]))).survey()
+        scan = scan_pickle(io.BytesIO(archive.read(pickles[0])))
         folder = pickles[0].filename.removesuffix("data.pkl")
         sizes = {entry.filename: entry.file_size for entry in entries}
-    for key, wanted in survey.storages.items():
+    for key, wanted in scan.storages.items():
         found = sizes.get(f"{folder}data/{key}")
         if found is None or found < wanted:
             raise UserError(
@@ -169,7 +168,7 @@ def _survey_zip(path: Path, size: int) -> tuple[bool, Survey]:
                 + ("it is not there" if found is None else f"there are {found}")
                 + "; get it again"
             )
-    return stored, survey
+    return stored, scan
 
 
 def _zip_kind(entries: list[zipfile.ZipInfo]) -> str:
@@ -195,39 +194,39 @@ def _check_sums(path: Path, archive: zipfile.ZipFile) -> None:
             ) from error
 
 
-def _survey_legacy(path: Path, size: int) -> Survey:
+def _scan_legacy(path: Path, size: int) -> PickleScan:
     with path.open("rb") as file:
         file.seek(len(_LEGACY_HEAD))
         for _ in range(_LEGACY_PICKLES_BEFORE_OBJECT):
-            Surveyor(file).survey()
-        survey = Surveyor(file).survey()
-        Surveyor(file).survey()  # the keys
+            scan_pickle(file)
+        scan = scan_pickle(file)
+        scan_pickle(file)  # the keys
         left = size - file.tell()
-    declared = sum(survey.storages.values())
+    declared = sum(scan.storages.values())
     if declared > left:
         raise UserError(f"{path} was cut short: its tensors have {declared} bytes, and {max(left, 0)} are left for them; get it again")
-    return survey
+    return scan
 
 
-def _load(path: Path, survey: Survey, container: str, trust_pickle: bool, *, mmap: bool) -> Checkpoint:
+def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, mmap: bool) -> Checkpoint:
     import torch
 
-    if survey.protocol != _PROTOCOL:
+    if scan.protocol != _PROTOCOL:
         raise UserError(
-            f"{path} was saved with pickle protocol {survey.protocol}, which cannot be read safely; save it again without that "
+            f"{path} was saved with pickle protocol {scan.protocol}, which cannot be read safely; save it again without that "
             f"option (torch.save then takes protocol {_PROTOCOL})"
         )
-    foreign = {name: kind for name, kind in survey.names.items() if _TENSOR_NAMES.fullmatch(name) is None}
+    foreign = {name: kind for name, kind in scan.names.items() if _TENSOR_NAMES.fullmatch(name) is None}
     system = sorted(name for name in foreign if name.partition(".")[0] in _SYSTEM_MODULES)
     if system:
         raise UserError(
-            f"{path} asks for {', '.join(_some(system))}, to act on this machine; nothing of it was called: do not use this file"
+            f"{path} asks for {some_of(system, _NAMES_IN_MESSAGE)}, to act on this machine; nothing of it was called: do not use this file"
         )
     unknown = sorted(name for name in foreign if _HARMLESS_NAMES.fullmatch(name) is None)
     if unknown and not trust_pickle:
         raise UserError(
-            f"{path} asks for what weights have no use for: {', '.join(_some(unknown))}; nothing of it was called. If you know what these "
-            "are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else use the "
+            f"{path} asks for what weights have no use for: {some_of(unknown, _NAMES_IN_MESSAGE)}; nothing of it was called. If you know what "
+            "these are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else use the "
             "file of weights alone that most projects publish too"
         )
     allowed: list[Any] = [(stand_in(kind), name) for name, kind in foreign.items()]
@@ -245,12 +244,6 @@ def _torch_reason(error: Exception) -> str:
     """What torch has to say, without its general advice."""
     reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return reason.splitlines()[0] if reason else first_line(error)
-
-
-def _some(names: list[str]) -> Iterator[str]:
-    yield from names[:_NAMES_IN_MESSAGE]
-    if len(names) > _NAMES_IN_MESSAGE:
-        yield f"and {len(names) - _NAMES_IN_MESSAGE} more"
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:

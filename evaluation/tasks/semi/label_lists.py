@@ -12,8 +12,8 @@ from zoo.data.base import Images
 from zoo.data.levels import name_some
 from zoo.errors import UserError
 from zoo.home import zoo_home
-from zoo.hub.attempts import DEFAULT_DEADLINE
 from zoo.hub.fetch import fetch
+from zoo.hub.retries import DEFAULT_DEADLINE
 
 # Chen et al., "A simple framework for contrastive learning" (arXiv 2002.05709): the subsets of nearly all published 1 % and 10 % numbers.
 SIMCLR_URL = "https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/{percent}percent.txt"

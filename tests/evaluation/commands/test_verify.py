@@ -16,7 +16,7 @@ from evaluation.tasks.knn.run import run_knn
 from evaluation.tasks.registry import TASKS
 from zoo.data import open_data
 from zoo.errors import UserError
-from zoo.model_folder.claims import add_result
+from zoo.model_folder.claims import add_results
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.manifest import Manifest, read_manifest
 from zoo.model_spec import open_model
@@ -60,7 +60,7 @@ def claiming(measured, tmp_path):
     def make(*claims: Result) -> Path:
         folder = Path(shutil.copytree(measured[0], tmp_path / "claiming", dirs_exist_ok=True))
         for claim in claims:
-            add_result(folder, claim)
+            add_results(folder, [claim])
         return folder
 
     return make
@@ -77,7 +77,7 @@ def test_what_was_evaluated_and_put_on_the_card_is_reproduced(measured, printed,
         name = tmp_path / f"{options[-1]}.json"
         status, _, error = printed("evaluate", "--task", "knn", "--model", folder, "--data", DATA, "--out", name, *options)
         assert status == 0, error
-        add_result(folder, load_result(name))
+        add_results(folder, [load_result(name)])
     assert load_result(tmp_path / "0.2.json").protocol["options"] == {"preset": "dino", "k": "1,7", "temperature": 0.2}
     claims = read_manifest(folder).results
     status, out, error = printed("zoo", "verify", folder)

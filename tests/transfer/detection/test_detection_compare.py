@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from transfer.cli import app
-from transfer.detection.compare import compare, print_table, run_folder
+from transfer.detection.compare import compare, print_table, run_path
 from zoo.errors import UserError
 from zoo.results import Headline, save_result
 
@@ -74,7 +74,7 @@ def test_what_is_there_is_collected_and_only_the_rest_is_run(tmp_path, finish):
 
 
 def test_the_command_shows_what_is_finished(tmp_path, finish):
-    finish("random", 0, run_folder(tmp_path, "random", 0))
+    finish("random", 0, run_path(tmp_path, "random", 0))
     arguments = ["compare", "small_r18_fpn", "--models", "models/moco,random", "--out", str(tmp_path), "--collect"]
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0
@@ -94,17 +94,17 @@ def test_the_command_shows_what_is_finished(tmp_path, finish):
     ],
 )
 def test_results_of_different_trainings_are_not_put_side_by_side(tmp_path, finish, changes, sentence):
-    finish("models/moco", 0, run_folder(tmp_path, "models/moco", 0))
-    finish("random", 0, run_folder(tmp_path, "random", 0), **changes)
+    finish("models/moco", 0, run_path(tmp_path, "models/moco", 0))
+    finish("random", 0, run_path(tmp_path, "random", 0), **changes)
     with pytest.raises(UserError, match=sentence):
         compare(tmp_path, list(AP), [0], None)
 
 
 def test_results_on_other_data_are_not_put_side_by_side(tmp_path, finish, make_result):
-    finish("models/moco", 0, run_folder(tmp_path, "models/moco", 0))
+    finish("models/moco", 0, run_path(tmp_path, "models/moco", 0))
     data = make_result("ab" * 32).data
     other = replace(data, splits=data.splits | {"test": replace(data.splits["test"], fingerprint="c" * 64)})
-    finish("random", 0, run_folder(tmp_path, "random", 0), data=other)
+    finish("random", 0, run_path(tmp_path, "random", 0), data=other)
     with pytest.raises(UserError, match="were trained or tested on different images or annotations"):
         compare(tmp_path, list(AP), [0], None)
 
@@ -114,7 +114,7 @@ def test_folders_of_others_and_of_nobody(tmp_path, finish):
         compare(tmp_path, ["random"], [0], None)
     with pytest.raises(UserError, match="two of the models would be trained in"):
         compare(tmp_path, ["a/b", "a-b"], [0], None)
-    finish("models/moco", 0, run_folder(tmp_path, "random", 0))
+    finish("models/moco", 0, run_path(tmp_path, "random", 0))
     with pytest.raises(UserError, match=r"run\.json is of 'models/moco' with seed 0, not of 'random' with seed 0"):
         compare(tmp_path, ["random"], [0], None)
     with pytest.raises(UserError, match="give --data voc:ROOT or coco:ROOT, or --collect"):

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from evaluation.tasks.runtime import Runtime
 from evaluation.training.log import read_log
-from transfer.cli import EXIT_STOPPED, app
+from transfer.cli import app
 from transfer.detection.verify import verify
 from transfer.presence import has_detectron2, install_line
+from zoo.console import EXIT_STOPPED
 from zoo.errors import UserError
 from zoo.results import load_result
 
@@ -234,7 +235,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(arguments, sentence, tmp_pa
 
 
 def test_an_existing_folder_is_kept_unless_it_is_a_run_and_asked(whole, tmp_path):
-    from transfer.detection.folder import check_out
+    from transfer.detection.run_folder import check_out
 
     with pytest.raises(UserError, match=r"exists already; go on with `transfer detect --resume .*`, or give --overwrite"):
         check_out(whole[0], overwrite=False)

@@ -9,11 +9,10 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from transfer.formats.detectron2_names import COUNTER, without_prefix
-from zoo.errors import UserError, root_cause
+from zoo.errors import UserError, listed, root_cause
 from zoo.files import replace_file, replace_text
 
 LAST = "last_checkpoint"  # detectron2's name of the file that names the newest checkpoint
-_NAMED = 4
 
 
 class StrictCheckpointer(DetectionCheckpointer):
@@ -87,10 +86,5 @@ def _equal(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 def _refuse(what: str, complaints: dict[str, list[str]]) -> None:
-    found = []
-    for kind, names in complaints.items():
-        if names:
-            more = ", ..." if len(names) > _NAMED else ""
-            found.append(f"{len(names)} {kind} ({', '.join(names[:_NAMED])}{more})")
-    if found:
-        raise UserError(f"{what}: {'; '.join(found)}")
+    if found := listed(complaints):
+        raise UserError(f"{what}: {found}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from transfer.detection.config_files import find_config
+from transfer.detection.config_files import CONFIGS
 from transfer.formats.detectron2_config import config_values
 from transfer.formats.detectron2_names import is_basic
 from zoo.data.boxes.detection_data import DetectionData
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, did_you_mean, first_line
 from zoo.models.model import Model
 
 # Of 255 levels: pixel statistics that differ by less are the same, written with fewer digits.
@@ -38,26 +37,29 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
 
     Raises UserError for a file that is no config, a key that does not exist (the nearest is named) and a value that does not fit it.
     """
+    cfg = read_config(CONFIGS.find(name_or_path))
+    for key, value in _pairs(overrides):
+        try:
+            cfg.merge_from_list([key, value])
+        except (KeyError, AssertionError) as error:
+            raise UserError(f"detectron2's configs have no key '{key}'{did_you_mean(key, _keys(cfg))}") from error
+        except ValueError as error:
+            raise UserError(f"{key} cannot be '{value}' ({first_line(error)})") from error
+    if cfg.DATALOADER.SAMPLER_TRAIN != _SAMPLER:
+        raise UserError(f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; leave it at {_SAMPLER}")
+    return cfg
+
+
+def read_config(path: Path) -> CfgNode:
+    """The config in a file, over detectron2's defaults. Raises UserError where it cannot be read."""
     # The head that MoCo's configs name; imported here, since it registers itself.
     import transfer.detection.engine.heads  # noqa: F401
 
-    path = find_config(name_or_path)
     cfg = get_cfg()
     try:
         cfg.merge_from_file(str(path))
     except (OSError, YAMLError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
-    for key, value in _pairs(overrides):
-        try:
-            cfg.merge_from_list([key, value])
-        except (KeyError, AssertionError) as error:
-            near = difflib.get_close_matches(key, list(_keys(cfg)), 1, 0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"detectron2's configs have no key '{key}'{hint}") from error
-        except ValueError as error:
-            raise UserError(f"{key} cannot be '{value}' ({first_line(error)})") from error
-    if cfg.DATALOADER.SAMPLER_TRAIN != _SAMPLER:
-        raise UserError(f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; leave it at {_SAMPLER}")
     return cfg
 
 
@@ -189,18 +191,6 @@ def _scale(cfg: CfgNode, batch: int, published: int, given: set[str]) -> list[Sc
         cfg.merge_from_list([key, new])
         changes.append(Scaled(key, old, new))
     return [change for change in changes if change.published != change.here]
-
-
-def read_resolved(path: Path) -> CfgNode:
-    """The config that a run wrote down. Raises UserError where it cannot be read."""
-    import transfer.detection.engine.heads  # noqa: F401
-
-    cfg = get_cfg()
-    try:
-        cfg.merge_from_file(str(path))
-    except (OSError, YAMLError, KeyError, ValueError, AssertionError) as error:
-        raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
-    return cfg
 
 
 def describe(cfg: CfgNode, name: str) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""A zoo model from the Hub, or from its client's cache: the right bytes, or a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from zoo.errors import UserError
+from zoo.hub import failures
+from zoo.hub.names import HubName
+from zoo.hub.pins import FilePin, Pin, Pins
+from zoo.hub.pulled import Pulled
+from zoo.hub.retries import Deadline
+from zoo.hub.snapshot import Access, Listed, Listing, cached_file, check_whole, difference, drop, get_file, list_files
+from zoo.model_folder.integrity import check_weights
+from zoo.model_folder.manifest import CONFIG_FILE, MANIFEST_FILE, MODEL_FILES, REQUIRED_FILES, WEIGHTS_FILE, read_manifest
+
+# The files that decide what a model computes; a moved branch may change the others.
+_DECISIVE = (WEIGHTS_FILE, CONFIG_FILE)
+
+
+def pull_from_hub(
+    name: HubName, *, offline: bool, deadline: Deadline, pins: Pins, sha256: str | None, update: bool, progress: bool
+) -> Pulled:
+    """Get a zoo model into the Hub client's cache, and check every file's bytes, also of what is there already.
+
+    A branch or tag is resolved to a commit, which the lock file remembers. The parameters are those of :func:`zoo.hub.pull.pull`, and
+
+    sha256
+        What the weights must have, as the catalogue says; None: what the lock file remembers, else what the Hub lists.
+
+    Raises
+    ------
+    UserError
+        It cannot be had, and which case that is; a file is not what it must be, after it was downloaded a second time; the revision has
+        moved to other weights.
+    """
+    if offline:
+        return _from_cache(name, pins, sha256)
+    return _from_hub(name, pins, Access(deadline, progress=progress), sha256, update=update)
+
+
+def folder_in_cache(name: HubName, pins: Pins) -> Path | None:
+    """The folder in the cache of a model that was pulled before, without a request; None where it is not whole there.
+
+    Its bytes are for the caller to check, as :func:`zoo.model_folder.folder.load_zoo_model` does.
+    """
+    pin = _pin_of(name, pins)
+    commit = pin.commit if pin is not None else name.revision if name.is_commit else None
+    if commit is None:
+        return None
+    paths = [cached_file(name.repository, commit, file) for file in REQUIRED_FILES]
+    first = paths[0]
+    return None if first is None or None in paths else first.parent
+
+
+def _pin_of(name: HubName, pins: Pins) -> Pin | None:
+    pin = pins.get(name.key)
+    return pins.of_commit(name.repository, name.revision) if pin is None and name.is_commit else pin
+
+
+def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, update: bool) -> Pulled:
+    pin = _pin_of(name, pins)
+    notes: list[str] = []
+    if name.is_commit and pin is not None and folder_in_cache(name, pins) is not None:
+        # A commit never changes, and what its files were is remembered: there is nothing to ask.
+        listing = Listing(name.revision, {file: Listed(known.size, known.sha256, None) for file, known in pin.files.items()})
+    else:
+        listing, access = _ask(name, access, notes)
+    check_whole(name, listing)
+    same = pins.of_commit(name.repository, listing.commit)
+    _check_moved(name, pin, listing, pins, update)
+    _check_catalogue(name, listing.files[WEIGHTS_FILE].sha256, sha256)
+
+    found: dict[str, FilePin] = {}
+    folder = Path()
+    for file in [file for file in MODEL_FILES if file in listing.files]:
+        known = same.files.get(file) if same is not None else None
+        _check_rewritten(name, file, listing, known, pins)
+        path, found[file] = _checked_file(name, listing, file, known, access)
+        folder = path.parent
+        # The weights come last: whatever the small files show is found before the long transfer.
+        if file == MANIFEST_FILE:
+            _check_catalogue(name, read_manifest(folder).file_sha256, sha256)
+        if file in _DECISIVE and pin is not None and pin.files[file].sha256 != found[file].sha256 and not update:
+            raise _moved(name, pin, listing.commit, f"{file} had sha256 {pin.files[file].sha256} and has {found[file].sha256}", pins)
+    check_weights(folder, read_manifest(folder), found=found[WEIGHTS_FILE].sha256)
+    _name_in_cache(name, listing.commit, access)
+    if pin is None or pin.commit != listing.commit or update:
+        pins.put(name.key, found, listing.commit)
+    if pin is not None and pin.commit != listing.commit:
+        what = "the weights are the same" if pin.files[WEIGHTS_FILE].sha256 == found[WEIGHTS_FILE].sha256 else "with other weights"
+        notes.append(f"'{name}' has moved from commit {pin.commit} to {listing.commit}; {what}")
+    return _pulled(name, folder, listing.commit, found, notes)
+
+
+def _ask(name: HubName, access: Access, notes: list[str]) -> tuple[Listing, Access]:
+    """The listing, and how to go on asking: an unknown token spoils requests for public models too, so they are then tried without it."""
+    try:
+        return list_files(name, access), access
+    except UserError:
+        raise
+    except Exception as error:
+        if not failures.is_bad_token(error):
+            raise failures.sentence(error, name) from error
+        refused = failures.sentence(error, name)
+    without = Access(access.deadline, token=False, progress=access.progress)
+    try:
+        listing = list_files(name, without)
+    except Exception as error:
+        raise refused from error
+    notes.append(f"{refused}; '{name}' is public and was got without it")
+    return listing, without
+
+
+def _name_in_cache(name: HubName, commit: str, access: Access) -> None:
+    """Have the client's cache know the branch or tag, so that others who use it (timm, without network) find the model by that name too."""
+    if name.is_commit or cached_file(name.repository, name.revision, CONFIG_FILE) == cached_file(name.repository, commit, CONFIG_FILE):
+        return
+    with failures.explained(name):
+        get_file(name, name.revision, CONFIG_FILE, access)
+
+
+def _checked_file(name: HubName, listing: Listing, file: str, pin: FilePin | None, access: Access) -> tuple[Path, FilePin]:
+    """Get a file and compare its bytes; one that differs is downloaded once more, and then refused and removed."""
+    wrong: str | None = None
+    for afresh in (False, True):
+        with failures.explained(name):
+            path = get_file(name, listing.commit, file, access, afresh=afresh)
+        found, wrong = difference(path, listing.files[file], pin)
+        if wrong is None:
+            return path, found
+    drop(path)
+    raise UserError(
+        f"{file} of '{name}' at commit {listing.commit} has the wrong bytes ({wrong}), also when it was downloaded a second time; it was "
+        "removed from the cache: try again over another network, or tell its authors"
+    )
+
+
+def _check_catalogue(name: HubName, listed: str | None, wanted: str | None) -> None:
+    if wanted is not None and listed is not None and listed != wanted:
+        raise UserError(f"'{name}' holds other weights than the catalogue says: sha256 {listed}, not {wanted}")
+
+
+def _check_rewritten(name: HubName, file: str, listing: Listing, pin: FilePin | None, pins: Pins) -> None:
+    """A commit is its content: if the Hub lists another, somebody between here and there is not to be trusted."""
+    listed = listing.files[file].sha256
+    if pin is not None and listed is not None and listed != pin.sha256:
+        raise UserError(
+            f"the Hub lists {file} of '{name}' at commit {listing.commit} with sha256 {listed}, and when it was first pulled it was "
+            f"{pin.sha256} ({pins.path}); a commit cannot change, so do not trust it"
+        )
+
+
+def _check_moved(name: HubName, pin: Pin | None, listing: Listing, pins: Pins, update: bool) -> None:
+    """Refuse a revision that has moved to other weights, before they are transferred."""
+    if pin is None or pin.commit == listing.commit or update:
+        return
+    before, now = pin.files[WEIGHTS_FILE].sha256, listing.files[WEIGHTS_FILE].sha256
+    if now is not None and before != now:
+        raise _moved(name, pin, listing.commit, f"{WEIGHTS_FILE} had sha256 {before} and has {now}", pins)
+
+
+def _moved(name: HubName, pin: Pin, commit: str, what: str, pins: Pins) -> UserError:
+    return UserError(
+        f"'{name}' is another model than when it was first pulled ({pins.path}): it was commit {pin.commit} and is {commit}, {what}; "
+        f"--update accepts the new one, {name.repository}@{pin.commit} stays with the old one"
+    )
+
+
+def _from_cache(name: HubName, pins: Pins, sha256: str | None) -> Pulled:
+    """What was pulled before, without a request."""
+    pin = _pin_of(name, pins)
+    commit = pin.commit if pin is not None and pin.commit is not None else name.revision
+    found: dict[str, FilePin] = {}
+    folder = Path()
+    for file in MODEL_FILES:
+        path = cached_file(name.repository, commit, file)
+        if path is None and file not in REQUIRED_FILES:
+            continue
+        if path is None:
+            raise UserError(
+                f"'{name}' was not pulled before, or not wholly ({file} is not in {constants.HF_HUB_CACHE}), and no network may be used; "
+                "pull it once with network"
+            )
+        found[file], wrong = difference(path, None, pin.files.get(file) if pin is not None else None)
+        if wrong is not None:
+            raise UserError(f"{file} of '{name}' is damaged in the cache ({wrong}: {path}); pull it again with network")
+        folder = path.parent
+    manifest = read_manifest(folder)
+    _check_catalogue(name, manifest.file_sha256, sha256)
+    check_weights(folder, manifest, found=found[WEIGHTS_FILE].sha256)
+    if pin is None:
+        # In the client's cache a snapshot's folder is named by its commit.
+        pins.put(name.key, found, folder.name)
+    return _pulled(name, folder, folder.name, found)
+
+
+def _pulled(name: HubName, folder: Path, commit: str, found: dict[str, FilePin], notes: Sequence[str] = ()) -> Pulled:
+    return Pulled(folder, f"{name.repository} at commit {commit}", found[WEIGHTS_FILE].sha256, commit, tuple(notes))
