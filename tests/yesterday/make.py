@@ -179,7 +179,6 @@ def make_voc07(root: Path) -> None:
     """20 colours, one for each class, in the archives' layout."""
     import numpy as np
     from PIL import Image
-
     from zoo.data.voc07 import CLASSES
 
     folder = root / "VOCdevkit" / "VOC2007"
