@@ -6,6 +6,7 @@ in the same shape, and with the same bits, whoever computes it. Nothing is padde
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,8 +140,14 @@ def start_processes(device: torch.device) -> Processes:
 
 
 def stop_processes() -> None:
-    """Leave the group that :func:`start_processes` joined."""
+    """Leave the group that :func:`start_processes`, or a training, joined, and end its threads; without one, do nothing.
+
+    torch ends them with the last reference to the group. A network that was wrapped to be trained together has one and refers to itself:
+    without the collection here they would run on into the interpreter's end, where a thread that is destroyed while it runs aborts the
+    process.
+    """
     if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 

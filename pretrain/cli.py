@@ -156,9 +156,10 @@ def main() -> None:
         run(app)
     finally:
         # Only a training starts processes' talk, and only then is torch here.
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        if "torch" in sys.modules:
+            from evaluation.parallel import stop_processes
+
+            stop_processes()
 
 
 if __name__ == "__main__":

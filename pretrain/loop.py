@@ -238,12 +238,14 @@ class _Training:
         self._write_bad_images()
         progress = TrainingProgress(self.steps, done=step, images_per_step=self.batch, shown=main)
         self._say_start(progress, step)
-        self.accelerator.init_trackers(
-            "tensorboard",
-            config=None,
-            init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}},
-        )
         with contextlib.ExitStack() as stack:
+            stack.callback(self.source.close)
+            stack.callback(self._finish_trackers)
+            self.accelerator.init_trackers(
+                "tensorboard",
+                config=None,
+                init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}},
+            )
             log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
             stack.enter_context(progress)
             stop = stack.enter_context(StopRequest(self.max_seconds))
@@ -251,11 +253,12 @@ class _Training:
             self.losses = LossRecorder(
                 self.accelerator, progress, log, epochs=self.recipe.epochs, interval=self.recipe.log_every, last_good=self._last_good
             )
-            outcome = self._steps(step, stop)
+            return self._steps(step, stop)
+
+    def _finish_trackers(self) -> None:
         # Not `end_training`, which also ends the process group: a program may train more than once.
         for tracker in self.accelerator.trackers:
             tracker.finish()
-        return outcome
 
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
         self._saved = step if step else -1

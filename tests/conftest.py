@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import faiss
 import pytest
 import torch
 from detection_layouts import as_coco, as_voc
@@ -18,6 +19,20 @@ from zoo.results import DataFacts, Headline, ModelFacts, Result, SplitFacts
 MakeRun = Callable[..., Path]
 MakeResult = Callable[..., Result]
 MakeBackbone = Callable[..., nn.Module]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread for torch and faiss, as processes of a group have here: other numbers round sums otherwise, from processor to processor.
+
+    For small problems it is the faster one, too.
+    """
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    yield
+    torch.set_num_threads(before[0])
+    faiss.omp_set_num_threads(before[1])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from evaluation.loading import ClosableLoader
 from zoo.data.base import Images
 from zoo.data.scan import available_cores
 from zoo.errors import UserError
@@ -32,12 +34,13 @@ class Cut(Protocol):
         """Such as uint8 (B, S, S, 3), of a batch of RGB images (B, H, W, 3)."""
 
 
+@contextmanager
 def cut_batches(
     images: Images, cuts: Sequence[Cut], share: slice, *, batch_size: int, workers: int | None, device: torch.device
-) -> Iterator[list[Tensor]]:
+) -> Iterator[Iterator[list[Tensor]]]:
     """The images of ``share``, in order, batch by batch: one tensor (B, ...) on the CPU, mostly uint8 (B, S, S, 3), for each of ``cuts``.
 
-    Each image is decoded once for all cuts.
+    Each image is decoded once for all cuts. Decoding processes end with the block, also by an exception.
 
     Parameters
     ----------
@@ -53,13 +56,12 @@ def cut_batches(
     """
     starts = range(share.start, share.stop, batch_size)
     if images.pixels is not None:
-        for start in starts:
-            pixels = images.pixels[start : min(start + batch_size, share.stop)]
-            yield [cut.crop_pixels(pixels) for cut in cuts]
+        pieces = (images.pixels[start : min(start + batch_size, share.stop)] for start in starts)
+        yield ([cut.crop_pixels(pixels) for cut in cuts] for pixels in pieces)
         return
     # With one batch there is nothing that decoding could run beside.
     count = 0 if len(starts) <= 1 else min(len(starts), _own_cores() if workers is None else workers)
-    loader: DataLoader[list[NDArray[Any]] | UserError] = DataLoader(
+    loader: ClosableLoader[list[NDArray[Any]] | UserError] = ClosableLoader(
         _Decoded(images, cuts),
         batch_sampler=[list(range(start, min(start + batch_size, share.stop))) for start in starts],
         num_workers=count,
@@ -68,10 +70,14 @@ def cut_batches(
         # Without one of its own the loader would draw from torch's global generator.
         generator=torch.Generator(),
     )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    with loader:
+        yield (_checked(batch) for batch in loader)
+
+
+def _checked(batch: list[Tensor] | UserError) -> list[Tensor]:
+    if isinstance(batch, UserError):
+        raise batch
+    return batch
 
 
 def _own_cores() -> int:

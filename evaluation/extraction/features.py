@@ -125,9 +125,10 @@ def extract_features(
     error: UserError | None = None
     bar = image_bar(f"{images.name} {images.split}", share.stop - share.start, show=progress and processes.is_main)
     try:
-        with eval_mode(network), bar as done:
+        batches = cut_batches(images, [transform], share, batch_size=batch_size, workers=workers, device=place)
+        with eval_mode(network), bar as done, batches as cut:
             start = share.start
-            for (batch,) in cut_batches(images, [transform], share, batch_size=batch_size, workers=workers, device=place):
+            for (batch,) in cut:
                 rows = _forward(network, batch, transform, place, autocast)
                 if features is None:
                     features = _matrix(len(images), rows.shape[1], memory_limit)

@@ -66,6 +66,10 @@ class AugmentedImages:
         for batch in self._source.batches(epoch, first_step):
             yield batch.views[0].flip(1) if self._reversed else batch.views[0], batch.index
 
+    def close(self) -> None:
+        """End the loader's workers; to be called by whoever made this."""
+        self._source.close()
+
 
 def augmentation(
     size: int, scale: Sequence[float], ratio: Sequence[float], *, interpolation: str = "bilinear", strong: bool = False

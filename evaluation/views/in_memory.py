@@ -51,6 +51,9 @@ class InMemoryCrops:
             }
             yield [self._view(planes[source], step, view) for view, source in enumerate(self._sources)]
 
+    def close(self) -> None:
+        """Nothing runs that would have to end."""
+
     def _view(self, planes: Tensor, step: Step, view: int) -> Tensor:
         sizes, settings = np.broadcast_to(self._image_size, (len(step.index), 2)), self._views[view]
         boxes = step.shown[self._sources[view]].rows.get(BOXES)

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
+from evaluation.loading import ClosableLoader
 from evaluation.views.parameters import draw_crops, draw_photometric
 from evaluation.views.pillow import apply_photometric, cut
 from evaluation.views.resample import to_planes
@@ -82,7 +83,7 @@ class _Batches(Dataset[list[Tensor] | _Failure]):
 
 
 class LoadedCrops:
-    """Cuts views with ``workers`` loader processes (0: in this one) that stay alive between epochs.
+    """Cuts views with ``workers`` loader processes (0: in this one) that stay alive between epochs, until :meth:`close`.
 
     With the settings' backend ``cpu`` the views come with their photometric augmentation.
     """
@@ -91,7 +92,7 @@ class LoadedCrops:
         self, images: Images, views: Sequence[ViewSettings], sources: Sequence[str], seed: int, device: torch.device, workers: int
     ) -> None:
         self._steps, self._device = _Steps(), device
-        self._loader = DataLoader(
+        self._loader = ClosableLoader(
             _Batches(images, views, sources, seed),
             batch_size=None,
             sampler=self._steps,
@@ -109,3 +110,7 @@ class LoadedCrops:
             if isinstance(views, _Failure):
                 raise UserError(views.message)
             yield [to_planes(view.to(self._device, non_blocking=True)).div_(255.0) for view in views]
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader.close()

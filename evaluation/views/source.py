@@ -48,6 +48,8 @@ class Batch:
 class _Crops(Protocol):
     def crops(self, steps: Iterable[Step]) -> Iterator[list[Tensor]]: ...
 
+    def close(self) -> None: ...
+
 
 class ViewSource:
     """Makes the views that a method declares, of all images, in each epoch's order.
@@ -56,6 +58,8 @@ class ViewSource:
     and cropped by loader workers, and augmented on the device. With ``settings.backend`` ``cpu`` the workers do all of it for either.
     Batches are the same, bit for bit, whatever the number of workers and wherever an epoch is entered; those of several ranks, put one
     after the other, are those of one rank.
+
+    Workers stay alive from one epoch to the next: whoever makes a source calls :meth:`close` when it is done.
 
     Parameters
     ----------
@@ -146,6 +150,10 @@ class ViewSource:
             with few_threads(self._largest_view) if self._device.type == "cpu" else nullcontext():
                 views = [self._finish(view, index, epoch, number) for number, view in enumerate(next(crops))]
             yield Batch(to_device(index, self._device), views, step)
+
+    def close(self) -> None:
+        """End the loader's workers. Batches can be made again, by new ones."""
+        self._crops.close()
 
     def _finish(self, view: Tensor, index: NDArray[np.int64], epoch: int, number: int) -> Tensor:
         settings = self._views[number]

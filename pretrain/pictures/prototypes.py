@@ -213,9 +213,9 @@ def _embed(encoder: Encoder, images: Images, cut: WholeImage | EvalTransform, da
     device = choose_device("auto")
     encoder.to(device)
     parts = []
-    with eval_mode(encoder):
-        everything = slice(0, len(images))
-        for (batch,) in cut_batches(images, [cut], everything, batch_size=BATCH_SIZE, workers=None, device=device):
+    batches = cut_batches(images, [cut], slice(0, len(images)), batch_size=BATCH_SIZE, workers=None, device=device)
+    with eval_mode(encoder), batches as inputs:
+        for (batch,) in inputs:
             parts.append(run_pass(encoder, normalise(batch.to(device, non_blocking=True), data.mean, data.std)).embedding.cpu())
     return torch.cat(parts)
 

@@ -234,9 +234,9 @@ def locate(
     device = next(backbone.parameters()).device
     check_map(backbone, side)
     parts = []
-    with eval_mode(backbone):
-        everything = slice(0, len(images))
-        for (batch,) in cut_batches(images, [WholeImage(side)], everything, batch_size=BATCH_SIZE, workers=workers, device=device):
+    batches = cut_batches(images, [WholeImage(side)], slice(0, len(images)), batch_size=BATCH_SIZE, workers=workers, device=device)
+    with eval_mode(backbone), batches as whole:
+        for (batch,) in whole:
             maps, _ = maps_and_features(backbone, normalise(batch.to(device, non_blocking=True), mean, std))
             parts.append([found.cpu() for found in extract_boxes(heat_maps(maps), side, threshold=threshold, quantile=quantile)])
     return torch.cat([boxes for boxes, _ in parts]).numpy(), torch.cat([located for _, located in parts]).numpy()

@@ -148,12 +148,13 @@ class Survey:
             try:
                 row = share.start
                 cuts = [*(cut_of(name, self.size, self.native) for name in inputs), ImageSize()]
-                for batch in cut_batches(self.images, cuts, share, batch_size=BATCH_SIZE, workers=self.workers, device=self.device):
-                    *shown, sizes = batch
-                    rows = slice(row, row + len(sizes))
-                    self._run_batch(dict(zip(inputs, shown, strict=True)), rows, sizes, passes, encoders, due)
-                    row = rows.stop
-                    done(rows.stop - rows.start)
+                batches = cut_batches(self.images, cuts, share, batch_size=BATCH_SIZE, workers=self.workers, device=self.device)
+                with batches as cut:
+                    for *shown, sizes in cut:
+                        rows = slice(row, row + len(sizes))
+                        self._run_batch(dict(zip(inputs, shown, strict=True)), rows, sizes, passes, encoders, due)
+                        row = rows.stop
+                        done(rows.stop - rows.start)
             except UserError as caught:
                 error = caught
         processes.raise_first(error)

@@ -78,11 +78,9 @@ def losses(run: Path) -> list[float]:
     return [row["loss"] for row in read_log(run / "log.jsonl")]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_find_the_neighbours_of_one_bit_for_bit(root: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     alone = neighbours()
-    torch.set_num_threads(threads)
     assert alone.shape == (IMAGES, 5)
     for rank in range(2):
         assert np.array_equal(np.load(root / f"neighbours{rank}.npy"), alone)

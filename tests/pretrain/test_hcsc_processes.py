@@ -69,11 +69,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_find_the_same_prototypes_and_those_of_one(root: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     alone = prototypes()
-    torch.set_num_threads(threads)
     first, second = (np.load(root / f"prototypes{rank}.npz") for rank in range(2))
     assert set(first) == set(second) == set(alone)
     for name, table in alone.items():

@@ -80,6 +80,7 @@ def test_surveys_happen_in_the_published_epochs(epochs: int, warmup: int | None,
     assert [epoch for epoch in range(epochs) if maker.due(epoch)] == expected
 
 
+@pytest.mark.usefixtures("one_thread")  # as the run
 def test_the_table_is_what_the_weights_of_that_moment_see(run: Path) -> None:
     """Boxes are made at the start of an epoch by the trained encoder: those of the last survey, by the last but one epoch's weights."""
     data = open_data("shapes:train=40,test=30")

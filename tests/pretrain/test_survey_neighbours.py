@@ -138,6 +138,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
 # ---------------------------------------------------------------------- the loop
 
 
+@pytest.mark.usefixtures("one_thread")  # as the run
 def test_neighbours_are_those_of_the_key_encoder_at_that_moment(run: Path) -> None:
     """The first before the first step, then every second epoch; by the pooled features of the average, in eval mode."""
     data, method = open_data(DATA), make_method(level4="patch")

@@ -83,12 +83,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_make_the_table_of_one_bit_for_bit(root: Path) -> None:
     """Each sees its share, by the first one's statistics, and both get all rows, in the order of the data."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     expected = survey_boxes(seed=0)
-    torch.set_num_threads(threads)
     assert expected.shape == (IMAGES, 4)
     assert len(np.unique(expected, axis=0)) > 20
     for rank in range(2):

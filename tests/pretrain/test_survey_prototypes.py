@@ -85,6 +85,7 @@ def test_without_its_parts_and_in_the_warmup_it_is_moco(tmp_path: Path, recipe_f
     assert losses(tmp_path / "warm") == moco
 
 
+@pytest.mark.usefixtures("one_thread")  # as the run
 def test_prototypes_are_those_of_the_key_encoder_at_that_moment(run: Path) -> None:
     data = open_data(DATA)
     method = HCSC(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from evaluation.parallel import stop_processes
+
 Work = Callable[[int, Path], None]
 
 
@@ -25,4 +27,4 @@ def _start(rank: int, port: int, work: Work, folder: Path) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     work(rank, folder)
-    torch.distributed.destroy_process_group()
+    stop_processes()

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -287,8 +288,7 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     # Before the training: the files of a checkout may change while it runs.
     began, commit = time.monotonic(), toolkit_commit()
     torch.manual_seed(facts.seed)
-    with StopRequest(max_seconds) as stop:
-        trainer = Trainer(cfg, stop)
+    with StopRequest(max_seconds) as stop, closing(Trainer(cfg, stop)) as trainer:
         trainer.resume_or_load()
         if trainer.start_iter == 0 and comm.is_main_process():
             source = detectron2_file.open_file(cfg.MODEL.WEIGHTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ def fine_tune(
         copied = copy.deepcopy(backbone).requires_grad_(True)
         freeze_unused(copied, transform.crop)
         network = Classifier(copied, feature_width(copied, transform.crop), classes, how=preset.how, head_std=preset.head_std)
-    source = AugmentedImages(
+    images = AugmentedImages(
         train.images,
         augmentation(transform.crop, preset.scale, preset.ratio, interpolation=transform.interpolation, strong=preset.strong),
         mean=transform.mean,
@@ -174,20 +175,21 @@ def fine_tune(
                     numbers[f"{name}_correct5"] = found.correct5
         return numbers
 
-    history = train_supervised(
-        network,
-        source,
-        torch.from_numpy(train.labels),
-        _course(preset, runtime.seed),
-        [
-            ParameterGroup(list(network.backbone.parameters()), peak_lr=rates.trunk),
-            ParameterGroup(list(network.head.parameters()), peak_lr=rates.head),
-        ],
-        measure=measure,
-        keep_by=None if held_out is None else f"{HELD_OUT}_correct",
-        place=place_of(runtime, folder),
-        identity=identity,
-    )
+    with closing(images) as source:
+        history = train_supervised(
+            network,
+            source,
+            torch.from_numpy(train.labels),
+            _course(preset, runtime.seed),
+            [
+                ParameterGroup(list(network.backbone.parameters()), peak_lr=rates.trunk),
+                ParameterGroup(list(network.head.parameters()), peak_lr=rates.head),
+            ],
+            measure=measure,
+            keep_by=None if held_out is None else f"{HELD_OUT}_correct",
+            place=place_of(runtime, folder),
+            identity=identity,
+        )
     if untouched is not None and tensors_sha256(network.backbone.state_dict()) != untouched:
         raise RuntimeError("the frozen backbone is not what it was before the training")
     if history.kept is not None:

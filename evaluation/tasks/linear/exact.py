@@ -75,6 +75,10 @@ class CropFeatures:
                 if first == last:
                     return
 
+    def close(self) -> None:
+        """End the loader's workers; to be called by whoever made this."""
+        self._images.close()
+
     def _features(self, images: Tensor) -> Tensor:
         autocast = self._runtime.autocast
         casting = nullcontext() if autocast is None else torch.autocast(self._runtime.device.type, dtype=autocast)

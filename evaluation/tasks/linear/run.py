@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -98,8 +99,7 @@ def _on_crops(
         held_out_features = test.features[:0]
         if len(held_out):
             held_out_features = runtime.features(model, data.train.subset(held_out), measured.transform).features
-        source = CropFeatures(model, data.train, measured.transform, preset, runtime)
-    with measured.timed("training"):
+    with measured.timed("training"), closing(CropFeatures(model, data.train, measured.transform, preset, runtime)) as source:
         training = train_heads(
             source,
             torch.from_numpy(labels),

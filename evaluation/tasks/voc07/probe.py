@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import functional as image_functional
 
 from evaluation.extraction.splits import UsedSplits
+from evaluation.loading import ClosableLoader
 from evaluation.tasks.finetune.training import place_of
 from evaluation.tasks.measurement import Measurement
 from evaluation.tasks.runtime import Runtime
@@ -64,9 +66,10 @@ class ProbeImages:
     def __init__(self, images: Images, preset: ProbePreset, transform: EvalTransform, runtime: Runtime, batch: int) -> None:
         self._transform, self._seed, self._batch, self._device = transform, runtime.seed, batch, runtime.device
         self._count, self._processes = len(images), runtime.processes
-        self._loader_of = _Augmented(images, preset, transform.crop, runtime.seed)
+        self._augmented = _Augmented(images, preset, transform.crop, runtime.seed)
         self._workers = runtime.loader_workers(images)
         self.steps_per_epoch = self._count // batch
+        self._loader: ClosableLoader[Any] | None = None
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """As :class:`evaluation.training.supervised.LabelledBatches` says."""
@@ -74,18 +77,25 @@ class ProbeImages:
         rows = order[: self.steps_per_epoch * self._batch].reshape(self.steps_per_epoch, self._batch)[first_step:]
         share = self._batch // self._processes.count
         mine = rows[:, share * self._processes.rank : share * (self._processes.rank + 1)]
-        loader: DataLoader[Any] = DataLoader(
-            self._loader_of,
+        self.close()
+        loader: ClosableLoader[Any] = ClosableLoader(
+            self._augmented,
             batch_sampler=[[(epoch, int(index)) for index in row] for row in mine],
             num_workers=min(self._workers, len(mine)),
             collate_fn=_stack,
             generator=torch.Generator(),
         )
+        self._loader = loader
         for batch in loader:
             if isinstance(batch, UserError):
                 raise batch
             pixels, index = batch
             yield self._transform.normalise(pixels.to(self._device)), index.to(self._device)
+
+    def close(self) -> None:
+        """End the loader's workers."""
+        if self._loader is not None:
+            self._loader.close()
 
 
 class _Augmented(Dataset["tuple[NDArray[np.uint8], int] | UserError"]):
@@ -185,33 +195,34 @@ def _train(
         return {_PER_IMAGE: per_image_precision(truth["val"], runtime.outputs(trained, images["val"], transform).numpy())}
 
     folder = None if preset.checkpoints is None else preset.checkpoints / f"{measured.model.name.replace('/', '-')}.voc07"
-    return train_supervised(
-        network,
-        ProbeImages(images["train"], preset, transform, runtime, batch),
-        torch.from_numpy(truth["train"]).float(),
-        Course(
-            epochs=preset.epochs,
-            optimizer=OptimizerSettings(lr=preset.lr, momentum=preset.momentum, weight_decay=0.0),
-            schedule=ScheduleSettings(name=ScheduleName.wave, period=preset.period, unit=ScheduleUnit.epoch),
-            seed=runtime.seed,
-            reduction="sum",
-            sync_bn=False,
-        ),
-        [ParameterGroup(list(network.head.parameters()), peak_lr=preset.lr)],
-        loss=functional.binary_cross_entropy_with_logits,
-        measure=measure,
-        keep_by=_PER_IMAGE,
-        place=place_of(runtime, folder),
-        identity={
-            "task": measured.task,
-            "preset": {**_values(preset), "batch": batch},
-            "model": measured.model.tensors_sha256,
-            "data": {role: split.fingerprint for role, split in measured.data.facts.splits.items()},
-            "transform": transform.describe(),
-            "seed": runtime.seed,
-            "dtype": runtime.dtype,
-        },
-    )
+    with closing(ProbeImages(images["train"], preset, transform, runtime, batch)) as source:
+        return train_supervised(
+            network,
+            source,
+            torch.from_numpy(truth["train"]).float(),
+            Course(
+                epochs=preset.epochs,
+                optimizer=OptimizerSettings(lr=preset.lr, momentum=preset.momentum, weight_decay=0.0),
+                schedule=ScheduleSettings(name=ScheduleName.wave, period=preset.period, unit=ScheduleUnit.epoch),
+                seed=runtime.seed,
+                reduction="sum",
+                sync_bn=False,
+            ),
+            [ParameterGroup(list(network.head.parameters()), peak_lr=preset.lr)],
+            loss=functional.binary_cross_entropy_with_logits,
+            measure=measure,
+            keep_by=_PER_IMAGE,
+            place=place_of(runtime, folder),
+            identity={
+                "task": measured.task,
+                "preset": {**_values(preset), "batch": batch},
+                "model": measured.model.tensors_sha256,
+                "data": {role: split.fingerprint for role, split in measured.data.facts.splits.items()},
+                "transform": transform.describe(),
+                "seed": runtime.seed,
+                "dtype": runtime.dtype,
+            },
+        )
 
 
 def _values(preset: ProbePreset) -> dict[str, Any]:

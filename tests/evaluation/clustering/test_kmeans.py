@@ -17,6 +17,8 @@ from torch.nn.functional import normalize
 from evaluation.clustering import kmeans
 from zoo.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def gaussian(rows: int, width: int, seed: int = 0) -> Tensor:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))

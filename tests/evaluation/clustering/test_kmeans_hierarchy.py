@@ -17,6 +17,9 @@ from zoo.errors import UserError
 LEVELS = (60, 40, 15)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 def features(rows: int = 1200, width: int = 16, lumps: int = 80, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     centres = torch.randn(lumps, width, generator=generator)

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, multiprocessing
 from torch.nn.functional import normalize
 
 from evaluation.clustering import hierarchical_kmeans, kmeans
-from evaluation.parallel import ALONE, Processes
+from evaluation.parallel import ALONE, Processes, stop_processes
 from zoo.errors import UserError
 
 # How many of 700 points the first process holds: half; few; none.
@@ -61,9 +61,10 @@ def work(rank: int, folder: str) -> None:
         half[4, 2] = torch.nan
     with pytest.raises(UserError, match="point 354 is not finite"):
         kmeans(half, 5, seed=0, processes=processes)
-    distributed.destroy_process_group()
+    stop_processes()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_find_the_clusters_of_one(tmp_path: Path) -> None:
     multiprocessing.spawn(work, (str(tmp_path),), nprocs=2)
     alone = cases(slice(None), ALONE)

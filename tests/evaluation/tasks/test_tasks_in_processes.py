@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 import torch
 from noise_training import TARGETS, Source, course, groups, measure, network, train
 from small_network import TRANSFORM, Network, in_memory, pictures
-from torch import distributed, multiprocessing
+from torch import multiprocessing
 
-from evaluation.parallel import Processes
+from evaluation.parallel import Processes, stop_processes
 from evaluation.tasks.cluster.evaluate import evaluate_clustering
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.svm import SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives
@@ -50,6 +51,11 @@ def everything() -> dict[str, list[float]]:
     return found
 
 
+def _threads() -> list[str]:
+    """Names of this process's threads, torch's own included; none where the system does not tell."""
+    return [(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")]
+
+
 def _work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     port = Path(folder, "port").read_text()
@@ -60,7 +66,9 @@ def _work(rank: int, folder: str) -> None:
         history = train_supervised(model, Source(rank, 2), TARGETS, course(), groups(model), measure=measure, place=place)
         torch.save((model.state_dict(), history.epochs, history.batch_norm), f"{folder}/{norm}-{rank}.pt")
     torch.save(everything(), f"{folder}/everything-{rank}.pt")
-    distributed.destroy_process_group()
+    with_group = _threads()
+    stop_processes()
+    Path(folder, f"threads-{rank}.json").write_text(json.dumps([with_group, _threads()]))
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +92,16 @@ def test_two_processes_train_as_one(folder: Path) -> None:
         assert [epoch["loss"] for epoch in epochs] == pytest.approx([epoch["loss"] for epoch in history.epochs], rel=1e-4)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc, which only Linux has")
+def test_no_thread_of_the_group_is_left_when_it_is_stopped(folder: Path) -> None:
+    """One that runs into the interpreter's end may abort the process. Rank 0 serves the store as well."""
+    for rank in range(2):
+        with_group, after = json.loads((folder / f"threads-{rank}.json").read_text())
+        assert {name for name in with_group if name.startswith(("gloo", "pt_"))} >= {"gloo_tcp_loop", "pt_gloo_runloop"}
+        assert [name for name in after if name.startswith(("gloo", "pt_"))] == []
+    assert "pt_tcpstore_uv" in json.loads((folder / "threads-0.json").read_text())[0]
+
+
 def test_with_batch_norm_each_has_its_own_and_that_is_said(folder: Path) -> None:
     states = [torch.load(folder / f"True-{rank}.pt", weights_only=True) for rank in range(2)]
     assert [text for _, _, text in states] == ["per process"] * 2
@@ -98,6 +116,7 @@ def test_a_training_of_two_processes_does_not_go_on_in_one(folder: Path) -> None
         train(network(), Place(device="cpu", folder=folder / "True"))
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_find_what_one_finds(folder: Path) -> None:
     alone = everything()
     for rank in range(2):

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
+from evaluation.loading import ClosableLoader
 from zoo.errors import UserError, first_line
 from zoo.randomness import generator
 
@@ -122,13 +123,13 @@ class KeyedImages(Dataset[Any]):
 
 
 class TrainLoader:
-    """Batches of images that are ready; iterating raises UserError where one could not be made ready."""
+    """Batches of images that are ready; iterating raises UserError where one could not be made ready. Workers run until :meth:`close`."""
 
     def __init__(self, images: KeyedImages, batches: KeyedBatches, workers: int) -> None:
         self.batches = batches
         # A loader draws its workers' seed with its first batch: from a generator of its own, since torch's belongs to the step.
         apart = torch.Generator()
-        self._loader: DataLoader[Any] = DataLoader(
+        self._loader: ClosableLoader[Any] = ClosableLoader(
             images, batch_sampler=batches, num_workers=workers, collate_fn=_as_it_is, generator=apart
         )
 
@@ -138,6 +139,10 @@ class TrainLoader:
                 if isinstance(image, Unreadable):
                     raise UserError(f"{image.reason}; mend the image or its annotation, or remove it from the list")
             yield batch
+
+    def close(self) -> None:
+        """End the workers."""
+        self._loader.close()
 
 
 def _as_it_is(batch: list[Any]) -> list[Any]:

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from detectron2.data import DatasetFromList, DatasetMapper, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, hooks
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, TensorboardXWriter
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 
+from evaluation.loading import ClosableLoader
 from evaluation.training.log import LOG_NAME, Log, read_log
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.stopping import StopRequest
@@ -80,9 +81,11 @@ class Trainer(DefaultTrainer):
         super().run_step()
 
     def _evaluate(self) -> dict[str, float]:
+        (name,) = self.cfg.DATASETS.TEST
+        loader = self.build_test_loader(self.cfg, name)
         # pycocotools prints its tables; they belong into detectron2's log.
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            results = self.test(self.cfg, self.model)
+        with contextlib.redirect_stdout(io.StringIO()) as printed, loader:
+            results = inference_on_dataset(self.model, loader, self.build_evaluator(self.cfg, name))
         if printed.getvalue():
             logging.getLogger("detectron2.evaluation").info(printed.getvalue())
         if not results:
@@ -95,6 +98,21 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: Any) -> TrainLoader:
         return make_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> ClosableLoader[Any]:
+        made = super().build_test_loader(cfg, dataset_name)
+        return ClosableLoader(
+            made.dataset,
+            batch_size=made.batch_size,
+            sampler=made.sampler,
+            num_workers=made.num_workers,
+            collate_fn=made.collate_fn,
+        )
+
+    def close(self) -> None:
+        """End the training loader's workers, which detectron2 leaves running."""
+        self.data_loader.close()
 
     @classmethod
     def build_evaluator(cls, cfg: Any, dataset_name: str) -> DatasetEvaluator:
