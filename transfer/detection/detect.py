@@ -38,9 +38,9 @@ from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import DEPTHS
 from transfer.formats.detectron2_stages import compare, report
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
+from zoo.data.spec import without_place
 from zoo.errors import UserError, first_line
 from zoo.files import replace_file
-from zoo.model_folder.manifest import without_place
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 from zoo.results import ModelFacts, Result, load_result, save_result

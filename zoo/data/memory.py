@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.data.base import ArrayImages, FileImages, Images
-from zoo.data.decode import BadImageError, header_size
+from zoo.data.images import BadImageError
+from zoo.data.images.decode import header_size
 from zoo.data.scan import OnBad, apply_verdict, available_cores, decode_all
 from zoo.errors import UserError
 
@@ -47,7 +48,7 @@ def hold_if_small(images: FileImages, on_bad: OnBad = "refuse") -> Images:
     sizes = set()
     for index in np.linspace(0, len(images) - 1, min(len(images), _HEADERS_READ)).astype(np.int64):
         try:
-            sizes.add(header_size(images.encoded(int(index))))
+            sizes.add(header_size(images.encoded(int(index)), images.reading))
         except BadImageError:
             continue
     if len(sizes) != 1:
@@ -82,4 +83,6 @@ def _load(images: FileImages, size: tuple[int, int], on_bad: OnBad) -> ArrayImag
     if bad:
         pixels = np.delete(pixels, [one.index for one in bad], axis=0)
     names = [kept.where(index) for index in range(len(kept))]
-    return ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped)
+    loaded = ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped, multilabel=kept.multilabel)
+    loaded.notes = images.notes
+    return loaded

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from zoo.data.base import FileImages, Images
-from zoo.data.decode import BadImageError
+from zoo.data.images import BadImageError
 from zoo.errors import UserError
 
 OnBad = Literal["refuse", "skip"]
@@ -99,19 +99,24 @@ def decode_all(
 ) -> list[BadImage]:
     """Decode every image in a thread pool, hand each good one to ``use(index, image)``, and list the bad ones.
 
-    ``use`` runs on the pool's threads; an exception from it ends the work and reaches the caller.
+    ``use`` runs on the pool's threads; an exception from it ends the work and reaches the caller. What is to be known of single images
+    becomes ``images.notes``.
     """
+    notes: list[tuple[int, str]] = []
 
     def decode_chunk(start: int) -> list[BadImage]:
         bad = []
         for index in range(start, min(start + _CHUNK, len(images))):
             try:
-                image = images.decode(index)
+                # The block also bounds the memory: a large image is gone before the next is decoded.
+                with images.decoded(index) as made:
+                    if made.note:
+                        notes.append((index, made.note))
+                    if use is not None:
+                        use(index, made.image)
+                    del made
             except BadImageError as error:
                 bad.append(BadImage(index, images.where(index), str(error)))
-                continue
-            if use is not None:
-                use(index, image)
         return bad
 
     found: list[BadImage] = []
@@ -120,6 +125,7 @@ def decode_all(
             found.extend(bad)
             if progress is not None:
                 progress(min(number * _CHUNK, len(images)), len(images))
+    images.notes = tuple(f"{images.where(index)}: {note}" for index, note in sorted(notes))
     return found
 
 
