@@ -37,10 +37,10 @@ ROW = np.dtype(
         ("turned", np.bool_),
         ("grey", np.bool_),
         # Positions in the table's words.
-        ("format", np.uint16),
-        ("mode", np.uint16),
-        ("reason", np.uint16),
-        ("note", np.uint16),
+        ("format", np.uint32),
+        ("mode", np.uint32),
+        ("reason", np.uint32),
+        ("note", np.uint32),
     ]
 )
 _WORDS = ("format", "mode", "reason", "note")
@@ -101,7 +101,7 @@ class FactTable:
         words: dict[str, int] = {"": 0}
         parts = [np.empty(0, ROW)]
         for table in tables:
-            numbers = np.array([words.setdefault(word, len(words)) for word in table.words], dtype=np.uint16)
+            numbers = np.array([words.setdefault(word, len(words)) for word in table.words], dtype=np.uint32)
             rows = table.rows.copy()
             for column in _WORDS:
                 rows[column] = numbers[rows[column]]
@@ -125,12 +125,14 @@ class FactCollector:
             with decoded(source, reading) as made:
                 facts = made.facts
                 grey = self._picture(made.image, told_grey=facts.mode in _GREY_MODES)
+                turned, note = made.turned, made.note
+                del made  # and with it its pixels, before the next large image is let in
             frames = _frames(source) if facts.format in _WITH_FRAMES else 1
         except BadImageError as error:
             self.unreadable(str(error), digest, size)
             return
-        numbers = facts.width, facts.height, frames, size, facts.orientation, made.turned, grey
-        self._rows.append((digest, *numbers, *map(self._number, (facts.format, facts.mode or str(facts), "", made.note))))
+        numbers = facts.width, facts.height, frames, size, facts.orientation, turned, grey
+        self._rows.append((digest, *numbers, *map(self._number, (facts.format, facts.mode or str(facts), "", note))))
 
     def pixels(self, image: NDArray[np.uint8]) -> None:
         """Add an image in memory (H, W, 3)."""

@@ -36,15 +36,15 @@ class FilesState:
         names: list[str] = []
         states: list[tuple[int, int]] = []
         shards: dict[str, tuple[int, int]] = {}
-        for entry in images.entries:
-            if not entry.member:
-                names.append(entry.path)
-                states.append(_state(entry.path))
+        for path, member in images.entries.names():
+            if not member:
+                names.append(path)
+                states.append(_state(path))
                 continue
-            if entry.path not in shards:
-                shards[entry.path] = _state(entry.path)
-            names.append(f"{entry.path}:{entry.member}")
-            states.append(shards[entry.path])
+            if path not in shards:
+                shards[path] = _state(path)
+            names.append(f"{path}:{member}")
+            states.append(shards[path])
         both = np.array(states, dtype=np.int64).reshape(-1, 2)
         return cls(names, both[:, 0].copy(), both[:, 1].copy())
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.base import Images, Role
+from zoo.data.base import Images
 from zoo.data.inspection.duplicates import Duplicates, find_duplicates
 from zoo.data.inspection.facts import FactTable
 
@@ -36,6 +36,17 @@ SMALL = "small images"
 
 
 @dataclass(frozen=True)
+class Case:
+    """One case of a finding: what it is about (two names for a pair of duplicates), and what else there is to say."""
+
+    names: tuple[str, ...]
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return " = ".join(self.names) + (f": {self.detail}" if self.detail else "")
+
+
+@dataclass(frozen=True)
 class Finding:
     """One thing that was found.
 
@@ -52,7 +63,7 @@ class Finding:
     text
         A sentence.
     cases
-        Names of the first few; duplicates as ``"one = other"`` (``"one ~ other"`` for near ones).
+        The first few.
     """
 
     kind: str
@@ -60,7 +71,7 @@ class Finding:
     count: int
     splits: tuple[str, ...]
     text: str
-    cases: tuple[str, ...] = ()
+    cases: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class LookedSplit:
 
     images: Images
     table: FactTable
-    roles: tuple[Role, ...] = ()
+    roles: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -138,7 +149,7 @@ def class_findings(splits: Sequence[LookedSplit]) -> list[Finding]:
         if lacking:
             names = tuple(classes[index] for index in lacking)
             text = f"{len(lacking)} of {len(classes)} classes have no image in {split.name}"
-            found.append(Finding(CLASSES, True, len(lacking), (split.name,), text, names[:NAMED]))
+            found.append(Finding(CLASSES, True, len(lacking), (split.name,), text, tuple(Case((name,)) for name in names[:NAMED])))
     for split in labelled[:1]:
         classes = split.images.classes
         if sorted_as_text(classes):
@@ -162,9 +173,9 @@ def sorted_as_text(classes: Sequence[str]) -> bool:
 def _of_table(split: LookedSplit) -> Iterator[Finding]:
     images, table, name = split.images, split.table, (split.name,)
 
-    def cases(chosen: NDArray[np.bool_], column: str | None = None) -> tuple[str, ...]:
-        rows = np.flatnonzero(chosen)[:NAMED]
-        return tuple(images.where(int(row)) + (f": {table.word(column, int(row))}" if column else "") for row in rows)
+    def cases(chosen: NDArray[np.bool_], column: str | None = None) -> tuple[Case, ...]:
+        rows = [int(row) for row in np.flatnonzero(chosen)[:NAMED]]
+        return tuple(Case((images.where(row),), table.word(column, row) if column else "") for row in rows)
 
     good = ~table.bad
     if table.bad.any():
@@ -200,10 +211,10 @@ def _duplicates_within(joined: _Joined, split: int) -> Iterator[Finding]:
     surplus = sum(len(group) - 1 for group in exact)
     if exact:
         text = f"{name} has {_images(surplus)} more than once, byte for byte"
-        yield Finding(EXACT, True, surplus, (name,), text, _pairs(joined, exact, "="))
+        yield Finding(EXACT, True, surplus, (name,), text, _pairs(joined, exact))
     other = [group for group in exact if len({joined.label(index) for index in group}) > 1]
     if other:
-        cases = tuple(" = ".join(f"{joined.where(index)} ({joined.label(index)})" for index in group[:2]) for group in other[:NAMED])
+        cases = tuple(_disagreeing(joined, group) for group in other[:NAMED])
         text = f"{name} has {len(other)} images that stand in more than one class"
         yield Finding(OTHER_LABEL, True, len(other), (name,), text, cases)
     # Of images that are equal one is enough to be near to others.
@@ -214,19 +225,19 @@ def _duplicates_within(joined: _Joined, split: int) -> Iterator[Finding]:
     if near:
         count = sum(len(group) - 1 for group in near)
         text = f"{name} has {_images(count)} that are nearly the same picture as another"
-        yield Finding(NEAR, True, count, (name,), text, _pairs(joined, near, "~"))
+        yield Finding(NEAR, True, count, (name,), text, _pairs(joined, near))
     uniform = rows[joined.groups.uniform[rows]]
     if len(uniform):
         text = f"{_images(len(uniform))} of {name} show nearly one colour"
-        yield Finding(UNIFORM, False, len(uniform), (name,), text, tuple(joined.where(index) for index in uniform[:NAMED]))
+        yield Finding(UNIFORM, False, len(uniform), (name,), text, tuple(Case((joined.where(index),)) for index in uniform[:NAMED]))
 
 
 def _overlap(joined: _Joined, train: int, test: int) -> Iterator[Finding]:
     names = joined.splits[train].name, joined.splits[test].name
     done: set[int] = set()
-    for kind, groups, sign, how in (
-        (OVERLAP, joined.groups.exact, "=", "byte for byte"),
-        (NEAR_OVERLAP, joined.groups.near, "~", "as nearly the same picture"),
+    for kind, groups, how in (
+        (OVERLAP, joined.groups.exact, "byte for byte"),
+        (NEAR_OVERLAP, joined.groups.near, "as nearly the same picture"),
     ):
         first: dict[int, int] = {}
         for index in np.flatnonzero((joined.which == train) & (groups >= 0)):
@@ -234,7 +245,7 @@ def _overlap(joined: _Joined, train: int, test: int) -> Iterator[Finding]:
         shared = [int(i) for i in np.flatnonzero((joined.which == test) & (groups >= 0)) if int(groups[i]) in first and int(i) not in done]
         done.update(shared)
         if shared:
-            cases = tuple(f"{joined.where(first[int(groups[i])])} {sign} {joined.where(i)}" for i in shared[:NAMED])
+            cases = tuple(Case((joined.where(first[int(groups[i])]), joined.where(i))) for i in shared[:NAMED])
             text = f"{len(shared):,} of the images of {names[1]} are in {names[0]} too, {how}"
             yield Finding(kind, True, len(shared), names, text, cases)
 
@@ -251,8 +262,16 @@ def _groups(numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> list[list[in
     return list(found.values())
 
 
-def _pairs(joined: _Joined, groups: list[list[int]], sign: str) -> tuple[str, ...]:
-    return tuple(f"{joined.where(group[0])} {sign} {joined.where(other)}" for group in groups for other in group[1:])[:NAMED]
+def _pairs(joined: _Joined, groups: list[list[int]]) -> tuple[Case, ...]:
+    pairs = [(group[0], other) for group in groups[:NAMED] for other in group[1:]]
+    return tuple(Case((joined.where(one), joined.where(other))) for one, other in pairs[:NAMED])
+
+
+def _disagreeing(joined: _Joined, group: list[int]) -> Case:
+    """Two of a group of equal images that have different labels."""
+    one = group[0]
+    other = next(index for index in group if joined.label(index) != joined.label(one))
+    return Case((joined.where(one), joined.where(other)), f"{joined.label(one)} and {joined.label(other)}")
 
 
 def _images(count: int) -> str:

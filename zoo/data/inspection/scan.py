@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.cores import own_cores
 from zoo.data.base import FileImages, Images
+from zoo.data.images.decode import share_gate
 from zoo.data.inspection.facts import FactCollector, FactTable
 from zoo.data.inspection.files_state import FilesState
 from zoo.data.inspection.kept import facts_file, keep, read_kept
@@ -97,10 +98,8 @@ def _of_pixels(images: Images, progress: Progress | None) -> FactTable:
 
 def _decoded(images: FileImages, chosen: NDArray[np.int64], progress: Progress | None, workers: int | None) -> Iterator[FactTable]:
     """The facts of the images at ``chosen``, in their order, a few at a time."""
-    from zoo.data.scan import available_cores
-
     chunks = [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]
-    count = min(workers or available_cores(), len(chunks) if workers else max(1, len(chosen) // _FEW))
+    count = min(workers or own_cores(), max(1, len(chosen) // _FEW))
     # Decoding holds Python's lock too much of the time for threads to be of use with small images.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
@@ -132,7 +131,8 @@ def _of_chunk(images: FileImages) -> Callable[[NDArray[np.int64]], FactTable]:
 _worker: dict[str, Any] = {}
 
 
-def _begin(images: FileImages, gate: threading.Lock) -> None:
+def _begin(images: FileImages, gate: AbstractContextManager[Any]) -> None:
+    share_gate(gate)
     _worker["look"] = _of_chunk(images)
 
 
