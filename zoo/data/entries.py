@@ -118,7 +118,8 @@ class EntryTable(Sequence[FileEntry]):
     def names(self) -> list[tuple[str, str]]:
         """Path and member of each entry; much faster than to make every entry."""
         text = self._text.tobytes()
-        told = (text[start:stop].decode(errors="surrogateescape") for start, stop in zip(self._starts.tolist(), self._stops.tolist(), strict=True))
+        bounds = zip(self._starts.tolist(), self._stops.tolist(), strict=True)
+        told = (text[start:stop].decode(errors="surrogateescape") for start, stop in bounds)
         return [(name[:-1], "") if name[-1:] == "\0" else tuple(name.split("\0", 1)) for name in told]  # type: ignore[misc]
 
     def take(self, indices: NDArray[np.int64]) -> EntryTable:

@@ -46,9 +46,9 @@ def find_bad_images(images: Images, progress: Progress | None = None, workers: i
 
     Returns
     -------
-    The bad images by index. What was found of each file is kept by its path, size and time (:mod:`zoo.data.inspection.kept`), so that a
-    second look at the same files decodes none. Bad are: truncated or empty files, files that are no image, that cannot be read or do not exist, and images
-    larger than Pillow's limit for decompression bombs.
+    The bad images by index: truncated or empty files, files that are no image, that cannot be read or do not exist, and images
+    larger than Pillow's limit for decompression bombs. What is found of a file is kept by its path, size and time
+    (:mod:`zoo.data.inspection.kept`), so that a second look at the same files decodes none.
     """
     return bad_images(scan_images(images, progress, workers)) if isinstance(images, FileImages) else []
 

@@ -1,8 +1,8 @@
 """Images that are there twice: the same bytes, or nearly the same picture.
 
-Near duplicates are searched for by sorted neighbourhoods (M. Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002,
-section 3): the hashes are sorted under several orders of their bits, and each is compared with the few that follow it. Two hashes that
-differ in few bits stand close in at least one order, and the work grows with the number of images, not with its square.
+Near duplicates are searched for by sorted neighbourhoods (M. Charikar, "Similarity estimation techniques from rounding algorithms", STOC
+2002, section 3): the hashes are sorted under several orders of their bits, and each is compared with the few that follow it. Two hashes
+that differ in few bits stand close in at least one order, and the work grows with the number of images, not with its square.
 """
 
 from __future__ import annotations

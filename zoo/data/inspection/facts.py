@@ -57,7 +57,7 @@ class FactTable:
     Attributes
     ----------
     rows
-        Structured array (N,) of :data:`ROW`. Of a bad image only ``digest``, ``bytes`` and ``reason`` mean anything, and what its header told.
+        Structured array (N,) of :data:`ROW`. Of a bad image only ``digest``, ``bytes`` and ``reason`` mean anything.
     words
         What the numbers in ``format``, ``mode``, ``reason`` and ``note`` stand for; the first is the empty word.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from zoo.data.inspection.facts import FactTable
 NAMED = 12
 # Images with a shorter side have little in them for a network made for photographs.
 SMALL_SIDE = 32
+
+_PARENTHESES = re.compile(r"\s*\([^()]*\)")
 
 # What can be found, in the words that JSON uses.
 BAD = "bad images"
@@ -142,13 +145,13 @@ def class_findings(splits: Sequence[LookedSplit]) -> list[Finding]:
     """What the classes of labelled splits tell: those that are not everywhere, and numbers that are sorted as text."""
     labelled = [split for split in splits if split.images.labels is not None]
     found = []
-    shown = {split.name: set(np.unique(split.images.labels).tolist()) for split in labelled}
     for split in labelled:
-        classes = split.images.classes
-        lacking = sorted(set(range(len(classes))) - shown[split.name])
-        if lacking:
+        classes, labels = split.images.classes, split.images.labels
+        assert labels is not None
+        lacking = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0)
+        if len(lacking):
             names = tuple(classes[index] for index in lacking)
-            text = f"{len(lacking)} of {len(classes)} classes have no image in {split.name}"
+            text = f"{len(lacking)} of {len(classes)} classes {'has' if len(lacking) == 1 else 'have'} no image in {split.name}"
             found.append(Finding(CLASSES, True, len(lacking), (split.name,), text, tuple(Case((name,)) for name in names[:NAMED])))
     for split in labelled[:1]:
         classes = split.images.classes
@@ -170,6 +173,19 @@ def sorted_as_text(classes: Sequence[str]) -> bool:
     return numbers != sorted(numbers)
 
 
+def general_reasons(table: FactTable) -> dict[str, int]:
+    """Bad images by reason, without what the reason says of a single image in parentheses."""
+    counts: Counter[str] = Counter()
+    for reason, count in table.counts("reason", table.bad).items():
+        counts[general(reason)] += count
+    return dict(counts.most_common())
+
+
+def general(reason: str) -> str:
+    """A reason without what it says of a single image in parentheses."""
+    return _PARENTHESES.sub("", reason)
+
+
 def _of_table(split: LookedSplit) -> Iterator[Finding]:
     images, table, name = split.images, split.table, (split.name,)
 
@@ -179,8 +195,8 @@ def _of_table(split: LookedSplit) -> Iterator[Finding]:
 
     good = ~table.bad
     if table.bad.any():
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in table.counts("reason", table.bad).items())
-        text = f"{_images(int(table.bad.sum()))} of {name[0]} cannot be read: {reasons}"
+        reasons = ", ".join(f"{count:,}: {reason}" for reason, count in general_reasons(table).items())
+        text = f"{_images(int(table.bad.sum()))} of {name[0]} cannot be read ({reasons})"
         yield Finding(BAD, True, int(table.bad.sum()), name, text, cases(table.bad, "reason"))
     rows = table.rows
     noted = rows["note"] > 0
@@ -190,17 +206,17 @@ def _of_table(split: LookedSplit) -> Iterator[Finding]:
     lying = good & (rows["orientation"] > 1)
     if lying.any():
         turned = int((lying & rows["turned"]).sum())
-        what = "all are turned as it says" if turned == lying.sum() else "none is turned" if not turned else f"{turned:,} are turned"
-        text = f"{_images(int(lying.sum()))} of {name[0]} have an EXIF orientation; {what}"
+        what = "turned as it says" if turned == lying.sum() else "not turned" if not turned else f"{turned:,} turned as it says"
+        text = f"an EXIF orientation is given for {_images(int(lying.sum()))} of {name[0]}; {what}"
         yield Finding(TURNED, False, int(lying.sum()), name, text, cases(lying))
     several = good & (rows["frames"] > 1)
     if several.any():
         more = int((rows["frames"][several].astype(np.int64) - 1).sum())
-        text = f"{_images(int(several.sum()))} of {name[0]} have further pages or frames ({more:,} in all): only the first is used"
+        text = f"{more:,} further pages or frames in {_images(int(several.sum()))} of {name[0]}: only the first is used"
         yield Finding(FRAMES, False, int(several.sum()), name, text, cases(several))
     small = good & (table.seen_sizes.min(axis=1) < SMALL_SIDE) if len(table) else good
     if small.any() and not (small | ~good).all():
-        text = f"{_images(int(small.sum()))} of {name[0]} have a side below {SMALL_SIDE} pixels, unlike the others"
+        text = f"{_images(int(small.sum()))} of {name[0]} with a side below {SMALL_SIDE} pixels, unlike the others"
         yield Finding(SMALL, False, int(small.sum()), name, text, cases(small))
 
 
@@ -210,12 +226,12 @@ def _duplicates_within(joined: _Joined, split: int) -> Iterator[Finding]:
     exact = _groups(joined.groups.exact, rows)
     surplus = sum(len(group) - 1 for group in exact)
     if exact:
-        text = f"{name} has {_images(surplus)} more than once, byte for byte"
+        text = f"{name} has {surplus:,} second or further {'copy' if surplus == 1 else 'copies'} of images, byte for byte"
         yield Finding(EXACT, True, surplus, (name,), text, _pairs(joined, exact))
     other = [group for group in exact if len({joined.label(index) for index in group}) > 1]
     if other:
         cases = tuple(_disagreeing(joined, group) for group in other[:NAMED])
-        text = f"{name} has {len(other)} images that stand in more than one class"
+        text = f"{_images(len(other))} of {name} in more than one class"
         yield Finding(OTHER_LABEL, True, len(other), (name,), text, cases)
     # Of images that are equal one is enough to be near to others.
     firsts = {group[0] for group in exact}
@@ -224,11 +240,11 @@ def _duplicates_within(joined: _Joined, split: int) -> Iterator[Finding]:
     near = [group for group in near if len(group) > 1]
     if near:
         count = sum(len(group) - 1 for group in near)
-        text = f"{name} has {_images(count)} that are nearly the same picture as another"
+        text = f"{_images(count)} of {name} that {'is' if count == 1 else 'are'} nearly the same picture as another"
         yield Finding(NEAR, True, count, (name,), text, _pairs(joined, near))
     uniform = rows[joined.groups.uniform[rows]]
     if len(uniform):
-        text = f"{_images(len(uniform))} of {name} show nearly one colour"
+        text = f"{_images(len(uniform))} of {name} of nearly one colour"
         yield Finding(UNIFORM, False, len(uniform), (name,), text, tuple(Case((joined.where(index),)) for index in uniform[:NAMED]))
 
 
@@ -246,7 +262,7 @@ def _overlap(joined: _Joined, train: int, test: int) -> Iterator[Finding]:
         done.update(shared)
         if shared:
             cases = tuple(Case((joined.where(first[int(groups[i])]), joined.where(i))) for i in shared[:NAMED])
-            text = f"{len(shared):,} of the images of {names[1]} are in {names[0]} too, {how}"
+            text = f"{_images(len(shared))} of {names[1]} {'is' if len(shared) == 1 else 'are'} in {names[0]} too, {how}"
             yield Finding(kind, True, len(shared), names, text, cases)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.base import Data, FileImages, Images
-from zoo.data.inspection.facts import FORMAT, FactTable
+from zoo.data.inspection.facts import FORMAT
 from zoo.data.inspection.files_state import FilesState
-from zoo.data.inspection.findings import NAMED, UNUSED, Case, Finding, LookedSplit, class_findings, image_findings
+from zoo.data.inspection.findings import NAMED, UNUSED, Case, Finding, LookedSplit, class_findings, general, general_reasons, image_findings
 from zoo.data.inspection.kept import kept_folder
 from zoo.data.inspection.scan import Scan, scan_images
 from zoo.data.memory import left_on_disk
@@ -29,8 +28,6 @@ from zoo.files import replace_file
 SCHEMA = "backbone-loop look 1"
 # Lower ends of the bars of the histogram of shorter sides, in pixels.
 SIDE_BINS = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
-# A level that says nothing of single images.
-_PARENTHESES = re.compile(r"\s*\([^()]*\)")
 # Called with the split's name, the number of its images done, and their total.
 SplitProgress = Callable[[str, int, int], None]
 
@@ -254,19 +251,11 @@ def split_facts(split: LookedSplit) -> SplitFacts:
     )
 
 
-def general_reasons(table: FactTable) -> dict[str, int]:
-    """Bad images by reason, without what the reason says of a single image in parentheses."""
-    counts: Counter[str] = Counter()
-    for reason, count in table.counts("reason", table.bad).items():
-        counts[_PARENTHESES.sub("", reason)] += count
-    return dict(counts.most_common())
-
-
 def unused_findings(data: Data) -> list[Finding]:
     """The files of a data set that are images and are not read."""
     if not data.unused:
         return []
-    reasons = Counter(_PARENTHESES.sub("", one.reason) for one in data.unused)
+    reasons = Counter(general(one.reason) for one in data.unused)
     count = len(data.unused)
     told = ", ".join(f"{number:,}: {reason}" for reason, number in reasons.most_common(3))
     text = f"{count:,} file{'s hold images and are' if count > 1 else ' holds an image and is'} not used ({told})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import PurePath
 
 from zoo.data.inspection.findings import Case, Finding
@@ -117,10 +118,9 @@ def _classes(split: SplitFacts) -> str:
     if len(counts) <= _CLASSES_LISTED:
         width = max(map(len, counts))
         most = max(counts.values())
-        return _list(title, [f"{name:<{width}}  {_bar(count, most)} {count:,}" for name, count in counts.items()], mark=lambda _: "")
-    least, most = ranked[:_EXTREMES], ranked[-_EXTREMES:][::-1]
+        return _list(title, [f"{name:<{width}}  {_bar(count, most)}{count:,}" for name, count in counts.items()], mark=lambda _: "")
     median = sorted(counts.values())[len(counts) // 2]
-    ends = [", ".join(f"{name} {counts[name]:,}" for name in names) for names in (least, most)]
+    ends = [", ".join(f"{name} {counts[name]:,}" for name in names) for names in (ranked[:_EXTREMES], ranked[-_EXTREMES:][::-1])]
     return f"{title}: {counts[ranked[0]]:,} to {counts[ranked[-1]]:,}, median {median:,}; fewest {ends[0]}; most {ends[1]}"
 
 
@@ -128,7 +128,8 @@ def _sides(split: SplitFacts) -> str:
     lines = side_bars(split)
     width = max(len(label) for label, _ in lines)
     most = max(count for _, count in lines)
-    return _list(f"shorter side in pixels, {split.name}", [f"{label:>{width}}  {_bar(n, most)} {n:,}" for label, n in lines], mark=lambda _: "")
+    bars = [f"{label:>{width}}  {_bar(count, most)}{count:,}" for label, count in lines]
+    return _list(f"shorter side in pixels, {split.name}", bars, mark=lambda _: "")
 
 
 def side_bars(split: SplitFacts) -> list[tuple[str, int]]:
@@ -136,12 +137,13 @@ def side_bars(split: SplitFacts) -> list[tuple[str, int]]:
     filled = [place for place, count in enumerate(split.sides) if count]
     if not filled:
         return []
-    ends = [f"{start:,}-{stop - 1:,}" for start, stop in zip(SIDE_BINS, SIDE_BINS[1:], strict=False)] + [f"{SIDE_BINS[-1]:,} and more"]
+    ends = [f"{start:,}-{stop - 1:,}" for start, stop in pairwise(SIDE_BINS)] + [f"{SIDE_BINS[-1]:,} and more"]
     return [(ends[place], split.sides[place]) for place in range(filled[0], filled[-1] + 1)]
 
 
 def _bar(count: int, most: int) -> str:
-    return "█" * max(round(_BAR * count / max(most, 1)), 1 if count else 0)
+    """The bar of ``count``, and a blank behind one that is not empty."""
+    return "█" * max(round(_BAR * count / max(most, 1)), 1) + " " if count else ""
 
 
 def _list(title: str, lines: Sequence[str], mark: object = lambda _line: "- ") -> str:
