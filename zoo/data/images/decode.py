@@ -15,6 +15,8 @@ and of images beyond :data:`LARGE` one is decoded at a time in a process.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -90,15 +92,18 @@ def decoded(source: Source, reading: Reading = AS_STORED) -> Iterator[Decoded]:
         file nor ``reading`` says.
     """
     image, facts = open_image(source)
-    with nullcontext() if image is None else image, _gate if _cost(facts) > LARGE else nullcontext():
+    if _cost(facts) <= LARGE:
+        yield _decode(source, image, facts, reading)
+        return
+    with _gate:
         try:
             made = _decode(source, image, facts, reading)
-        except (MemoryError, BadImageError):
-            raise
-        except Exception as error:  # Pillow's plug-ins let nearly any exception out on damaged bytes
-            raise BadImageError(reason_of(error)) from error
-        yield made
-        del made  # before the next one may begin
+            # All that is held goes before the next one may begin.
+            del image
+            yield made
+            del made
+        finally:
+            _give_memory_back()
 
 
 def decode_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
@@ -127,12 +132,28 @@ def _cost(facts: ImageFacts) -> float:
 
 
 def _decode(source: Source, image: Image.Image | None, facts: ImageFacts, reading: Reading) -> Decoded:
-    if image is not None and facts.orientation != 1 and facts.format == "TIFF":
-        # Pillow turns a TIFF by itself when it loads it; here the reading decides.
-        image.getexif()[ORIENTATION] = 1
-    made, note = _rgb(source, image, facts, reading)
-    turn = _TURNS.get(facts.orientation) if reading.exif == "apply" else None
-    return Decoded(made if turn is None else made.transpose(turn), facts, turn is not None, note)
+    try:
+        with nullcontext() if image is None else image:
+            if image is not None and facts.orientation != 1 and facts.format == "TIFF":
+                # Pillow turns a TIFF by itself when it loads it; here the reading decides.
+                image.getexif()[ORIENTATION] = 1
+            made, note = _rgb(source, image, facts, reading)
+        if image is not None:
+            # What was opened may share its pixels, or hold others.
+            Image.Image.close(image)
+        turn = _TURNS.get(facts.orientation) if reading.exif == "apply" else None
+        return Decoded(made if turn is None else made.transpose(turn), facts, turn is not None, note)
+    except (MemoryError, BadImageError):
+        raise
+    except Exception as error:  # Pillow's plug-ins let nearly any exception out on damaged bytes
+        raise BadImageError(reason_of(error)) from error
+
+
+def _give_memory_back() -> None:
+    """Have the system take what was freed; glibc would keep it for the thread, and other threads take more."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _rgb(source: Source, image: Image.Image | None, facts: ImageFacts, reading: Reading) -> tuple[Image.Image, str]:
@@ -214,7 +235,7 @@ def _rows_of_pillow(image: Image.Image, facts: ImageFacts, scale: tuple[float, f
     image.load()
     width, height = image.im.size
     held = image._new(image.im)
-    image.close()
+    Image.Image.close(image)
 
     def read(first: int, stop: int) -> NDArray[Any]:
         values = np.asarray(held.crop((0, first, width, stop)))

@@ -38,8 +38,10 @@ _TIFF_KINDS: dict[int, Kind] = {1: "unsigned", 2: "signed", 3: "float", 4: "unsi
 _MOST_PAGES = 100_000
 _BIG_TIFF = 43
 
-# This layer has bounds of its own (zoo.data.images.decode), so that Pillow's warning at half of its limit helps nobody.
+# This layer has bounds of its own (zoo.data.images.decode), so that Pillow's warning at half of its limit helps nobody; nor does one
+# about damaged EXIF that does not name the file. Whoever filters warnings otherwise has precedence.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
 
 
 @dataclass(frozen=True, slots=True)
