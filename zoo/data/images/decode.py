@@ -119,6 +119,13 @@ def header_size(source: Source, reading: Reading = AS_STORED) -> tuple[int, int]
         return facts.seen_size if reading.exif == "apply" else (facts.width, facts.height)
 
 
+def check_facts(facts: ImageFacts, reading: Reading) -> None:
+    """Raise the BadImageError that :func:`decoded` would raise for what the header says, without decoding."""
+    _cost(facts)
+    _chosen(facts, reading)
+    _scale(facts, reading)
+
+
 def _cost(facts: ImageFacts) -> float:
     """The image's size in pixels of four bytes, which is what Pillow takes for one. Raises BadImageError beyond Pillow's limit."""
     cost = facts.width * facts.height * max(facts.bands * -(-facts.bits // 8) / 4, 1)
@@ -161,7 +168,7 @@ def _rgb(source: Source, image: Image.Image | None, facts: ImageFacts, reading: 
     if image is not None and reading.bands is None and facts.unnamed == 0 and not facts.deep:
         return _plain(image), ""
     scale = _scale(facts, reading)
-    chosen = _chosen(image, facts, reading)
+    chosen = _chosen(facts, reading)
     if image is not None and facts.bands == 1 and facts.deep:
         return _mapped(_rows_of_pillow(image, facts, scale), facts, scale)
     if image is not None and len(image.getbands()) == facts.bands and (scale is None or facts.bits == _8_BITS):
@@ -180,10 +187,10 @@ def _rgb(source: Source, image: Image.Image | None, facts: ImageFacts, reading: 
     return _merged([part for part, _ in parts]), parts[0][1]
 
 
-def _chosen(image: Image.Image | None, facts: ImageFacts, reading: Reading) -> tuple[int, ...] | None:
+def _chosen(facts: ImageFacts, reading: Reading) -> tuple[int, ...] | None:
     """The bands that are red, green and blue (or grey) where the reading says it. Raises BadImageError where it must, and does not."""
     if reading.bands is None:
-        if facts.unnamed and (facts.bands > _MOST_COLOURS or image is None):
+        if facts.unnamed and (facts.bands > _MOST_COLOURS or not facts.mode):
             raise BadImageError(f"{facts}: nothing says which of them are red, green and blue; choose, such as with bands=3+2+1")
         return None
     if facts.bands == 1 and set(reading.bands) == {1}:
