@@ -260,7 +260,7 @@ class FileImages(Images):
             except OSError as error:
                 raise BadImageError(error.strerror or str(error)) from error
             yield made
-            del made
+            del made  # as there
 
     def decode(self, index: int) -> Image.Image:
         """As :meth:`read`, for callers that deal with bad images: raises :class:`~zoo.data.images.BadImageError`."""

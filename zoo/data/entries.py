@@ -49,6 +49,7 @@ class FileEntry:
         """The image for the length of a block (:func:`zoo.data.images.decoded`). Raises BadImageError, and OSError."""
         with self.opened() as source, decoded(source, reading) as made:
             yield made
+            del made  # it may be large, and its place is the next one's
 
     def open_bytes(self) -> bytes:
         """The encoded image. Raises OSError."""

@@ -95,10 +95,18 @@ def decoded(source: Source, reading: Reading = AS_STORED) -> Iterator[Decoded]:
     if _cost(facts) <= LARGE:
         yield _decode(source, image, facts, reading)
         return
+    with _one_at_a_time(source, image, facts, reading) as made:
+        # All that is held goes before the next one may begin.
+        del image
+        yield made
+        del made
+
+
+@contextmanager
+def _one_at_a_time(source: Source, image: Image.Image | None, facts: ImageFacts, reading: Reading) -> Iterator[Decoded]:
     with _gate:
         try:
             made = _decode(source, image, facts, reading)
-            # All that is held goes before the next one may begin.
             del image
             yield made
             del made
@@ -108,7 +116,10 @@ def decoded(source: Source, reading: Reading = AS_STORED) -> Iterator[Decoded]:
 
 def decode_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
     """The RGB image of :func:`decoded`."""
-    with decoded(source, reading) as made:
+    image, facts = open_image(source)
+    if _cost(facts) <= LARGE:
+        return _decode(source, image, facts, reading).image
+    with _one_at_a_time(source, image, facts, reading) as made:
         return made.image
 
 
@@ -277,6 +288,8 @@ def _mapped(rows: _Rows, facts: ImageFacts, scale: tuple[float, float] | None, *
             brightest = max(brightest, int(values.max()))
         made.paste(Image.fromarray(_to_8_bits(values, facts, scale)), (0, first))
     rows.release()
+    if rows.width * rows.height > LARGE:
+        _give_memory_back()
     return made if grey else made.convert("RGB"), _note(brightest, facts) if scale is None else ""
 
 
