@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from zoo.commands import hub as hub_commands
 from zoo.commands.catalogue import list_models, show_entry
+from zoo.commands.data import data as look_at_data
 from zoo.commands.import_checkpoint import import_model
 from zoo.console import make_app, run, version_option
 from zoo.errors import UserError, first_line
@@ -134,6 +135,7 @@ def info(
 
 app.command("list")(list_models)
 app.command("import")(import_model)
+app.command("data")(look_at_data)
 
 
 @app.command("add-result")

@@ -124,6 +124,13 @@ class EntryTable(Sequence[FileEntry]):
     def __iter__(self) -> Iterator[FileEntry]:
         return (self[index] for index in range(len(self)))
 
+    def names(self) -> list[tuple[str, str]]:
+        """Path and member of each entry; much faster than to make every entry."""
+        text = self._text.tobytes()
+        bounds = zip(self._starts.tolist(), self._stops.tolist(), strict=True)
+        told = (text[start:stop].decode(errors="surrogateescape") for start, stop in bounds)
+        return [(name[:-1], "") if name[-1:] == "\0" else tuple(name.split("\0", 1)) for name in told]  # type: ignore[misc]
+
     def take(self, indices: NDArray[np.int64]) -> EntryTable:
         """The entries at ``indices``, in that order; the text is shared with this table."""
         taken = EntryTable(())

@@ -29,8 +29,8 @@ from evaluation.training.optimizers import (
 )
 from evaluation.training.seeding import seeded
 from evaluation.training.supervised import Course, History, Place, train_supervised
+from zoo.cores import available_cores
 from zoo.data.base import Images
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.models.transforms import EvalTransform

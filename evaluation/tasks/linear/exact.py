@@ -13,8 +13,8 @@ from evaluation.extraction.features import eval_mode
 from evaluation.tasks.linear.presets import LinearPreset
 from evaluation.tasks.runtime import DTYPES, Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
+from zoo.cores import available_cores
 from zoo.data.base import Images
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
 

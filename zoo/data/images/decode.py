@@ -19,7 +19,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,13 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_gate = threading.Lock()
+_gate: AbstractContextManager[Any] = threading.Lock()
+
+
+def share_gate(gate: AbstractContextManager[Any]) -> None:
+    """Let several processes decode one large image at a time together: ``gate`` is a lock that they share."""
+    global _gate
+    _gate = gate
 
 
 @dataclass(slots=True)
