@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data import DatasetCatalog
 from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
@@ -21,6 +21,7 @@ from evaluation.training.stopping import StopRequest
 from transfer.conversion import open_source
 from transfer.detection import folder as run_folder
 from transfer.detection.engine.catalog import register
+from transfer.detection.engine.mapper import LayerMapper
 from transfer.detection.engine.settings import (
     check_model,
     fit_to_data,
@@ -307,7 +308,8 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     result = make_result(facts, cfg, data, trainer, seconds=time.monotonic() - began, commit=commit)
     title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
     records = DatasetCatalog.get(test)
-    draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, DatasetMapper(cfg, is_train=False), records, data.classes, title)
+    mapper = LayerMapper.of_dataset(cfg, test, is_train=False)
+    draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, mapper, records, data.classes, title)
     save_result(result, run / run_folder.RESULT_FILE)
     return Detection(result)
 

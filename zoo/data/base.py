@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from zoo.data.entries import EntryTable, FileEntry
-from zoo.data.images import AS_STORED, BadImageError, Decoded, Reading, decoded
+from zoo.data.images import AS_STORED, BadImageError, Decoded, Reading
 from zoo.errors import UserError
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
@@ -256,10 +256,11 @@ class FileImages(Images):
         """
         with ExitStack() as stack:
             try:
-                source = stack.enter_context(self.entries[index].opened())
+                made = stack.enter_context(self.entries[index].decoded(self.reading))
             except OSError as error:
                 raise BadImageError(error.strerror or str(error)) from error
-            yield stack.enter_context(decoded(source, self.reading))
+            yield made
+            del made  # as there
 
     def decode(self, index: int) -> Image.Image:
         """As :meth:`read`, for callers that deal with bad images: raises :class:`~zoo.data.images.BadImageError`."""

@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.images import AS_STORED, Decoded, Reading, decoded
+
 WHOLE_FILE = -1
 # Bytes up to which an encoded image is read at once; of larger ones, many readers would hold much.
 READ_WHOLE = 8 * 1024**2
@@ -41,6 +43,13 @@ class FileEntry:
                 yield file
             else:
                 yield BufferedReader(_Part(file, self.offset, size))
+
+    @contextmanager
+    def decoded(self, reading: Reading = AS_STORED) -> Iterator[Decoded]:
+        """The image for the length of a block (:func:`zoo.data.images.decoded`). Raises BadImageError, and OSError."""
+        with self.opened() as source, decoded(source, reading) as made:
+            yield made
+            del made  # it may be large, and its place is the next one's
 
     def open_bytes(self) -> bytes:
         """The encoded image. Raises OSError."""

@@ -15,6 +15,8 @@ and of images beyond :data:`LARGE` one is decoded at a time in a process.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -96,20 +98,34 @@ def decoded(source: Source, reading: Reading = AS_STORED) -> Iterator[Decoded]:
         file nor ``reading`` says.
     """
     image, facts = open_image(source)
-    with nullcontext() if image is None else image, _gate if _cost(facts) > LARGE else nullcontext():
+    if _cost(facts) <= LARGE:
+        yield _decode(source, image, facts, reading)
+        return
+    with _one_at_a_time(source, image, facts, reading) as made:
+        # All that is held goes before the next one may begin.
+        del image
+        yield made
+        del made
+
+
+@contextmanager
+def _one_at_a_time(source: Source, image: Image.Image | None, facts: ImageFacts, reading: Reading) -> Iterator[Decoded]:
+    with _gate:
         try:
             made = _decode(source, image, facts, reading)
-        except (MemoryError, BadImageError):
-            raise
-        except Exception as error:  # Pillow's plug-ins let nearly any exception out on damaged bytes
-            raise BadImageError(reason_of(error)) from error
-        yield made
-        del made  # before the next one may begin
+            del image
+            yield made
+            del made
+        finally:
+            _give_memory_back()
 
 
 def decode_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
     """The RGB image of :func:`decoded`."""
-    with decoded(source, reading) as made:
+    image, facts = open_image(source)
+    if _cost(facts) <= LARGE:
+        return _decode(source, image, facts, reading).image
+    with _one_at_a_time(source, image, facts, reading) as made:
         return made.image
 
 
@@ -118,6 +134,13 @@ def header_size(source: Source, reading: Reading = AS_STORED) -> tuple[int, int]
     image, facts = open_image(source)
     with nullcontext() if image is None else image:
         return facts.seen_size if reading.exif == "apply" else (facts.width, facts.height)
+
+
+def check_facts(facts: ImageFacts, reading: Reading) -> None:
+    """Raise the BadImageError that :func:`decoded` would raise for what the header says, without decoding."""
+    _cost(facts)
+    _chosen(facts, reading)
+    _scale(facts, reading)
 
 
 def _cost(facts: ImageFacts) -> float:
@@ -133,12 +156,28 @@ def _cost(facts: ImageFacts) -> float:
 
 
 def _decode(source: Source, image: Image.Image | None, facts: ImageFacts, reading: Reading) -> Decoded:
-    if image is not None and facts.orientation != 1 and facts.format == "TIFF":
-        # Pillow turns a TIFF by itself when it loads it; here the reading decides.
-        image.getexif()[ORIENTATION] = 1
-    made, note = _rgb(source, image, facts, reading)
-    turn = _TURNS.get(facts.orientation) if reading.exif == "apply" else None
-    return Decoded(made if turn is None else made.transpose(turn), facts, turn is not None, note)
+    try:
+        with nullcontext() if image is None else image:
+            if image is not None and facts.orientation != 1 and facts.format == "TIFF":
+                # Pillow turns a TIFF by itself when it loads it; here the reading decides.
+                image.getexif()[ORIENTATION] = 1
+            made, note = _rgb(source, image, facts, reading)
+        if image is not None:
+            # What was opened may share its pixels, or hold others.
+            Image.Image.close(image)
+        turn = _TURNS.get(facts.orientation) if reading.exif == "apply" else None
+        return Decoded(made if turn is None else made.transpose(turn), facts, turn is not None, note)
+    except (MemoryError, BadImageError):
+        raise
+    except Exception as error:  # Pillow's plug-ins let nearly any exception out on damaged bytes
+        raise BadImageError(reason_of(error)) from error
+
+
+def _give_memory_back() -> None:
+    """Have the system take what was freed; glibc would keep it for the thread, and other threads take more."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _rgb(source: Source, image: Image.Image | None, facts: ImageFacts, reading: Reading) -> tuple[Image.Image, str]:
@@ -146,7 +185,7 @@ def _rgb(source: Source, image: Image.Image | None, facts: ImageFacts, reading: 
     if image is not None and reading.bands is None and facts.unnamed == 0 and not facts.deep:
         return _plain(image), ""
     scale = _scale(facts, reading)
-    chosen = _chosen(image, facts, reading)
+    chosen = _chosen(facts, reading)
     if image is not None and facts.bands == 1 and facts.deep:
         return _mapped(_rows_of_pillow(image, facts, scale), facts, scale)
     if image is not None and len(image.getbands()) == facts.bands and (scale is None or facts.bits == _8_BITS):
@@ -165,10 +204,10 @@ def _rgb(source: Source, image: Image.Image | None, facts: ImageFacts, reading: 
     return _merged([part for part, _ in parts]), parts[0][1]
 
 
-def _chosen(image: Image.Image | None, facts: ImageFacts, reading: Reading) -> tuple[int, ...] | None:
+def _chosen(facts: ImageFacts, reading: Reading) -> tuple[int, ...] | None:
     """The bands that are red, green and blue (or grey) where the reading says it. Raises BadImageError where it must, and does not."""
     if reading.bands is None:
-        if facts.unnamed and (facts.bands > _MOST_COLOURS or image is None):
+        if facts.unnamed and (facts.bands > _MOST_COLOURS or not facts.mode):
             raise BadImageError(f"{facts}: nothing says which of them are red, green and blue; choose, such as with bands=3+2+1")
         return None
     if facts.bands == 1 and set(reading.bands) == {1}:
@@ -220,7 +259,7 @@ def _rows_of_pillow(image: Image.Image, facts: ImageFacts, scale: tuple[float, f
     image.load()
     width, height = image.im.size
     held = image._new(image.im)
-    image.close()
+    Image.Image.close(image)
 
     def read(first: int, stop: int) -> NDArray[Any]:
         values = np.asarray(held.crop((0, first, width, stop)))
@@ -255,6 +294,8 @@ def _mapped(rows: _Rows, facts: ImageFacts, scale: tuple[float, float] | None, *
             brightest = max(brightest, int(values.max()))
         made.paste(Image.fromarray(_to_8_bits(values, facts, scale)), (0, first))
     rows.release()
+    if rows.width * rows.height > LARGE:
+        _give_memory_back()
     return made if grey else made.convert("RGB"), _note(brightest, facts) if scale is None else ""
 
 

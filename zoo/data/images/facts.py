@@ -24,6 +24,8 @@ ORIENTATION = 0x0112
 ON_ITS_SIDE = (5, 6, 7, 8)
 # Keys of Pillow's ``info`` in which an orientation may stand.
 _WITH_EXIF = frozenset({"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"})
+# The common modes; Pillow's own way to know is slower than the rest of this.
+_BANDS = {"L": 1, "P": 1, "RGB": 3, "RGBA": 4, "CMYK": 4}
 _WITH_ALPHA = ("LA", "La", "RGBA", "RGBa", "PA")
 # Formats whose grey images of 16 bits Pillow opens in the 32-bit mode "I" (which of the two depends on its version).
 _FORMATS_OF_16_BIT_I = ("PNG", "PPM")
@@ -38,8 +40,10 @@ _TIFF_KINDS: dict[int, Kind] = {1: "unsigned", 2: "signed", 3: "float", 4: "unsi
 _MOST_PAGES = 100_000
 _BIG_TIFF = 43
 
-# This layer has bounds of its own (zoo.data.images.decode), so that Pillow's warning at half of its limit helps nobody.
+# This layer has bounds of its own (zoo.data.images.decode), so that Pillow's warning at half of its limit helps nobody; nor does one
+# about damaged EXIF that does not name the file. Whoever filters warnings otherwise has precedence.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, append=True)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.", append=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,8 @@ def facts_of(image: Image.Image, *, count: bool = False) -> ImageFacts:
         return _of_tiff(tags, mode, width, height, orientation, frames)
     bits, kind = _depth(image, mode, kind_of_file)
     alpha = mode in _WITH_ALPHA or "transparency" in image.info
-    return ImageFacts(kind_of_file, mode, *image.size, bits, kind, len(image.getbands()), 0, alpha, orientation, frames)
+    bands = _BANDS.get(mode) or len(image.getbands())
+    return ImageFacts(kind_of_file, mode, *image.size, bits, kind, bands, 0, alpha, orientation, frames)
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -170,6 +175,8 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def _depth(image: Image.Image, mode: str, kind_of_file: str) -> tuple[int, Kind]:
+    if mode in _BANDS and kind_of_file not in _FORMATS_OF_16_BIT_I:
+        return _8_BITS, "unsigned"
     if mode == "1":
         return 1, "unsigned"
     if mode.startswith("I;16") or (mode == "I" and kind_of_file in _FORMATS_OF_16_BIT_I):
