@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.data.spec import without_place
 from zoo.errors import UserError
 from zoo.files import check_new_folder
 from zoo.model_folder.claims import read_claims
-from zoo.model_folder.manifest import MANIFEST_FILE, Manifest, without_place
+from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
 from zoo.models.runs import DEFAULT_ENCODER, is_run, read_environment
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,14 +36,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Commands under test keep their features in a folder of this session, not in the user's."""
-    before = os.environ.get("BACKBONE_LOOP_CACHE")
-    os.environ["BACKBONE_LOOP_CACHE"] = str(tmp_path_factory.mktemp("features"))
-    yield
-    if before is None:
-        del os.environ["BACKBONE_LOOP_CACHE"]
-    else:
-        os.environ["BACKBONE_LOOP_CACHE"] = before
+    """Commands under test keep features, and facts of images, in folders of this session, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BACKBONE_LOOP_CACHE", str(tmp_path_factory.mktemp("features")))
+        patch.setenv("ZOO_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 def _make_backbone(arch: str = "test_resnet", *, image_size: int = 32, seed: int = 0) -> nn.Module:

@@ -16,8 +16,8 @@ from evaluation.tasks.presets import Preset
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task, load
 from zoo.data.base import CLASS_LEVEL
+from zoo.data.spec import WITHOUT_PLACE, parse_spec
 from zoo.errors import UserError, first_line
-from zoo.model_folder.manifest import without_place
 from zoo.results import DataFacts, Result
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ OTHER_MACHINE_TOLERANCE = 0.05
 PUBLISHED_TOLERANCE = 0.5
 # Versions that features depend on.
 _DECISIVE_VERSIONS = ("torch", "torchvision", "timm", "pillow")
-# Data sets that are part of the toolkit, or made by it.
-_WITHOUT_ROOT = ("shapes", "digits")
 # What a protocol says that is no choice of it.
 _REMARKS = ("source", "options", "tolerance")
 
@@ -244,12 +242,14 @@ class Verification:
         return Verdict(label, "reproduced" if difference.holds else "not reproduced", differences=(difference,), result=result)
 
     def _at_hand(self, facts: DataFacts) -> str | None:
-        """What ``--data`` takes to open the data that a claim is about; None where the user gave none of that name."""
-        same_name = [given for given in self.data if given.partition(":")[0] == facts.name]
-        exact = [given for given in same_name if without_place(given) == facts.spec]
-        if exact or same_name:
-            return (exact or same_name)[0]
-        return facts.spec if facts.name in _WITHOUT_ROOT else None
+        """What ``--data`` takes to open the data that a claim is about: the place that the user gave with the claim's options; None where
+        there is none of that name."""
+        claimed = parse_spec(facts.spec)
+        same_name = [given for given in map(parse_spec, self.data) if given.name == facts.name]
+        if facts.name in WITHOUT_PLACE:
+            return str(same_name[0]) if same_name else facts.spec
+        exact = [given for given in same_name if given.without_place().place == claimed.place]
+        return str((exact or same_name)[0].with_options_of(claimed)) if same_name else None
 
 
 class OtherData(Exception):

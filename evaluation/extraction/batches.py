@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -15,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from evaluation.loading import ClosableLoader
+from zoo.cores import own_cores
 from zoo.data.base import Images
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 
 BATCH_SIZE = 256
@@ -60,7 +59,7 @@ def cut_batches(
         yield ([cut.crop_pixels(pixels) for cut in cuts] for pixels in pieces)
         return
     # With one batch there is nothing that decoding could run beside.
-    count = 0 if len(starts) <= 1 else min(len(starts), _own_cores() if workers is None else workers)
+    count = 0 if len(starts) <= 1 else min(len(starts), min(_MOST_WORKERS, own_cores()) if workers is None else workers)
     loader: ClosableLoader[list[NDArray[Any]] | UserError] = ClosableLoader(
         _Decoded(images, cuts),
         batch_sampler=[list(range(start, min(start + batch_size, share.stop))) for start in starts],
@@ -78,11 +77,6 @@ def _checked(batch: list[Tensor] | UserError) -> list[Tensor]:
     if isinstance(batch, UserError):
         raise batch
     return batch
-
-
-def _own_cores() -> int:
-    """Cores of this machine per process of the group on it (``torchrun`` tells how many there are)."""
-    return max(1, min(_MOST_WORKERS, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 class _Decoded(Dataset["list[NDArray[Any]] | UserError"]):

@@ -16,8 +16,8 @@ from evaluation.extraction.descriptions import data_key, describe_features
 from evaluation.extraction.features import MEMORY_LIMIT, Features, extract_features
 from evaluation.extraction.inputs import input_warnings
 from evaluation.parallel import ALONE, Processes
+from zoo.cores import available_cores
 from zoo.data.base import Images
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
 from zoo.results.provenance import software_versions

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper
+from detectron2.data import DatasetCatalog
 from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
@@ -22,6 +22,7 @@ from evaluation.training.stopping import StopRequest
 from transfer.conversion import open_source
 from transfer.detection import run_folder
 from transfer.detection.engine.dataset_catalog import register
+from transfer.detection.engine.mapper import LayerMapper
 from transfer.detection.engine.settings import (
     check_model,
     fit_to_data,
@@ -40,9 +41,9 @@ from transfer.formats.detectron2_names import DEPTHS
 from transfer.formats.detectron2_stages import compare_stages, stage_table
 from zoo.console import EXIT_USER_ERROR
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
+from zoo.data.spec import without_place
 from zoo.errors import UserError, first_line
 from zoo.files import replace_file
-from zoo.model_folder.manifest import without_place
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 from zoo.results import ModelFacts, Result, load_result, save_result
@@ -308,7 +309,8 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     result = make_result(facts, cfg, data, trainer, seconds=time.monotonic() - began, commit=commit)
     title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
     records = DatasetCatalog.get(test)
-    draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, DatasetMapper(cfg, is_train=False), records, data.classes, title)
+    mapper = LayerMapper.of_dataset(cfg, test, is_train=False)
+    draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, mapper, records, data.classes, title)
     save_result(result, run / run_folder.RESULT_FILE)
     return Detection(result)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data.detection_utils import read_image
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from transfer.detection.engine.mapper import read_pixels
 from zoo.data.boxes.annotations import Record
 from zoo.files import replace_file
 
@@ -30,7 +30,7 @@ def draw_sheet(path: Path, model: Any, mapper: Any, records: Sequence[Record], c
     Parameters
     ----------
     model, mapper
-        A detectron2 model, and its ``DatasetMapper`` for testing.
+        A detectron2 model, and its :class:`~transfer.detection.engine.mapper.LayerMapper` for testing.
     records
         The test images, in detectron2's form.
     """
@@ -43,7 +43,7 @@ def draw_sheet(path: Path, model: Any, mapper: Any, records: Sequence[Record], c
         place.set_axis_off()
     for place, index in zip(axes, chosen, strict=False):
         record = records[index]
-        place.imshow(read_image(record["file_name"], format="RGB"))
+        place.imshow(read_pixels(record, mapper.reading))
         for annotation in record["annotations"]:
             x0, y0, x1, y1 = annotation["bbox"]
             place.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=0.8, edgecolor="white", linestyle=":"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zoo.commands.card import add_result, card
 from zoo.commands.catalogue import list_models
+from zoo.commands.data import data
 from zoo.commands.hub import pull, push
 from zoo.commands.import_checkpoint import import_model
 from zoo.commands.info import info
@@ -32,6 +33,7 @@ def _zoo(version: bool = version_option("zoo")) -> None: ...
 app.command()(info)
 app.command("list")(list_models)
 app.command("import")(import_model)
+app.command()(data)
 app.command()(add_result)
 app.command()(pull)
 app.command()(push)

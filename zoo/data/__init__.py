@@ -1,6 +1,6 @@
 """Data sets: one way to name them, named splits, label levels, bad images."""
 
-from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role
+from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role, UnusedFile
 from zoo.data.registry import data_names, open_data
 from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
 
@@ -14,6 +14,7 @@ __all__ = [
     "MultiLabel",
     "OnBad",
     "Role",
+    "UnusedFile",
     "check_images",
     "data_names",
     "find_bad_images",

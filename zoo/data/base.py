@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from zoo.data.decode import BadImageError, decode_rgb
 from zoo.data.entries import EntryTable, FileEntry
+from zoo.data.images import AS_STORED, BadImageError, Decoded, Reading
 from zoo.errors import UserError
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
@@ -74,6 +75,9 @@ class Images:
         Further per-image arrays (N, ...), such as the true ``boxes`` and ``masks`` of `shapes`.
     skipped
         Names (:meth:`where`) of bad images that were left out (:mod:`zoo.data.scan`).
+    notes
+        What is to be known of single images, each with the image's name: those that are nearly black since nothing gives their range. Known
+        of images that have been decoded (:mod:`zoo.data.scan`).
     """
 
     name: str
@@ -83,6 +87,7 @@ class Images:
     pixels: NDArray[np.uint8] | None = None
     extras: Mapping[str, NDArray[np.generic]] = MappingProxyType({})
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -146,6 +151,10 @@ def _take(levels: Mapping[str, Level], indices: NDArray[np.int64]) -> dict[str, 
     return {name: Level(level.labels[indices], level.classes) for name, level in levels.items()}
 
 
+def _take_several(labels: MultiLabel | None, indices: NDArray[np.int64]) -> MultiLabel | None:
+    return None if labels is None else MultiLabel(labels.values[indices], labels.classes)
+
+
 class ArrayImages(Images):
     """Images of one size, held in memory.
 
@@ -174,13 +183,14 @@ class ArrayImages(Images):
         extras: Mapping[str, NDArray[np.generic]] | None = None,
         names: Sequence[str] | None = None,
         skipped: tuple[str, ...] = (),
+        multilabel: MultiLabel | None = None,
     ) -> None:
         if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
             raise ValueError(f"pixels must be uint8 (N, H, W, 3), not {pixels.dtype} {pixels.shape}")
         self.name, self.split, self.pixels = name, split, pixels
         self.levels = dict(levels)
         self.extras = dict(extras or {})
-        self.names, self.skipped = names, skipped
+        self.names, self.skipped, self.multilabel = names, skipped, multilabel
         self._positions = np.arange(len(pixels))
 
     def __len__(self) -> int:
@@ -195,13 +205,23 @@ class ArrayImages(Images):
     def subset(self, indices: NDArray[np.int64]) -> ArrayImages:
         extras = {name: values[indices] for name, values in self.extras.items()}
         names = None if self.names is None else [self.names[index] for index in indices]
-        taken = ArrayImages(self.name, self.split, self.pixels[indices], _take(self.levels, indices), extras, names, self.skipped)
+        levels, multilabel = _take(self.levels, indices), _take_several(self.multilabel, indices)
+        taken = ArrayImages(self.name, self.split, self.pixels[indices], levels, extras, names, self.skipped, multilabel)
         taken._positions = self._positions[indices]
+        taken.notes = self.notes
         return taken
 
 
 class FileImages(Images):
-    """Encoded images on disk, decoded when they are read."""
+    """Encoded images on disk, decoded when they are read.
+
+    Attributes
+    ----------
+    entries
+        Where they lie.
+    reading
+        How they become RGB (:class:`zoo.data.images.Reading`).
+    """
 
     def __init__(
         self,
@@ -211,9 +231,10 @@ class FileImages(Images):
         levels: Mapping[str, Level],
         skipped: tuple[str, ...] = (),
         multilabel: MultiLabel | None = None,
+        reading: Reading = AS_STORED,
     ) -> None:
         self.name, self.split = name, split
-        self.multilabel = multilabel
+        self.multilabel, self.reading = multilabel, reading
         self.entries = entries if isinstance(entries, EntryTable) else EntryTable(entries)
         self.levels, self.skipped = dict(levels), skipped
 
@@ -221,15 +242,30 @@ class FileImages(Images):
         return len(self.entries)
 
     def encoded(self, index: int) -> bytes:
-        """The bytes of image ``index`` as they are stored. Raises :class:`~zoo.data.decode.BadImageError` if they cannot be read."""
+        """The bytes of image ``index`` as they are stored. Raises :class:`~zoo.data.images.BadImageError` if they cannot be read."""
         try:
             return self.entries[index].open_bytes()
         except OSError as error:
             raise BadImageError(error.strerror or str(error)) from error
 
+    @contextmanager
+    def decoded(self, index: int) -> Iterator[Decoded]:
+        """Image ``index`` and what is known of it, for the length of a block (:func:`zoo.data.images.decoded`).
+
+        Raises :class:`~zoo.data.images.BadImageError`.
+        """
+        with ExitStack() as stack:
+            try:
+                made = stack.enter_context(self.entries[index].decoded(self.reading))
+            except OSError as error:
+                raise BadImageError(error.strerror or str(error)) from error
+            yield made
+            del made  # as there
+
     def decode(self, index: int) -> Image.Image:
-        """As :meth:`read`, for callers that deal with bad images: raises :class:`~zoo.data.decode.BadImageError`."""
-        return decode_rgb(self.encoded(index))
+        """As :meth:`read`, for callers that deal with bad images: raises :class:`~zoo.data.images.BadImageError`."""
+        with self.decoded(index) as made:
+            return made.image
 
     def read(self, index: int) -> Image.Image:
         try:
@@ -242,8 +278,21 @@ class FileImages(Images):
         return f"{entry.path}:{entry.member}" if entry.member else entry.path
 
     def subset(self, indices: NDArray[np.int64]) -> FileImages:
-        multilabel = None if self.multilabel is None else MultiLabel(self.multilabel.values[indices], self.multilabel.classes)
-        return FileImages(self.name, self.split, self.entries.take(indices), _take(self.levels, indices), self.skipped, multilabel)
+        levels, multilabel = _take(self.levels, indices), _take_several(self.multilabel, indices)
+        taken = FileImages(self.name, self.split, self.entries.take(indices), levels, self.skipped, multilabel, self.reading)
+        taken.notes = self.notes
+        return taken
+
+
+@dataclass(frozen=True)
+class UnusedFile:
+    """A file that is an image and is not part of the data: its path, and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 @dataclass
@@ -253,7 +302,7 @@ class Data:
     Attributes
     ----------
     spec
-        The text it was opened by (``NAME[:ROOT]``).
+        The text it was opened by (:mod:`zoo.data.spec`).
     splits
         Split name -> function that loads it; a split is loaded once, when it is asked for.
     roles
@@ -262,6 +311,12 @@ class Data:
         Per-channel statistics of pixels in [0, 1]: the published ones of the set, else ImageNet's.
     image_size
         Side in pixels where all images have one size, else None.
+    root
+        The folder that it lies in, where it does.
+    unused
+        Files in it that are images and are not read, each with the reason.
+    decisions
+        What was decided when it was opened, each as a sentence: which folder is which split, and why.
     """
 
     spec: str
@@ -272,6 +327,8 @@ class Data:
     std: tuple[float, float, float] = IMAGENET_STD
     image_size: int | None = None
     root: Path | None = None
+    unused: tuple[UnusedFile, ...] = ()
+    decisions: tuple[str, ...] = ()
     _loaded: dict[str, Images] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> Images:

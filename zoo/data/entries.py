@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import overload
+from io import SEEK_CUR, SEEK_END, BufferedReader, RawIOBase
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zoo.data.images import AS_STORED, Decoded, Reading, decoded
+
 WHOLE_FILE = -1
+# Bytes up to which an encoded image is read at once; of larger ones, many readers would hold much.
+READ_WHOLE = 8 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +31,56 @@ class FileEntry:
     size: int = WHOLE_FILE
     member: str = ""
 
+    @contextmanager
+    def opened(self) -> Iterator[bytes | BinaryIO]:
+        """The encoded image for the length of a block: its bytes, or, beyond READ_WHOLE, a file that begins with it. Raises OSError."""
+        with open(self.path, "rb") as file:
+            size = self.size if self.size >= 0 else os.fstat(file.fileno()).st_size
+            if size <= READ_WHOLE:
+                file.seek(self.offset)
+                yield file.read(self.size)
+            elif self.size < 0:
+                yield file
+            else:
+                yield BufferedReader(_Part(file, self.offset, size))
+
+    @contextmanager
+    def decoded(self, reading: Reading = AS_STORED) -> Iterator[Decoded]:
+        """The image for the length of a block (:func:`zoo.data.images.decoded`). Raises BadImageError, and OSError."""
+        with self.opened() as source, decoded(source, reading) as made:
+            yield made
+            del made  # it may be large, and its place is the next one's
+
     def open_bytes(self) -> bytes:
         """The encoded image. Raises OSError."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
+
+
+class _Part(RawIOBase):
+    """``size`` bytes of a file, from ``offset`` on, as a file."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self._file, self._offset, self._size, self._position = file, offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        start = {SEEK_CUR: self._position, SEEK_END: self._size}.get(whence, 0)
+        self._position = max(start + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._position), 0)
+        self._file.seek(self._offset + self._position)
+        read = self._file.readinto(memoryview(buffer)[:count])  # type: ignore[attr-defined]
+        self._position += read
+        return int(read)
 
 
 class EntryTable(Sequence[FileEntry]):
@@ -71,6 +123,13 @@ class EntryTable(Sequence[FileEntry]):
 
     def __iter__(self) -> Iterator[FileEntry]:
         return (self[index] for index in range(len(self)))
+
+    def names(self) -> list[tuple[str, str]]:
+        """Path and member of each entry; much faster than to make every entry."""
+        text = self._text.tobytes()
+        bounds = zip(self._starts.tolist(), self._stops.tolist(), strict=True)
+        told = (text[start:stop].decode(errors="surrogateescape") for start, stop in bounds)
+        return [(name[:-1], "") if name[-1:] == "\0" else tuple(name.split("\0", 1)) for name in told]  # type: ignore[misc]
 
     def take(self, indices: NDArray[np.int64]) -> EntryTable:
         """The entries at ``indices``, in that order; the text is shared with this table."""

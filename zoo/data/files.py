@@ -10,11 +10,12 @@ import numpy as np
 
 from zoo.data.base import FileImages
 from zoo.data.entries import FileEntry
+from zoo.data.images import AS_STORED, Reading
+from zoo.data.images.endings import RESEARCH_ENDINGS
 from zoo.data.levels import Grouping, make_levels, name_some
 from zoo.errors import UserError
 
-# The same as torchvision.datasets.folder.IMG_EXTENSIONS.
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+IMAGE_EXTENSIONS = RESEARCH_ENDINGS
 
 
 def is_image_name(name: str) -> bool:
@@ -74,6 +75,7 @@ def labelled_folder(
     *,
     names: Sequence[str] | None = None,
     present: Sequence[str] | None = None,
+    reading: Reading = AS_STORED,
 ) -> FileImages:
     """One split from a folder that has one folder per class.
 
@@ -91,6 +93,8 @@ def labelled_folder(
         Class names where these are not the folders' names.
     present
         The class folders to read; by default all that are there.
+    reading
+        How images become RGB.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def labelled_folder(
         paths.extend(images)
         labels.extend([number[present_class]] * len(images))
     levels = make_levels(np.array(labels, dtype=np.int64), names or classes, groupings)
-    return FileImages(name, split, map(FileEntry, paths), levels)
+    return FileImages(name, split, map(FileEntry, paths), levels, reading=reading)
 
 
 def check_known_classes(present: Sequence[str], classes: Sequence[str], where: str) -> None:
@@ -122,9 +126,9 @@ def check_known_classes(present: Sequence[str], classes: Sequence[str], where: s
         raise UserError(f"{where} has the {noun} {name_some(unknown)}, which the training split lacks")
 
 
-def unlabelled(name: str, split: str, paths: Sequence[str]) -> FileImages:
+def unlabelled(name: str, split: str, paths: Sequence[str], reading: Reading = AS_STORED) -> FileImages:
     """Images without labels, in the order of ``paths``."""
-    return FileImages(name, split, map(FileEntry, paths), {})
+    return FileImages(name, split, map(FileEntry, paths), {}, reading=reading)
 
 
 def nested_root(root: Path, inner: str) -> Path:

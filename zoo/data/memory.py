@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from zoo.cores import available_cores
 from zoo.data.base import ArrayImages, FileImages, Images
-from zoo.data.decode import BadImageError, header_size
-from zoo.data.scan import OnBad, apply_verdict, available_cores, decode_all
+from zoo.data.images import BadImageError
+from zoo.data.images.decode import header_size
+from zoo.data.scan import OnBad, apply_verdict, decode_all
 from zoo.errors import UserError
 
 # What "small" means for image folders and shards: square, at most this side, and a split of at most this many bytes.
@@ -20,11 +26,24 @@ _HEADERS_READ = 64
 _MAX_WORKERS = 4
 
 
+_held: ContextVar[bool] = ContextVar("held", default=True)
+
+
+@contextmanager
+def left_on_disk() -> Iterator[None]:
+    """Inside this block no image is decoded into memory: for a look at the files themselves."""
+    token = _held.set(False)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
 class _OtherSizeError(Exception):
     """An image is not of the expected size; the text says which."""
 
 
-def load_images(images: FileImages, side: int, on_bad: OnBad = "refuse") -> ArrayImages:
+def load_images(images: FileImages, side: int, on_bad: OnBad = "refuse") -> Images:
     """Decode all images of a set whose images are ``side`` x ``side`` pixels into memory.
 
     Raises
@@ -32,6 +51,8 @@ def load_images(images: FileImages, side: int, on_bad: OnBad = "refuse") -> Arra
     UserError
         An image of another size; or bad images and ``on_bad`` is ``"refuse"``.
     """
+    if not _held.get():
+        return images
     try:
         return _load(images, (side, side), on_bad)
     except _OtherSizeError as error:
@@ -44,10 +65,12 @@ def hold_if_small(images: FileImages, on_bad: OnBad = "refuse") -> Images:
     Headers of a sample tell large images apart without a full read. Where the sample looks small all images are decoded, so
     one that differs is always found; then the split stays files, and its bad images are for :mod:`zoo.data.scan` to find.
     """
+    if not _held.get():
+        return images
     sizes = set()
     for index in np.linspace(0, len(images) - 1, min(len(images), _HEADERS_READ)).astype(np.int64):
         try:
-            sizes.add(header_size(images.encoded(int(index))))
+            sizes.add(header_size(images.encoded(int(index)), images.reading))
         except BadImageError:
             continue
     if len(sizes) != 1:
@@ -82,4 +105,6 @@ def _load(images: FileImages, size: tuple[int, int], on_bad: OnBad) -> ArrayImag
     if bad:
         pixels = np.delete(pixels, [one.index for one in bad], axis=0)
     names = [kept.where(index) for index in range(len(kept))]
-    return ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped)
+    loaded = ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped, multilabel=kept.multilabel)
+    loaded.notes = images.notes
+    return loaded

@@ -1,4 +1,4 @@
-"""Data sets by name: ``NAME[:ROOT]``."""
+"""Data sets by name: ``NAME[:PLACE][,KEY=VALUE...]`` (:mod:`zoo.data.spec`)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from zoo.data.sets.stl10 import open_stl10
 from zoo.data.sets.tiny_imagenet import open_tiny_imagenet
 from zoo.data.sets.voc07 import open_voc07
 from zoo.data.sets.webdataset import open_wds
+from zoo.data.spec import DataSpec, parse_spec, unknown_option
 from zoo.errors import UserError
 
 
@@ -28,7 +29,8 @@ def open_data(spec: str, on_bad: OnBad = "refuse") -> Data:
     Parameters
     ----------
     spec
-        ``NAME[:ROOT]``, such as ``"cifar10:/data/cifar"`` or ``"digits"``; ``docs/data.md`` describes the names and their layouts.
+        ``NAME[:PLACE][,KEY=VALUE...]``, such as ``"cifar10:/data/cifar"``, ``"digits"`` or ``"folder:scans,range=0+4095"``;
+        ``docs/data.md`` describes the names, their layouts and their options.
     on_bad
         What to do with images that cannot be decoded in sets that are decoded into memory when a split is loaded: ``"refuse"``
         raises UserError, ``"skip"`` leaves them out and lists them in ``Images.skipped``. Images that stay files are decoded when they
@@ -41,13 +43,15 @@ def open_data(spec: str, on_bad: OnBad = "refuse") -> Data:
     Raises
     ------
     UserError
-        An unknown name, a ROOT that is missing or not wanted, and whatever is wrong with the files there.
+        An unknown name or option, a place that is missing or not wanted, and whatever is wrong with the files there.
     """
-    name, _, rest = spec.partition(":")
-    opener = _OPENERS.get(name)
+    parsed = parse_spec(spec)
+    opener = _OPENERS.get(parsed.name)
     if opener is None:
-        raise UserError(_unknown(spec, name))
-    return opener(spec, rest, on_bad)
+        raise UserError(_unknown(spec, parsed.name))
+    data = opener(parsed, on_bad)
+    data.spec = spec
+    return data
 
 
 def data_names() -> tuple[str, ...]:
@@ -63,40 +67,41 @@ def _unknown(spec: str, name: str) -> str:
     return f"unknown data '{name}'{hint}; known: {', '.join(_OPENERS)}"
 
 
-def _root(spec: str, rest: str) -> Path:
+def _root(spec: DataSpec) -> Path:
     """The existing folder that a name needs after its colon."""
-    if not rest:
-        raise UserError(f"data '{spec}' needs the folder it lies in: {spec.rstrip(':')}:FOLDER")
-    root = Path(rest).expanduser()
+    if not spec.place:
+        raise UserError(f"data '{spec}' needs the folder it lies in: {spec.name}:FOLDER")
+    root = Path(spec.place).expanduser()
     if not root.is_dir():
-        raise UserError(f"data '{spec}': {root} is {'no folder' if root.exists() else 'missing'}")
+        hint = unknown_option(spec)
+        raise UserError(f"data '{spec}': {root} is {'no folder' if root.exists() else 'missing'}{f'; {hint}' if hint else ''}")
     return root
 
 
-def _shards(spec: str, rest: str) -> str:
-    if not rest:
-        raise UserError(f"data '{spec}' needs its shards: {spec.rstrip(':')}:FOLDER or {spec.rstrip(':')}:FOLDER/train-{{0000..0009}}.tar")
-    return str(Path(rest).expanduser())
+def _shards(spec: DataSpec) -> str:
+    if not spec.place:
+        raise UserError(f"data '{spec}' needs its shards: {spec.name}:FOLDER or {spec.name}:FOLDER/train-{{0000..0009}}.tar")
+    return str(Path(spec.place).expanduser())
 
 
-def _nothing(spec: str, rest: str) -> str:
-    if rest:
-        raise UserError(f"data '{spec}' takes nothing after its name; write {spec.partition(':')[0]}")
-    return spec
+def _digits(spec: DataSpec, _on_bad: OnBad) -> Data:
+    if spec.place:
+        raise UserError(f"data '{spec}' takes nothing after its name; write {spec.name}")
+    return open_digits(spec.name)
 
 
-_OPENERS: dict[str, Callable[[str, str, OnBad], Data]] = {
-    "shapes": lambda _spec, rest, _on_bad: make_shapes(rest),
-    "digits": lambda spec, rest, _on_bad: open_digits(_nothing(spec, rest)),
-    "folder": lambda spec, rest, on_bad: open_folder(spec, _root(spec, rest), on_bad),
-    "wds": lambda spec, rest, on_bad: open_wds(spec, _shards(spec, rest), on_bad),
-    "cifar10": lambda spec, rest, on_bad: open_cifar(CIFAR10, spec, _root(spec, rest), on_bad),
-    "cifar100": lambda spec, rest, on_bad: open_cifar(CIFAR100, spec, _root(spec, rest), on_bad),
-    "stl10": lambda spec, rest, _on_bad: open_stl10(spec, _root(spec, rest)),
-    "tiny-imagenet": lambda spec, rest, on_bad: open_tiny_imagenet(spec, _root(spec, rest), on_bad),
-    "imagenet": lambda spec, rest, _on_bad: open_imagenet(spec, _root(spec, rest)),
-    "imagenet200": lambda spec, rest, _on_bad: open_imagenet200(spec, _root(spec, rest)),
-    "voc07": lambda spec, rest, _on_bad: open_voc07(spec, _root(spec, rest)),
-    "places205": lambda spec, rest, _on_bad: open_places205(spec, _root(spec, rest)),
-    "fashion-mnist": lambda spec, rest, _on_bad: open_fashion_mnist(spec, _root(spec, rest)),
+_OPENERS: dict[str, Callable[[DataSpec, OnBad], Data]] = {
+    "shapes": lambda spec, _on_bad: make_shapes(str(spec).partition(":")[2]),
+    "digits": _digits,
+    "folder": lambda spec, on_bad: open_folder(spec, _root(spec), on_bad),
+    "wds": lambda spec, on_bad: open_wds(spec, _shards(spec), on_bad),
+    "cifar10": lambda spec, on_bad: open_cifar(CIFAR10, str(spec), _root(spec), on_bad),
+    "cifar100": lambda spec, on_bad: open_cifar(CIFAR100, str(spec), _root(spec), on_bad),
+    "stl10": lambda spec, _on_bad: open_stl10(str(spec), _root(spec)),
+    "tiny-imagenet": lambda spec, on_bad: open_tiny_imagenet(str(spec), _root(spec), on_bad),
+    "imagenet": lambda spec, _on_bad: open_imagenet(spec, _root(spec)),
+    "imagenet200": lambda spec, _on_bad: open_imagenet200(spec, _root(spec)),
+    "voc07": lambda spec, _on_bad: open_voc07(spec, _root(spec)),
+    "places205": lambda spec, _on_bad: open_places205(spec, _root(spec)),
+    "fashion-mnist": lambda spec, _on_bad: open_fashion_mnist(str(spec), _root(spec)),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,13 +10,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from zoo.cores import available_cores
 from zoo.data.base import FileImages, Images
-from zoo.data.decode import BadImageError
+from zoo.data.images import BadImageError
+from zoo.data.inspection.scan import Progress, Scan, scan_images
 from zoo.errors import UserError
 
 OnBad = Literal["refuse", "skip"]
-# Called with the number of images done and their total.
-Progress = Callable[[int, int], None]
 # Images per task of the thread pool: few enough for a smooth progress bar, enough to hide the pool's overhead.
 _CHUNK = 64
 # Beyond this many threads, Python's lock rather than decoding sets the pace.
@@ -43,14 +42,22 @@ def find_bad_images(images: Images, progress: Progress | None = None, workers: i
     progress
         Called from this thread with (images done, images in all).
     workers
-        Decoding threads; by default one per available core.
+        Decoding processes; by default one per available core.
 
     Returns
     -------
     The bad images by index: truncated or empty files, files that are no image, that cannot be read or do not exist, and images
-    larger than Pillow's limit for decompression bombs.
+    larger than Pillow's limit for decompression bombs. What is found of a file is kept by its path, size and time
+    (:mod:`zoo.data.inspection.kept`), so that a second look at the same files decodes none.
     """
-    return decode_all(images, progress=progress, workers=workers) if isinstance(images, FileImages) else []
+    return bad_images(scan_images(images, progress, workers)) if isinstance(images, FileImages) else []
+
+
+def bad_images(scan: Scan) -> list[BadImage]:
+    """The bad images that a scan found; what it says of single images becomes their split's ``notes``."""
+    images, table = scan.images, scan.table
+    images.notes = tuple(f"{images.where(int(row))}: {table.word('note', int(row))}" for row in np.flatnonzero(table.rows["note"]))
+    return [BadImage(int(row), images.where(int(row)), table.word("reason", int(row))) for row in np.flatnonzero(table.bad)]
 
 
 def without_bad_images(images: Images, bad: Sequence[BadImage]) -> Images:
@@ -93,25 +100,29 @@ def apply_verdict(images: Images, bad: Sequence[BadImage], on_bad: OnBad) -> Ima
 
 def decode_all(
     images: FileImages,
-    use: Callable[[int, Image.Image], None] | None = None,
+    use: Callable[[int, Image.Image], None],
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> list[BadImage]:
     """Decode every image in a thread pool, hand each good one to ``use(index, image)``, and list the bad ones.
 
-    ``use`` runs on the pool's threads; an exception from it ends the work and reaches the caller.
+    ``use`` runs on the pool's threads; an exception from it ends the work and reaches the caller. What is to be known of single images
+    becomes ``images.notes``.
     """
+    notes: list[tuple[int, str]] = []
 
     def decode_chunk(start: int) -> list[BadImage]:
         bad = []
         for index in range(start, min(start + _CHUNK, len(images))):
             try:
-                image = images.decode(index)
+                # The block also bounds the memory: a large image is gone before the next is decoded.
+                with images.decoded(index) as made:
+                    if made.note:
+                        notes.append((index, made.note))
+                    use(index, made.image)
+                    del made
             except BadImageError as error:
                 bad.append(BadImage(index, images.where(index), str(error)))
-                continue
-            if use is not None:
-                use(index, image)
         return bad
 
     found: list[BadImage] = []
@@ -120,9 +131,5 @@ def decode_all(
             found.extend(bad)
             if progress is not None:
                 progress(min(number * _CHUNK, len(images)), len(images))
+    images.notes = tuple(f"{images.where(index)}: {note}" for index, note in sorted(notes))
     return found
-
-
-def available_cores() -> int:
-    """Cores that this process may use, which in a batch job are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

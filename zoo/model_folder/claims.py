@@ -13,7 +13,7 @@ from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.model_folder.card import make_card
 from zoo.model_folder.integrity import check_weights
-from zoo.model_folder.manifest import CARD_FILE, MANIFEST_FILE, Manifest, read_manifest, without_place
+from zoo.model_folder.manifest import CARD_FILE, MANIFEST_FILE, Manifest, read_manifest
 from zoo.results import Result, load_result
 
 
@@ -82,6 +82,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _publishable(result: Result) -> Result:
+    from zoo.data.spec import without_place  # only a new claim needs what the room of data imports
+
     return replace(result, model=replace(result.model, spec=None), data=replace(result.data, spec=without_place(result.data.spec)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError, first_line
@@ -25,8 +25,6 @@ MODEL_FILES = (*REQUIRED_FILES, CURVE_FILE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.
 _LATER_FIELDS = {"curve_sha256"}
-# Data sets that are whatever lies at their root.
-_NAMED_BY_ROOT = ("folder", "wds", "voc", "coco")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -166,18 +164,6 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold a JSON object, not {type(content).__name__}")
     return content
-
-
-def without_place(data: str) -> str:
-    """``NAME[:ROOT]`` of a data set without where it lay: that is nobody's business, and no help on another machine.
-
-    What follows the colon stays where it is no path but a setting; of sets that are whatever lies at their root, the root's own name does.
-    """
-    name, _, root = data.partition(":")
-    if name in _NAMED_BY_ROOT:
-        return f"{name}:{PurePath(root).name}"
-    is_path = any(sign in root for sign in ("/", "\\", "~")) or root.startswith(".") or (root != "" and Path(root).exists())
-    return name if is_path else data
 
 
 def _check(manifest: Manifest) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from evaluation.parallel import ALONE, Processes
 from evaluation.tasks.voc07.precision import average_precision
+from zoo.cores import available_cores
 from zoo.data.base import MultiLabel
-from zoo.data.scan import available_cores
 from zoo.errors import UserError
 from zoo.randomness import generator
 

@@ -12,7 +12,7 @@ from data_files import message_of, noise, write_image
 from PIL import Image
 
 from zoo.data import ArrayImages, FileImages, check_images, find_bad_images, open_data, without_bad_images
-from zoo.data.decode import decode_rgb
+from zoo.data.images import decode_rgb
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:

@@ -11,10 +11,11 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 import zoo
+from zoo.data.spec import without_place
 from zoo.model_folder.card import RESULT_COLUMNS, make_card, result_row
 from zoo.model_folder.claims import add_result
 from zoo.model_folder.folder import write_zoo_model
-from zoo.model_folder.manifest import read_manifest, without_place
+from zoo.model_folder.manifest import read_manifest
 
 
 def test_the_front_matter_is_what_the_hub_reads(make_manifest):

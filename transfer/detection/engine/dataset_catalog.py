@@ -45,7 +45,7 @@ def register(data: DetectionData, folder: Path, *, masks: bool) -> tuple[str, st
             MetadataCatalog.remove(name)
         records = _records(split, masks=masks, training=training)
         DatasetCatalog.register(name, lambda records=records: records)
-        MetadataCatalog.get(name).set(thing_classes=data.classes, evaluator_type=data.kind)
+        MetadataCatalog.get(name).set(thing_classes=data.classes, evaluator_type=data.kind, reading=split.reading)
     test = MetadataCatalog.get(names[1])
     if comm.is_main_process():
         if data.kind == "voc":

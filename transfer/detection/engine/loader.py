@@ -101,7 +101,8 @@ class KeyedImages(Dataset[Any]):
     records
         A sequence of detectron2's records.
     mapper
-        Record -> what the model takes, such as detectron2's ``DatasetMapper``; draws from NumPy's and Python's global generators.
+        Record -> what the model takes, such as :class:`~transfer.detection.engine.mapper.LayerMapper`; draws from NumPy's and Python's
+        global generators.
     seed, purpose
         The key; the position in the stream is the counter.
     """

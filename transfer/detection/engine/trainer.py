@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import DatasetFromList, DatasetMapper, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
@@ -25,6 +25,7 @@ from evaluation.training.stopping import StopRequest
 from transfer.detection.engine.checkpointer import StrictCheckpointer
 from transfer.detection.engine.dataset_catalog import make_evaluator, metrics_of
 from transfer.detection.engine.loader import KeyedBatches, KeyedImages, TrainLoader, step_seed
+from transfer.detection.engine.mapper import LayerMapper
 
 KEPT_CHECKPOINTS = 2
 EVALUATION_KEY = "evaluation"
@@ -101,7 +102,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> ClosableLoader[Any]:
-        made = super().build_test_loader(cfg, dataset_name)
+        made = build_detection_test_loader(cfg, dataset_name, mapper=LayerMapper.of_dataset(cfg, dataset_name, is_train=False))
         return ClosableLoader(
             made.dataset,
             batch_size=made.batch_size,
@@ -124,7 +125,8 @@ def make_train_loader(cfg: Any, *, purpose: str = "train", start: int = 0, worke
     records = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     wide = np.array([record["width"] > record["height"] for record in records]) if grouped else None
-    images = KeyedImages(DatasetFromList(records, copy=False), DatasetMapper(cfg, is_train=True), cfg.SEED, purpose)
+    mapper = LayerMapper.of_dataset(cfg, cfg.DATASETS.TRAIN[0], is_train=True)
+    images = KeyedImages(DatasetFromList(records, copy=False), mapper, cfg.SEED, purpose)
     batches = KeyedBatches(
         len(records),
         cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from zoo.data.images import AS_SEEN, BadImageError, ImageFacts, Reading
+from zoo.data.images.decode import check_facts
+from zoo.data.images.facts import open_image
 from zoo.errors import UserError
 
 Record = dict[str, Any]
@@ -45,10 +47,10 @@ ACCEPTED = (CROWD,)
 # detectron2 cuts boxes at the image's edge; published sets overhang by rounding, which is not worth a word.
 OVERHANG_PIXELS = 1.0
 FINGERPRINT_IMAGES = 2000
+# Key of a record whose image has an orientation by EXIF.
+TURNED = "turned"
 _THREADS = 8
 _MIN_POLYGON_NUMBERS = 6
-# EXIF orientations that lay an image on its side; detectron2 turns images as they say.
-_ORIENTATION_TAG, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 
 
 @dataclass
@@ -89,11 +91,14 @@ class Split:
         Records, in the order of the files.
     skipped
         Images that are listed and were left out.
+    reading
+        How the images become RGB. Boxes belong to the picture that it gives.
     """
 
     name: str
     images: list[Record]
     skipped: int = 0
+    reading: Reading = AS_SEEN
 
     def objects(self, classes: Sequence[str]) -> dict[str, int]:
         """The number of objects of each class, crowd regions not counted."""
@@ -101,8 +106,16 @@ class Split:
         return {name: counts[index] for index, name in enumerate(classes)}
 
     def fingerprint(self) -> str:
-        """sha256 over all annotations and the bytes of the image files (an even sample of FINGERPRINT_IMAGES when there are more)."""
+        """sha256 over all annotations and the bytes of the image files (an even sample of FINGERPRINT_IMAGES when there are more).
+
+        How images are read is part of it only where it changes them: a range, bands, an orientation that is ignored.
+        """
         digest = hashlib.sha256(str(len(self.images)).encode())
+        changed = [self.reading.range, self.reading.bands]
+        if self.reading.exif == "ignore" and any(image.get(TURNED) for image in self.images):
+            changed.append((0, 0))
+        if any(changed):
+            digest.update(repr(changed).encode())
         for image in self.images:
             told = [Path(image["file_name"]).name, image["height"], image["width"]]
             objects = [[a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]], a.get("segmentation")] for a in image["annotations"]]
@@ -145,31 +158,37 @@ def checked_polygons(polygons: Iterable[Any], where: str, problems: Problems) ->
     return kept
 
 
-def existing_images(images: list[Record], problems: Problems) -> list[Record]:
-    """The records whose image file is there, can be opened and has the size that the record gives (or any, if it gives none)."""
+def existing_images(images: list[Record], problems: Problems, reading: Reading = AS_SEEN) -> list[Record]:
+    """The records whose image file is there, can be read by its header, and has the size that the record gives."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = list(pool.map(_image_size, [image["file_name"] for image in images]))
+        found = list(pool.map(lambda image: _facts(image["file_name"], reading), images))
     kept = []
-    for image, size in zip(images, sizes, strict=True):
+    for image, facts in zip(images, found, strict=True):
         name = image["file_name"]
-        if size is None:
+        if facts is None:
             problems.add(MISSING_IMAGE, name)
-        elif isinstance(size, str):
-            problems.add(UNREADABLE_IMAGE, name, size)
-        elif size != (image["width"], image["height"]):
-            problems.add(OTHER_SIZE, name, f"{size[0]} x {size[1]}, not {image['width']} x {image['height']}")
+            continue
+        if isinstance(facts, str):
+            problems.add(UNREADABLE_IMAGE, name, facts)
+            continue
+        width, height = facts.seen_size if reading.exif == "apply" else (facts.width, facts.height)
+        if (width, height) != (image["width"], image["height"]):
+            problems.add(OTHER_SIZE, name, f"{width} x {height}, not {image['width']} x {image['height']}")
         else:
-            kept.append(image)
+            kept.append({**image, TURNED: True} if facts.orientation != 1 else image)
     return kept
 
 
-def _image_size(path: str) -> tuple[int, int] | str | None:
-    """Width and height as detectron2 will read them; None for a missing file; the reason for one that cannot be opened."""
+def _facts(path: str, reading: Reading) -> ImageFacts | str | None:
+    """What the header says; None for a missing file; the reason for one that cannot be read."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            return (height, width) if image.getexif().get(_ORIENTATION_TAG) in _ON_ITS_SIDE else (width, height)
+        with open(path, "rb") as file:
+            _, facts = open_image(file)
+            check_facts(facts, reading)
+            return facts
     except FileNotFoundError:
         return None
-    except Exception as error:  # Pillow raises nearly anything
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    except OSError as error:
+        return error.strerror or str(error)
+    except BadImageError as error:
+        return str(error)

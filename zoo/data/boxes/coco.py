@@ -21,6 +21,7 @@ from zoo.data.boxes.annotations import (
     checked_polygons,
     existing_images,
 )
+from zoo.data.images import AS_SEEN, Reading
 from zoo.errors import UserError, first_line
 
 _WORDS = {"train": "train", "trainval": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -30,7 +31,7 @@ _TRIED_IMAGES = 5  # names by which the folder of images is found
 HELD_OUT = 4  # of a set without a test file every fourth image is for testing
 
 
-def read_coco(root: Path, problems: Problems) -> tuple[list[str], Split, Split, bool]:
+def read_coco(root: Path, problems: Problems, reading: Reading = AS_SEEN) -> tuple[list[str], Split, Split, bool]:
     """Classes, training split, test split, and whether a part of the only file was held out for testing.
 
     The files are found by the words train, val and test in their names or their folders' (``annotations/instances_train2017.json``,
@@ -47,16 +48,16 @@ def read_coco(root: Path, problems: Problems) -> tuple[list[str], Split, Split, 
     if train is None:
         found = ", ".join(path.name for path in files.values()) or "none"
         raise UserError(f"{root} has no COCO annotations to train on: a .json with 'train' in its name (there is: {found})")
-    classes, images, skipped = _read_file(root, train, problems)
+    classes, images, skipped = _read_file(root, train, problems, reading)
     if test is None:
         images.sort(key=lambda image: image["file_name"])
         kept = [image for index, image in enumerate(images) if index % HELD_OUT != HELD_OUT - 1]
         held_out = images[HELD_OUT - 1 :: HELD_OUT]
-        return classes, Split(train.stem, kept, skipped), Split(f"{train.stem}, every {HELD_OUT}th", held_out), True
-    test_classes, test_images, test_skipped = _read_file(root, test, problems)
+        return classes, Split(train.stem, kept, skipped, reading), Split(f"{train.stem}, every {HELD_OUT}th", held_out, 0, reading), True
+    test_classes, test_images, test_skipped = _read_file(root, test, problems, reading)
     if test_classes != classes:
         raise UserError(f"{test} has other classes than {train}: {', '.join(test_classes)}; not {', '.join(classes)}")
-    return classes, Split(train.stem, images, skipped), Split(test.stem, test_images, test_skipped), False
+    return classes, Split(train.stem, images, skipped, reading), Split(test.stem, test_images, test_skipped, reading), False
 
 
 def _find_files(root: Path) -> dict[str, Path]:
@@ -83,7 +84,7 @@ def _find_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def _read_file(root: Path, path: Path, problems: Problems) -> tuple[list[str], list[Record], int]:
+def _read_file(root: Path, path: Path, problems: Problems, reading: Reading) -> tuple[list[str], list[Record], int]:
     """Classes, the images that are usable, and how many were not."""
     content = load_annotations(path)
     categories = sorted(content["categories"], key=lambda category: category["id"])
@@ -113,7 +114,7 @@ def _read_file(root: Path, path: Path, problems: Problems) -> tuple[list[str], l
         record = records[image_id]
         checked = (_checked(annotation, record, position, problems) for annotation in entries)
         record["annotations"] = [annotation for annotation in checked if annotation is not None]
-    kept = existing_images(list(records.values()), problems)
+    kept = existing_images(list(records.values()), problems, reading)
     return [str(category["name"]) for category in categories], kept, len(records) - len(kept)
 
 

@@ -1,4 +1,4 @@
-"""Data to detect in, by one word: ``voc:ROOT`` or ``coco:ROOT``."""
+"""Data to detect in, by one word: ``voc:ROOT`` or ``coco:ROOT``, with options of :mod:`zoo.data.spec`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from zoo.data.boxes.annotations import Problems, Split
 from zoo.data.boxes.coco import HELD_OUT, read_coco
 from zoo.data.boxes.voc import read_voc
+from zoo.data.images import reading_of
+from zoo.data.spec import parse_spec, unknown_option
 from zoo.errors import UserError
 
 KINDS = ("voc", "coco")
@@ -68,7 +70,7 @@ def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
     ----------
     spec
         ``voc:ROOT``: PASCAL VOC's layout, or a folder with ``VOC2007`` and ``VOC2012`` in it. ``coco:ROOT``: COCO's layout, or one
-        annotation file.
+        annotation file. Either may have the options ``exif``, ``range`` and ``bands``.
     strict
         Refuse broken annotations, instead of leaving them out.
 
@@ -77,18 +79,21 @@ def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
     UserError
         The layout is another, an annotation file is not one, nothing is left to train or test on, or ``strict`` and something is broken.
     """
-    kind, _, rest = spec.partition(":")
-    if kind not in KINDS or not rest:
+    parsed = parse_spec(spec)
+    kind = parsed.name
+    if kind not in KINDS or not parsed.place:
         raise UserError(f"'{spec}' is no data to detect in: write voc:ROOT or coco:ROOT")
-    root = Path(rest).expanduser()
+    reading = reading_of(parsed)
+    root = Path(parsed.place).expanduser()
     if not root.exists():
-        raise UserError(f"there is no folder {root}")
+        hint = unknown_option(parsed)
+        raise UserError(f"there is no folder {root}{f'; {hint}' if hint else ''}")
     problems = Problems()
     metric_2007, notes = False, []
     if kind == "voc":
-        classes, train, test, metric_2007 = read_voc(root, problems)
+        classes, train, test, metric_2007 = read_voc(root, problems, reading)
     else:
-        classes, train, test, held_out = read_coco(root, problems)
+        classes, train, test, held_out = read_coco(root, problems, reading)
         if held_out:
             notes.append(f"there is one annotation file: every {HELD_OUT}th image, by file name, is for testing")
     for split, purpose in ((train, "train"), (test, "test")):

@@ -19,6 +19,8 @@ from zoo.data.boxes.annotations import (
     checked_box,
     existing_images,
 )
+from zoo.data.images import AS_SEEN, Reading
+from zoo.data.images.endings import read_endings
 from zoo.errors import UserError
 
 # In the order of the development kit, which detectron2 and published models have too.
@@ -27,7 +29,6 @@ VOC_CLASSES = [
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 ]
 LISTS = Path("ImageSets") / "Main"
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
 _TRAIN, _TEST = ("trainval", "train"), ("test", "val")
 _YEAR = re.compile(r"VOC(\d{4})")
 
@@ -63,7 +64,7 @@ def voc_folders(root: Path) -> tuple[list[tuple[Path, str]], tuple[Path, str], b
     return [(root, train)], (root, test), year is not None and year[1] == "2007"
 
 
-def read_voc(root: Path, problems: Problems) -> tuple[list[str], Split, Split, bool]:
+def read_voc(root: Path, problems: Problems, reading: Reading = AS_SEEN) -> tuple[list[str], Split, Split, bool]:
     """Classes, training split, test split, and whether AP is that of 2007.
 
     The classes are those of the training annotations in alphabetical order; VOC's twenty have their own. Boxes
@@ -72,16 +73,17 @@ def read_voc(root: Path, problems: Problems) -> tuple[list[str], Split, Split, b
     Raises UserError where the layout or a split is missing, or nothing is left to train or to test on.
     """
     train_parts, test_part, metric_2007 = voc_folders(root)
-    parts = [_read_split(folder, split, problems) for folder, split in train_parts]
+    parts = [_read_split(folder, split, problems, reading) for folder, split in train_parts]
     train = [image for images, _ in parts for image in images]
-    test, test_skipped = _read_split(*test_part, problems)
+    test, test_skipped = _read_split(*test_part, problems, reading)
     named = sorted({annotation["class"] for image in train for annotation in image["annotations"]})
     classes = list(VOC_CLASSES) if set(named) == set(VOC_CLASSES) else named
     for images in (train, test):
         for image in images:
             image["annotations"] = _numbered(image, classes, problems)
     name = "+".join(f"{folder.name} {split}" if len(train_parts) > 1 else split for folder, split in train_parts)
-    return classes, Split(name, train, sum(skipped for _, skipped in parts)), Split(test_part[1], test, test_skipped), metric_2007
+    skipped = sum(count for _, count in parts)
+    return classes, Split(name, train, skipped, reading), Split(test_part[1], test, test_skipped, reading), metric_2007
 
 
 def _numbered(image: Record, classes: list[str], problems: Problems) -> list[Record]:
@@ -95,7 +97,7 @@ def _numbered(image: Record, classes: list[str], problems: Problems) -> list[Rec
     return kept
 
 
-def _read_split(folder: Path, split: str, problems: Problems) -> tuple[list[Record], int]:
+def _read_split(folder: Path, split: str, problems: Problems, reading: Reading) -> tuple[list[Record], int]:
     """The usable images of a split, and how many are not."""
     path = folder / LISTS / f"{split}.txt"
     # A line may hold more than the name: lists of one class have a flag.
@@ -103,13 +105,15 @@ def _read_split(folder: Path, split: str, problems: Problems) -> tuple[list[Reco
     for name, count in Counter(names).items():
         if count > 1:
             problems.add(TWICE, str(path), name)
-    images = {path.stem: path for path in (folder / "JPEGImages").iterdir() if path.suffix in _SUFFIXES}
+    # Of several files of one name, VOC's own kind is the image.
+    found = sorted((folder / "JPEGImages").iterdir(), key=lambda path: (path.suffix.lower() == ".jpg", path.name))
+    images = {path.stem: path for path in found if path.suffix.lower() in read_endings()}
     records = []
     for name in dict.fromkeys(names):
         record = _read_xml(folder, name, images.get(name, folder / "JPEGImages" / f"{name}.jpg"), problems)
         if record is not None:
             records.append(record)
-    kept = existing_images(records, problems)
+    kept = existing_images(records, problems, reading)
     return kept, len(set(names)) - len(kept)
 
 

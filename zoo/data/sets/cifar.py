@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.data.base import ArrayImages, Data, FileImages, Level
+from zoo.data.base import ArrayImages, Data, FileImages, Images, Level
 from zoo.data.files import class_folders, labelled_folder, nested_root
 from zoo.data.hierarchy import grouping_from_names, read_groupings
 from zoo.data.levels import Grouping, checked_labels, make_levels, name_some
@@ -78,7 +78,7 @@ def open_cifar(variant: Variant, spec: str, root: Path, on_bad: OnBad = "refuse"
         None of the layouts, or a damaged file.
     """
     groupings = read_groupings(root, variant.classes, built_in=variant.built_in)
-    load: Callable[[str], ArrayImages]
+    load: Callable[[str], Images]
     pickles = nested_root(root, variant.pickle_folder)
     archive = root / f"{variant.name}.npz"
     if archive.is_file():
@@ -149,7 +149,7 @@ def _pickled_labels(batch: dict[str, Any], key: str, images: int, classes: int, 
     return checked_labels(batch[key], images, classes, f"'{key}' of {path}")
 
 
-def _from_folders(variant: Variant, root: Path, groupings: tuple[Grouping, ...], on_bad: OnBad, split: str) -> ArrayImages:
+def _from_folders(variant: Variant, root: Path, groupings: tuple[Grouping, ...], on_bad: OnBad, split: str) -> Images:
     found = class_folders(root / split)
     missing = [name for name in variant.classes if name not in found]
     unknown = [name for name in found if name not in variant.classes]

@@ -13,8 +13,10 @@ from zoo.data.base import Data, FileImages, Role
 from zoo.data.entries import FileEntry
 from zoo.data.files import check_known_classes, class_folders, labelled_folder, loose_images, nested_root
 from zoo.data.hierarchy import read_groupings
+from zoo.data.images import Reading, reading_of
 from zoo.data.levels import Grouping, make_levels, name_some
 from zoo.data.sets.imagenet_lists import IMAGENET_CLASSES, read_val_list
+from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
 IMAGENET, IMAGENET200 = "imagenet", "imagenet200"
@@ -38,7 +40,7 @@ IMAGENET200_POSITIONS = np.fromstring(
 )
 
 
-def open_imagenet(spec: str, root: Path) -> Data:
+def open_imagenet(spec: DataSpec, root: Path) -> Data:
     """ImageNet, or any subset of its classes, as ``train/<wnid>/*`` and ``val/<wnid>/*`` or a flat ``val/*`` with a list of its labels.
 
     ROOT may also be Kaggle's folder, with the images in ``ILSVRC/Data/CLS-LOC``. For the lists see
@@ -54,7 +56,7 @@ def open_imagenet(spec: str, root: Path) -> Data:
     return _open(IMAGENET, spec, root, folder, found, found)
 
 
-def open_imagenet200(spec: str, root: Path) -> Data:
+def open_imagenet200(spec: DataSpec, root: Path) -> Data:
     """The 200 classes of ImageNet on which ContrastiveCrop (arXiv 2202.03278, repository xyupeng/ContrastiveCrop) is measured.
 
     ROOT is as in :func:`open_imagenet` with either all 1000 classes, of which the 200 are taken, or just these. Labels are
@@ -92,26 +94,33 @@ def _train_folders(folder: Path) -> tuple[str, ...]:
     return found
 
 
-def _open(name: str, spec: str, root: Path, folder: Path, found: tuple[str, ...], classes: tuple[str, ...]) -> Data:
+def _open(name: str, spec: DataSpec, root: Path, folder: Path, found: tuple[str, ...], classes: tuple[str, ...]) -> Data:
     """The data set of ``classes``, out of the class folders ``found`` in ``train``."""
     groupings = read_groupings(root, classes)
-    train = partial(labelled_folder, name, TRAIN, folder / TRAIN, classes, groupings, present=classes)
-    val = partial(_val, name, root, folder / VAL, found, classes, groupings)
+    reading = reading_of(spec)
+    train = partial(labelled_folder, name, TRAIN, folder / TRAIN, classes, groupings, present=classes, reading=reading)
+    val = partial(_val, name, root, folder / VAL, found, classes, groupings, reading)
     roles: dict[Role, str] = {"pretrain": TRAIN, "train": TRAIN}
     if not (folder / VAL).is_dir():
-        return Data(spec, name, splits={TRAIN: train}, roles=roles, root=root)
-    return Data(spec, name, splits={TRAIN: train, VAL: val}, roles={**roles, "test": VAL}, root=root)
+        return Data(str(spec), name, splits={TRAIN: train}, roles=roles, root=root)
+    return Data(str(spec), name, splits={TRAIN: train, VAL: val}, roles={**roles, "test": VAL}, root=root)
 
 
 def _val(
-    name: str, root: Path, folder: Path, found: tuple[str, ...], classes: tuple[str, ...], groupings: tuple[Grouping, ...]
+    name: str,
+    root: Path,
+    folder: Path,
+    found: tuple[str, ...],
+    classes: tuple[str, ...],
+    groupings: tuple[Grouping, ...],
+    reading: Reading,
 ) -> FileImages:
     present = class_folders(folder)
     if present:
         if name == IMAGENET200:
             _check_complete(set(present), classes, folder)
             present = classes
-        return labelled_folder(name, VAL, folder, classes, groupings, present=present)
+        return labelled_folder(name, VAL, folder, classes, groupings, present=present, reading=reading)
     paths = loose_images(folder)
     if not paths:
         raise UserError(f"folder {folder} has neither images nor class folders")
@@ -125,7 +134,7 @@ def _val(
     chosen = sorted((wnid, path) for wnid, path in zip(wnids, paths, strict=True) if wnid in wanted)
     number = {wnid: index for index, wnid in enumerate(classes)}
     labels = np.array([number[wnid] for wnid, _ in chosen], dtype=np.int64)
-    return FileImages(name, VAL, (FileEntry(path) for _, path in chosen), make_levels(labels, classes, groupings))
+    return FileImages(name, VAL, (FileEntry(path) for _, path in chosen), make_levels(labels, classes, groupings), reading=reading)
 
 
 def _check_complete(present: set[str], classes: tuple[str, ...], folder: Path) -> None:

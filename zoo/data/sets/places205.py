@@ -10,7 +10,9 @@ import numpy as np
 
 from zoo.data.base import Data, FileImages, Images, Role
 from zoo.data.entries import FileEntry
+from zoo.data.images import Reading, reading_of
 from zoo.data.levels import make_levels
+from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
 NAME = "places205"
@@ -20,7 +22,7 @@ CLASS_COUNT = 205
 TRAIN, VAL = "train", "val"
 
 
-def open_places205(spec: str, root: Path) -> Data:
+def open_places205(spec: DataSpec, root: Path) -> Data:
     """Places205 as its archives unpack: lists ``trainvalsplit_places205/{train,val}_places205.csv``, images 256 x 256 below
     ``data/vision/torralba/deeplearning/images256``.
 
@@ -36,25 +38,26 @@ def open_places205(spec: str, root: Path) -> Data:
         raise UserError(f"folder {root / IMAGES} is missing; it is part of imagesPlaces205_resize.tar.gz")
     if not _list(root, TRAIN).is_file():
         raise UserError(f"the list {_list(root, TRAIN)} is missing; it is part of trainvalsplit_places205.tar.gz")
+    reading = reading_of(spec)
     roles: dict[Role, str] = {"pretrain": TRAIN, "train": TRAIN}
-    splits: dict[str, Callable[[], Images]] = {TRAIN: partial(_split, root, TRAIN)}
+    splits: dict[str, Callable[[], Images]] = {TRAIN: partial(_split, root, TRAIN, reading)}
     if _list(root, VAL).is_file():
-        splits[VAL], roles["test"] = partial(_split, root, VAL), VAL
-    return Data(spec, NAME, splits=splits, roles=roles, root=root)
+        splits[VAL], roles["test"] = partial(_split, root, VAL, reading), VAL
+    return Data(str(spec), NAME, splits=splits, roles=roles, root=root)
 
 
 def _list(root: Path, split: str) -> Path:
     return root / LISTS / f"{split}_places205.csv"
 
 
-def _split(root: Path, split: str) -> FileImages:
+def _split(root: Path, split: str, reading: Reading) -> FileImages:
     paths, labels = _read(_list(root, split))
     named, numbers = (paths, labels) if split == TRAIN else _read(_list(root, TRAIN))
     names = [f"class {number}" for number in range(CLASS_COUNT)]
     for path, number in zip(reversed(named), reversed(numbers), strict=True):
         names[number] = _class_name(path) or names[number]
     entries = (FileEntry(str(root / IMAGES / path)) for path in paths)
-    return FileImages(NAME, split, entries, make_levels(np.array(labels, dtype=np.int64), names))
+    return FileImages(NAME, split, entries, make_levels(np.array(labels, dtype=np.int64), names), reading=reading)
 
 
 def _class_name(path: str) -> str:

@@ -8,14 +8,14 @@ raw pixels stay near chance, while a network that learns outlines can tell the c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
+from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.base import ArrayImages, Data, Images, Level
+from zoo.data.spec import SHAPES, DataSpec, parse_spec, whole_number
 from zoo.errors import UserError
 from zoo.randomness import generator, uniforms
 
@@ -127,7 +127,7 @@ _AREA_SCALE = _area_scale()
 
 @dataclass(frozen=True)
 class ShapesOptions:
-    """What `shapes:KEY=VALUE,...` may say.
+    """What `shapes:KEY=VALUE,...` may say (:data:`zoo.data.spec.SHAPES_KEYS`).
 
     Attributes
     ----------
@@ -148,18 +148,9 @@ class ShapesOptions:
     seed: int = 0
 
 
-def _parse(text: str) -> ShapesOptions:
-    options = ShapesOptions()
-    known = [f.name for f in fields(ShapesOptions)]
-    for item in filter(None, text.split(",")):
-        key, _, value = item.partition("=")
-        if key not in known:
-            near = get_close_matches(key, known, 1)
-            hint = f", did you mean '{near[0]}'" if near else ""
-            raise UserError(f"data 'shapes' has no option '{key}'{hint}; write shapes:KEY=VALUE,... with keys {', '.join(known)}")
-        if not value.isdecimal():
-            raise UserError(f"data 'shapes': option '{key}' takes a whole number, not '{value}'")
-        options = replace(options, **{key: int(value)})
+def _options(spec: DataSpec) -> ShapesOptions:
+    usual = ShapesOptions()
+    options = ShapesOptions(**{one.name: whole_number(spec, one.name, getattr(usual, one.name)) for one in fields(ShapesOptions)})
     if min(options.train, options.test) < 1 or options.size < 8:
         raise UserError("data 'shapes' needs at least one image per split and size >= 8")
     return options
@@ -270,10 +261,11 @@ def make_shapes(options: str = "") -> Data:
     UserError
         An unknown option or a value out of range.
     """
-    parsed = _parse(options)
+    spec = parse_spec(f"{SHAPES}:{options}")
+    parsed = _options(spec)
     return Data(
-        spec=f"shapes:{options}" if options else "shapes",
-        name="shapes",
+        spec=str(spec),
+        name=SHAPES,
         splits={split: partial(_split, parsed, split) for split in ("train", "test")},
         roles={"pretrain": "train", "train": "train", "test": "test"},
         mean=MEAN,

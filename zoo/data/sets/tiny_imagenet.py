@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import ArrayImages, Data, FileImages
+from zoo.data.base import Data, FileImages, Images
 from zoo.data.entries import FileEntry
 from zoo.data.files import check_known_classes, class_folders, labelled_folder, loose_images, nested_root
 from zoo.data.hierarchy import read_groupings
@@ -61,11 +61,11 @@ def open_tiny_imagenet(spec: str, root: Path, on_bad: OnBad = "refuse") -> Data:
     )
 
 
-def _train(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings: tuple[Grouping, ...], on_bad: OnBad) -> ArrayImages:
+def _train(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings: tuple[Grouping, ...], on_bad: OnBad) -> Images:
     return load_images(labelled_folder(NAME, TRAIN, folder / TRAIN, wnids, groupings, names=names), SIDE, on_bad)
 
 
-def _val(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings: tuple[Grouping, ...], on_bad: OnBad) -> ArrayImages:
+def _val(folder: Path, wnids: tuple[str, ...], names: tuple[str, ...], groupings: tuple[Grouping, ...], on_bad: OnBad) -> Images:
     flat = folder / VAL / "images"
     paths = loose_images(flat) if flat.is_dir() else []
     if not paths:

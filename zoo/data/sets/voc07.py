@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from zoo.data.base import Data, FileImages, MultiLabel, Role
 from zoo.data.entries import FileEntry
 from zoo.data.files import nested_root
+from zoo.data.images import Reading, reading_of
+from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
 NAME = "voc07"
@@ -26,7 +28,7 @@ TRAIN, VAL, TRAINVAL, TEST = "train", "val", "trainval", "test"
 _MARKS = {"-1": -1, "0": 0, "1": 1}
 
 
-def open_voc07(spec: str, root: Path) -> Data:
+def open_voc07(spec: DataSpec, root: Path) -> Data:
     """PASCAL VOC 2007 as the official archives unpack: ``VOCdevkit/VOC2007/{JPEGImages,ImageSets/Main}``.
 
     ROOT is the folder that holds ``VOCdevkit``, ``VOCdevkit`` itself, or ``VOC2007``. Labels are those of the 20 lists
@@ -49,17 +51,18 @@ def open_voc07(spec: str, root: Path) -> Data:
     roles: dict[Role, str] = {"pretrain": TRAINVAL, "train": TRAINVAL}
     if TEST in names:
         roles["test"] = TEST
-    return Data(spec, NAME, splits={split: partial(_split, folder, split) for split in names}, roles=roles, root=root)
+    reading = reading_of(spec)
+    return Data(str(spec), NAME, splits={split: partial(_split, folder, split, reading) for split in names}, roles=roles, root=root)
 
 
-def _split(folder: Path, split: str) -> FileImages:
+def _split(folder: Path, split: str, reading: Reading) -> FileImages:
     lists = folder / "ImageSets" / "Main"
     names = [line.split()[0] for line in _lines(lists / f"{split}.txt")]
     values: NDArray[np.int8] = np.empty((len(names), len(CLASSES)), dtype=np.int8)
     for column, name in enumerate(CLASSES):
         values[:, column] = _marks(lists / f"{name}_{split}.txt", names)
     entries = (FileEntry(str(folder / "JPEGImages" / f"{name}.jpg")) for name in names)
-    return FileImages(NAME, split, entries, {}, multilabel=MultiLabel(values, CLASSES))
+    return FileImages(NAME, split, entries, {}, multilabel=MultiLabel(values, CLASSES), reading=reading)
 
 
 def _marks(path: Path, names: list[str]) -> list[int]:

@@ -12,10 +12,12 @@ from pathlib import Path
 from zoo.data.base import Data, FileImages, Images, Level, Role
 from zoo.data.files import scan_folder
 from zoo.data.hierarchy import read_groupings
+from zoo.data.images import reading_of
 from zoo.data.levels import Grouping, checked_labels, make_levels
 from zoo.data.memory import common_side, hold_if_small
 from zoo.data.scan import OnBad
 from zoo.data.sets.shards import Sample, index_shard
+from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
 NAME = "wds"
@@ -29,7 +31,7 @@ MAX_CLASSES = 1_000_000
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
-def open_wds(spec: str, shards: str, on_bad: OnBad = "refuse") -> Data:
+def open_wds(spec: DataSpec, shards: str, on_bad: OnBad = "refuse") -> Data:
     """WebDataset shards.
 
     Parameters
@@ -51,6 +53,7 @@ def open_wds(spec: str, shards: str, on_bad: OnBad = "refuse") -> Data:
     paths = find_shards(shards)
     by_split = _by_split(paths)
     root = _root(shards, paths)
+    reading = reading_of(spec)
     held: dict[str, Images] = {}
     classes: tuple[str, ...] = ()
     groupings: tuple[Grouping, ...] = ()
@@ -63,9 +66,9 @@ def open_wds(spec: str, shards: str, on_bad: OnBad = "refuse") -> Data:
         levels: dict[str, Level] = {}
         if labels is not None and classes:
             levels = make_levels(checked_labels(labels, len(labels), len(classes), f"the {split} split"), classes, groupings)
-        held[split] = hold_if_small(FileImages(NAME, split, (sample.entry for sample in samples), levels), on_bad)
+        held[split] = hold_if_small(FileImages(NAME, split, (sample.entry for sample in samples), levels, reading=reading), on_bad)
     return Data(
-        spec,
+        str(spec),
         NAME,
         splits={split: partial(held.__getitem__, split) for split in held},
         roles=_roles(held),

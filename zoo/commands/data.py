@@ -1,0 +1,64 @@
+"""`zoo data`: the look at a data set before it is used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.console import EXIT_USER_ERROR
+
+
+def data(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="The data: folder:ROOT, csv:FILE, voc:ROOT, coco:ROOT, ... as --data takes it.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="PAGE", help="Write a page with pictures: one file, no network.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Leave with exit status 2 where a problem was found.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that decode (one per core).")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Look at every file anew, whatever is known of it from before.")] = False,
+) -> None:
+    """Look at a data set before it is used: every image once, without any training.
+
+    It says how many images, classes, formats, modes and sizes there are, what cannot be read and why, which images are there twice or
+    are both trained and tested on, and what was decided about folders and splits. What is known of a file is kept by its path, size and
+    time, so that a second look takes seconds.
+
+    Examples:
+
+    * `zoo data folder:photos`
+
+    * `zoo data folder:photos --html photos.html`
+
+    * `zoo data coco:fruits --strict --json`
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from zoo.data.inspection.look import look_at
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, object] = {}
+
+        def show(split: str, done: int, total: int) -> None:
+            task = tasks.setdefault(split, bar.add_task(f"looking at {split}", total=total) if split not in tasks else None)
+            bar.update(task, completed=done)  # type: ignore[arg-type]
+
+        look = look_at(spec, show, workers, again=again)
+    if html is not None:
+        from zoo.data.inspection.page import write_page
+
+        write_page(html, look)
+    if as_json:
+        typer.echo(look.to_json(), nl=False)
+    else:
+        from zoo.data.inspection.text import look_text
+
+        typer.echo(look_text(look))
+        if html is not None:
+            typer.echo(f"\nwritten: {html}")
+    if strict and look.problems:
+        raise typer.Exit(EXIT_USER_ERROR)

@@ -1,0 +1,303 @@
+"""The look at a whole data set: every split counted, every finding, kept until a file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from zoo.data.base import Data, FileImages, Images
+from zoo.data.inspection.facts import FORMAT
+from zoo.data.inspection.files_state import FilesState
+from zoo.data.inspection.findings import NAMED, UNUSED, Case, Finding, LookedSplit, class_findings, general, general_reasons, image_findings
+from zoo.data.inspection.kept import kept_folder
+from zoo.data.inspection.scan import Scan, scan_images
+from zoo.data.memory import left_on_disk
+from zoo.data.registry import open_data
+from zoo.errors import UserError
+from zoo.files import replace_file
+
+SCHEMA = "backbone-loop look 1"
+# Lower ends of the bars of the histogram of shorter sides, in pixels.
+SIDE_BINS = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
+# Called with the split's name, the number of its images done, and their total.
+SplitProgress = Callable[[str, int, int], None]
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Least, median and largest of some numbers."""
+
+    least: int
+    median: int
+    largest: int
+
+    @classmethod
+    def of(cls, values: NDArray[np.int64]) -> Spread | None:
+        return cls(int(values.min()), int(np.median(values)), int(values.max())) if len(values) else None
+
+
+class SplitFacts(msgspec.Struct, frozen=True):
+    """What a split is made of.
+
+    Attributes
+    ----------
+    name, roles
+        The split, and what it is used for.
+    images, bad
+        Their number, and how many of them cannot be read; what follows is about the others.
+    bytes
+        Encoded, together.
+    classes
+        Images of each class, by name in the order of their numbers; empty without labels.
+    levels
+        Level of labels -> number of its classes.
+    formats, modes
+        Images of each format (JPEG, ...) and of each of Pillow's modes (RGB, L, ...).
+    reasons
+        Bad images by reason, what differs between single ones left out.
+    width, height, short_side
+        In pixels, as the images are used; None where none can be read.
+    sides
+        Images by shorter side: a bar for each of :data:`SIDE_BINS`.
+    orientations
+        Images of each EXIF orientation.
+    grey
+        Images whose pixels are all grey.
+    further_frames
+        Images with more than one page or frame.
+    """
+
+    name: str
+    roles: list[str]
+    images: int
+    bad: int
+    bytes: int
+    classes: dict[str, int]
+    levels: dict[str, int]
+    formats: dict[str, int]
+    modes: dict[str, int]
+    reasons: dict[str, int]
+    width: Spread | None
+    height: Spread | None
+    short_side: Spread | None
+    sides: list[int]
+    orientations: dict[str, int]
+    grey: int
+    further_frames: int
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was seen of a data set.
+
+    Attributes
+    ----------
+    data, name
+        As it was asked for; the set's own name.
+    looked
+        When, UTC.
+    seconds, decoded
+        What it cost: time, and images decoded. What was known of a file from before is not looked at again.
+    splits
+        Each split.
+    decisions
+        What was decided when it was opened: which folder is which split, and why.
+    findings
+        Problems first, then notes.
+    states
+        Of each split, by name: a hash of its files' names, sizes and times (of pixels in memory) and its labels, by which the findings hold
+        or not.
+    """
+
+    data: str
+    name: str
+    looked: str
+    seconds: float
+    decoded: int
+    splits: list[SplitFacts]
+    decisions: list[str]
+    findings: list[Finding]
+    states: dict[str, str]
+    schema: str = SCHEMA
+
+    @property
+    def problems(self) -> list[Finding]:
+        """The findings that deserve a hand."""
+        return [finding for finding in self.findings if finding.problem]
+
+    @property
+    def notes(self) -> list[Finding]:
+        """The findings that are good to know."""
+        return [finding for finding in self.findings if not finding.problem]
+
+    def to_json(self) -> str:
+        """The text of ``zoo data --json``."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+
+
+def look_at(spec: str, progress: SplitProgress | None = None, workers: int | None = None, *, again: bool = False) -> Look:
+    """Look at a data set of images: each file once, without any training.
+
+    Parameters
+    ----------
+    spec
+        As :func:`zoo.data.open_data` takes it.
+    progress
+        Called with (split, images done, images in all).
+    workers
+        Processes that decode; None: one per core.
+    again
+        Decode everything, whatever is known from before.
+
+    Raises
+    ------
+    UserError
+        What :func:`zoo.data.open_data` raises. Bad images are findings here.
+    """
+    began = time.monotonic()
+    with left_on_disk():
+        data = open_data(spec, on_bad="skip")
+        splits = looked_splits(data)
+    states = {images.split: state_of(images) for images in splits}
+    known = None if again else kept_look(data)
+    if known is not None and known.states == states and known.decisions == list(data.decisions):
+        return known
+    scans = [scan_images(images, _of_split(progress, images.split), workers, again=again) for images in splits]
+    looked = [LookedSplit(scan.images, scan.table, roles_of(data, scan.images.split)) for scan in scans]
+    findings = [*unused_findings(data), *class_findings(looked), *image_findings(looked)]
+    look = Look(
+        data=spec,
+        name=data.name,
+        looked=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - began, 2),
+        decoded=sum(scan.decoded for scan in scans),
+        splits=[split_facts(one) for one in looked],
+        decisions=list(data.decisions),
+        findings=sorted(findings, key=lambda finding: not finding.problem),
+        states=states,
+    )
+    _keep(data, look, scans)
+    return look
+
+
+def looked_splits(data: Data) -> list[Images]:
+    """The splits of a data set that are looked at: those that play a role, and others that share no file with them."""
+    named = list(dict.fromkeys(data.roles[role] for role in ("train", "test", "pretrain") if role in data.roles))
+    chosen = [data.split(name) for name in named]
+    others = [data.split(name) for name in data.splits if name not in named]
+    if others:
+        seen = {name for images in chosen if isinstance(images, FileImages) for name in images.entries.names()}
+        chosen += [images for images in others if isinstance(images, FileImages) and seen.isdisjoint(images.entries.names())]
+    # The training images again, in a set to pre-train on that holds more: only what is more would be news.
+    first, last = chosen[0], chosen[-1]
+    if len(chosen) > 1 and last.split == data.roles.get("pretrain") and len(last) > len(first) and _begins_with(last, first):
+        chosen[-1] = last.subset(np.arange(len(first), len(last)))
+    return chosen
+
+
+def roles_of(data: Data, split: str) -> tuple[str, ...]:
+    """What a split is used for."""
+    return tuple(role for role, name in data.roles.items() if name == split)
+
+
+def state_of(images: Images) -> str:
+    """A hash of a split's files as they are now (of pixels in memory), and of its labels; no file is read."""
+    if isinstance(images, FileImages):
+        digest = hashlib.sha256(f"{FORMAT} {images.reading} {FilesState.of(images).digest()}".encode())
+    else:
+        digest = hashlib.sha256(str(FORMAT).encode())
+        digest.update(b"" if images.pixels is None else np.ascontiguousarray(images.pixels).data)
+    for name, level in images.levels.items():
+        digest.update(json.dumps([name, level.classes]).encode())
+        digest.update(np.ascontiguousarray(level.labels, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def split_facts(split: LookedSplit) -> SplitFacts:
+    """The counts of a split."""
+    images, table = split.images, split.table
+    good = ~table.bad
+    sizes = table.seen_sizes[good]
+    short = sizes.min(axis=1) if len(sizes) else np.empty(0, np.int64)
+    edges = [*SIDE_BINS, np.iinfo(np.int64).max]
+    orientations = Counter(table.rows["orientation"][good].tolist())
+    labels = images.labels
+    counts = np.bincount(labels, minlength=len(images.classes)) if labels is not None else np.empty(0, np.int64)
+    return SplitFacts(
+        name=split.name,
+        roles=list(split.roles),
+        images=len(images),
+        bad=int(table.bad.sum()),
+        bytes=int(table.rows["bytes"].sum()),
+        classes={name: int(count) for name, count in zip(images.classes, counts, strict=True)},
+        levels={name: len(level.classes) for name, level in images.levels.items()},
+        formats={name or "in memory": count for name, count in table.counts("format", good).items()},
+        modes=table.counts("mode", good),
+        reasons=general_reasons(table),
+        width=Spread.of(sizes[:, 0]),
+        height=Spread.of(sizes[:, 1]),
+        short_side=Spread.of(short),
+        sides=np.histogram(short, bins=edges)[0].tolist(),
+        orientations={str(number): count for number, count in sorted(orientations.items())},
+        grey=int(table.rows["grey"].sum()),
+        further_frames=int((table.rows["frames"] > 1).sum()),
+    )
+
+
+def unused_findings(data: Data) -> list[Finding]:
+    """The files of a data set that are images and are not read."""
+    if not data.unused:
+        return []
+    reasons = Counter(general(one.reason) for one in data.unused)
+    count = len(data.unused)
+    told = ", ".join(f"{number:,}: {reason}" for reason, number in reasons.most_common(3))
+    text = f"{count:,} file{'s hold images and are' if count > 1 else ' holds an image and is'} not used ({told})"
+    return [Finding(UNUSED, True, count, (), text, tuple(Case((one.path,), one.reason) for one in data.unused[:NAMED]))]
+
+
+def kept_look(data: Data) -> Look | None:
+    """The last look at a data set, or None; whether its findings still hold is another question (:attr:`Look.states`)."""
+    try:
+        return msgspec.json.decode(_look_file(data).read_bytes(), type=Look)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _keep(data: Data, look: Look, scans: Sequence[Scan]) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(msgspec.json.encode(look))
+
+    if not any(scan.not_kept for scan in scans):
+        try:
+            replace_file(_look_file(data), write)
+        except UserError:
+            return  # as with facts: the next look takes longer, and nothing else
+
+
+def _look_file(data: Data) -> Path:
+    place = str(data.root.absolute()) if data.root is not None else ""
+    told = json.dumps([SCHEMA, data.spec, place])
+    return kept_folder() / f"{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()[:24]}.json"
+
+
+def _begins_with(images: Images, first: Images) -> bool:
+    if images.pixels is not None and first.pixels is not None:
+        return np.array_equal(images.pixels[: len(first)], first.pixels)
+    return False
+
+
+def _of_split(progress: SplitProgress | None, split: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+
+    def tell(done: int, total: int) -> None:
+        progress(split, done, total)
+
+    return tell
