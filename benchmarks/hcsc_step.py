@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from method_step import Step
 
-from evaluation.clustering import Hierarchy
+from pretrain.made_up import made_up_hierarchy
 from pretrain.methods import MoCo, RunFacts
 from pretrain.methods.hcsc import HCSC, HCSCSettings
 from pretrain.methods.moco import MoCoSettings
@@ -23,18 +21,6 @@ from pretrain.survey.prototypes import PREFIX
 from zoo.backbones import create_backbone
 
 IMAGES, DIM, TEMPERATURE = 20_000, 128, 0.2
-
-
-def random_hierarchy(levels: list[int]) -> Hierarchy:
-    draw = torch.Generator().manual_seed(0)
-    centroids = [F.normalize(torch.randn(count, DIM, generator=draw), dim=1) for count in levels]
-    parents = [torch.randint(above, (count,), generator=draw) for count, above in pairwise(levels)]
-    assignments = [torch.randint(levels[0], (IMAGES,), generator=draw)]
-    for parent in parents:
-        assignments.append(parent[assignments[-1]])
-    similarities = [lower @ upper.T for lower, upper in pairwise(centroids)]
-    densities = [torch.full((count,), TEMPERATURE) for count in levels]
-    return Hierarchy(tuple(centroids), tuple(densities), tuple(assignments), tuple(parents), tuple(similarities))
 
 
 def main() -> None:
@@ -64,7 +50,7 @@ def main() -> None:
         torch.manual_seed(0)
         method = kind(lambda: create_backbone(options.backbone, image_size=options.size), settings, facts).to(device).train()
         steps[name] = Step(method, views, options.bf16)
-    tables = {PREFIX + name: tensor.numpy() for name, tensor in random_hierarchy(levels).state_dict().items()}
+    tables = {PREFIX + name: tensor.numpy() for name, tensor in made_up_hierarchy(levels, IMAGES, DIM, TEMPERATURE).state_dict().items()}
     steps["hcsc"].method.receive(tables)
     for step in steps.values():
         step.seconds(1)

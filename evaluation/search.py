@@ -25,6 +25,8 @@ from evaluation.parallel import ALONE, Processes
 # Rows of a tile (queries, bank). On the CPU that is 32 MiB of similarities, about a large cache; a GPU wants more work a call: 512 MiB.
 _CPU_CHUNKS = (1024, 8192)
 _GPU_CHUNKS = (4096, 32768)
+# Bytes of queries that stay on the device during a search: a GPU, the CPU.
+_KEPT_QUERIES = (1 << 30, -1)
 # On the CPU a tile is sifted by blocks of so many queries, each by one thread; torch shares work among threads only above 32,768 numbers,
 # which the candidates of a block stay below unless k is large.
 _CPU_BLOCK = 64
@@ -210,7 +212,9 @@ class _Search:
         self.queries, self.k, self.device, self.normalize, self.exclude_self = queries, k, device, normalize, exclude_self
         self.position = position  # of the first of these queries among all, for exclude_self
         self.chunks = [slice(start, min(start + chunk, len(queries))) for start in range(0, len(queries), chunk)]
-        self.norms = [_norm(queries[rows].to(device)) for rows in self.chunks] if normalize else []
+        # On the CPU queries are where they are needed. To a GPU they travel once, if they are not too many, and not for every tile.
+        self.kept = [self._prepared(rows) for rows in self.chunks] if 4 * queries.numel() <= _KEPT_QUERIES[device.type == "cpu"] else []
+        self.norms = [_norm(queries[rows].to(device)) for rows in self.chunks] if normalize and not self.kept else []
         size = _CPU_BLOCK if device.type == "cpu" else chunk
         self.blocks = [_blocks(rows.stop - rows.start, size, k) for rows in self.chunks]
         self.buffer = torch.empty(0, device=device)
@@ -231,13 +235,19 @@ class _Search:
         tile = tile.to(device=self.device, dtype=torch.float32)
         tile = _at_least_fewest(tile / _norm(tile) if self.normalize else tile)
         for number, rows in enumerate(self.chunks):
-            queries = self.queries[rows].to(device=self.device, dtype=torch.float32)
-            queries = _at_least_fewest(queries / self.norms[number] if self.normalize else queries)
+            queries = self.kept[number] if self.kept else self._prepared(rows, self.norms[number] if self.normalize else None)
             similarity = self._product(queries, tile)[: rows.stop - rows.start, :width]
             if self.exclude_self:
                 similarity.diagonal(self.position + rows.start - offset).fill_(-torch.inf)
             for _ in in_turn(lambda block, of=similarity: block.see(of[block.rows], offset), self.blocks[number]):
                 pass
+
+    def _prepared(self, rows: slice, norm: Tensor | None = None) -> Tensor:
+        """A chunk of the queries as the products take it."""
+        queries = self.queries[rows].to(device=self.device, dtype=torch.float32)
+        if self.normalize:
+            queries = queries / (_norm(queries) if norm is None else norm)
+        return _at_least_fewest(queries)
 
     def _product(self, queries: Tensor, tile: Tensor) -> Tensor:
         """``queries @ tile.T`` in memory that is used again: fresh pages for each tile would cost more than the selection."""
@@ -279,6 +289,10 @@ def _blocks(rows: int, size: int, k: int) -> list[_Block]:
 
 def _norm(rows: Tensor) -> Tensor:
     """L2 norms (rows, 1) in float32, 1 for a zero vector."""
+    if rows.device.type != "cpu":
+        # To ask whether there are unsafe ones would make the host wait; in float64 all are safe.
+        exact = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64).to(torch.float32)
+        return exact.masked_fill_(exact == 0, 1)
     norm = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float32)
     smallest, largest = _SAFE_NORMS
     unsafe = ((norm < smallest) | ~(norm <= largest)).nonzero()[:, 0]

@@ -23,6 +23,7 @@ Examples:
 - `pretrain moco_cifar10 --out runs/moco data=cifar10:ROOT epochs=100 seed=1`: with other values
 - `pretrain --list`: one recipe a line
 - `pretrain --show moco_cifar10`: every key of a recipe, with its value
+- `pretrain moco_cifar10 --trial data=cifar10:ROOT`: twenty steps; then speed, hours and memory of the whole run; nothing is written
 - `pretrain --resume runs/moco`: go on where a stopped or killed run was
 - `pretrain boxes runs/ccrop --out boxes.png`: a contact sheet of ContrastiveCrop's boxes over training images
 - `pretrain prototypes runs/hcsc --out tree.png`: HCSC's prototypes, from a few of the coarsest down to their nearest images
@@ -49,6 +50,11 @@ def pretrain(
         min=1,
         help=f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN}).",
     ),
+    trial: bool = typer.Option(
+        False,
+        "--trial",
+        help="Run twenty steps and one survey batch; print speed, hours, memory and disk of the whole run; write nothing.",
+    ),
     show: bool = typer.Option(False, "--show", help="Print the resolved recipe and leave."),
     list_recipes: bool = typer.Option(False, "--list", help="List the recipes and leave."),
     version: bool = version_option("pretrain"),
@@ -68,6 +74,8 @@ def pretrain(
         from pretrain.recipes import as_yaml, load_recipe
 
         typer.echo(as_yaml(load_recipe(words[0], words[1:])), nl=False)
+    elif trial:
+        _try(words[0], words[1:], out)
     else:
         _start(words[0], words[1:], out, overwrite)
 
@@ -107,10 +115,19 @@ def _run_and_picture(word: str, words: list[str], out: Path | None) -> tuple[Pat
     return run_folder, picture
 
 
+def _try(name: str, overrides: list[str], out: Path | None) -> None:
+    from pretrain.recipes import load_recipe
+    from pretrain.trial import try_recipe
+
+    found = try_recipe(load_recipe(name, overrides), out=out)
+    if is_main_process():
+        typer.echo("\n".join(found.lines()))
+
+
 def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -> None:
     if out is None:
         raise UserError("say where the run folder shall be written with --out RUN")
-    from pretrain.run_folder import check_out
+    from pretrain.runs.run_folder import check_out
 
     check_out(out, overwrite=overwrite)
     from pretrain.loop import train

@@ -21,6 +21,15 @@ from torch import Tensor, nn
 
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
 from evaluation.training.devices import describe, make_accelerator, shares, synchronise_buffers, threads
+from evaluation.training.kernels import (
+    AUTO,
+    compile_networks,
+    kernels,
+    peak_memory,
+    recompute_activations,
+    resolve_precision,
+    training_device,
+)
 from evaluation.training.log import LOG_NAME, Log
 from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import Schedule, make_optimizer
@@ -30,11 +39,14 @@ from evaluation.training.stopping import StopRequest, parse_duration
 from evaluation.views import ViewSource
 from evaluation.views.tables import BOXES, NEIGHBOURS
 from pretrain.batchnorm import split_batchnorm
-from pretrain.knn_check import KnnCheck
+from pretrain.device_choices import with_device_choices
+from pretrain.made_up import made_up_tables
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
+from pretrain.micro_batch import find_micro_batch
 from pretrain.recipes import as_yaml, typed
-from pretrain.run_folder import BAD_IMAGES_FILE, IDENTITY_FILE, IDENTITY_KEY, check_identity, make_run_folder, training_images
+from pretrain.runs.knn_check import KnnCheck
+from pretrain.runs.run_folder import BAD_IMAGES_FILE, IDENTITY_FILE, IDENTITY_KEY, check_identity, make_run_folder, training_images
 from pretrain.settings import Recipe
 from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
@@ -77,13 +89,15 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
     UserError
         Whatever the user can mend, before the first step; a loss that is not finite; a full disk.
     """
+    config = with_device_choices(config)
     recipe = typed(config)
     checkpoint = read_checkpoint(latest_checkpoint(run)) if resume else None
-    with threads(checkpoint["threads"] if checkpoint else recipe.threads):
-        accelerator = make_accelerator(recipe.device.value, recipe.precision.value, trackers=recipe.trackers, project=run)
+    with threads(checkpoint["threads"] if checkpoint else recipe.threads), device_switches(recipe):
+        precision = resolve_precision(recipe.precision.value, training_device(recipe.device.value))
+        accelerator = make_accelerator(recipe.device.value, precision, trackers=recipe.trackers, project=run)
         _check_resume(checkpoint, accelerator, run)
         data = open_data(recipe.data, on_bad="skip")
-        training = _Training(recipe, config, data, accelerator, run, resume=resume)
+        training = Training(recipe, config, data, accelerator, run, resume=resume)
         if checkpoint is not None:
             training.check_images(checkpoint)
         # Nothing is written before everything that can be refused was refused.
@@ -97,6 +111,11 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
         return training.run(checkpoint)
 
 
+def device_switches(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
+    """torch's switches as the recipe has them, for the device it runs on."""
+    return kernels(training_device(recipe.device.value), deterministic=recipe.deterministic, tf32=recipe.tf32)
+
+
 def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, run: Path) -> None:
     if checkpoint is not None and checkpoint["processes"] != accelerator.num_processes:
         raise UserError(
@@ -105,7 +124,7 @@ def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, r
         )
 
 
-class _Training:
+class Training:
     """One call of :func:`train`: everything is built and checked here, and run by :meth:`run`."""
 
     def __init__(self, recipe: Recipe, config: DictConfig, data: Data, accelerator: Accelerator, folder: Path, *, resume: bool) -> None:
@@ -127,7 +146,9 @@ class _Training:
         self.recipe = recipe = typed(self.config)
         assert recipe.batch is not None
         self.batch = recipe.batch
-        self.per_process, self.parts = shares(self.batch, recipe.micro_batch, accelerator)
+        # Left to the GPU's memory, it is found when there is something to try.
+        micro_batch = None if isinstance(recipe.micro_batch, str) else recipe.micro_batch
+        self.per_process, self.parts = shares(self.batch, micro_batch, accelerator)
         peak_lr = recipe.optimizer.peak_lr(self.batch)
         method_type = METHODS[config.method.name]
         views = method_type.views(recipe.method, recipe.views.size)
@@ -152,10 +173,11 @@ class _Training:
         self._check_sizes({view.resolve(recipe.views).size for view in views})
         self._check_share()
         self._prepare_batchnorm()
+        if recipe.micro_batch == AUTO:
+            self._find_micro_batch([view.resolve(recipe.views).size for view in views])
+        self._prepare_networks(self.method)
         optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, peak_lr)
         self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
-        if recipe.channels_last:
-            self.method = self.method.to(memory_format=torch.channels_last)
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
@@ -247,6 +269,38 @@ class _Training:
                     f"bn_splits={recipe.bn_splits} must divide the {share} images of a forward pass into groups of at least two"
                 )
             split_batchnorm(self.method, recipe.bn_splits)
+
+    def _prepare_networks(self, method: Method) -> Method:
+        """Networks as the step runs them: on their device, where the optimizer finds them, laid out, compiled; in place."""
+        recipe = self.recipe
+        if recipe.activation_checkpointing:
+            recompute_activations(method.backbone(), recipe.backbone)
+        method.to(self.device)
+        if recipe.channels_last:
+            method.to(memory_format=torch.channels_last)
+        if recipe.compile:
+            compile_networks([method.named_encoder(name) for name in method.encoders])
+        return method
+
+    def _find_micro_batch(self, sizes: list[int]) -> None:
+        if self.accelerator.num_processes > 1:
+            raise UserError(
+                f"micro_batch=auto is found by one process alone, and there are {self.accelerator.num_processes}; name a number (one "
+                f"process finds it: pretrain RECIPE --trial micro_batch=auto batch={self.per_process})"
+            )
+        found = find_micro_batch(
+            self.method,
+            self._prepare_networks,
+            self.per_process,
+            sizes,
+            self.recipe.optimizer,
+            made_up_tables(self.recipe.method, len(self.images)),
+            device=self.device,
+            autocast=self.accelerator.mixed_precision == "bf16",
+        )
+        self.parts = self.per_process // found
+        # Written into the run's recipe: a resumed run accumulates as this one does.
+        self.recipe.micro_batch = self.config.micro_batch = found
 
     def _make_survey(self) -> Survey:
         recipe, data = self.recipe, self.data
@@ -355,6 +409,9 @@ class _Training:
         if self._survey_seconds:
             share = self._survey_seconds / (time.perf_counter() - started)
             self.progress.say(f"surveys took {self._survey_seconds:.1f} s, {100 * share:.2g} % of the time")
+        held = peak_memory(self.device)
+        if held is not None:
+            self.progress.say(f"the GPU held at most {held / 2**30:.2f} GiB of tensors")
         return Outcome(step, self.steps, None)
 
     def _look_around(self, epoch: int) -> dict[str, float]:

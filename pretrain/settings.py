@@ -25,6 +25,7 @@ class BoxLook(StrEnum):
 
 
 class PrecisionName(StrEnum):
+    auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
 
@@ -133,7 +134,8 @@ class Recipe:
     batch
         Global batch, images per optimizer step over all processes. None: by the rule of :mod:`pretrain.sizes`.
     micro_batch
-        Images per process and forward pass; None: the process's whole share of the batch. Smaller values accumulate gradients.
+        Images per process and forward pass; None: the process's whole share of the batch. Smaller values accumulate gradients. ``auto``:
+        the most that fit on the GPU, found before the first step (:mod:`pretrain.micro_batch`); on a CPU the whole share.
     bn_splits
         Batch norm works in so many groups on each process, as on so many devices.
     sync_bn
@@ -145,10 +147,20 @@ class Recipe:
     fit
         Keys that follow the images by the rule of :mod:`pretrain.sizes`. One that is set, in a recipe that builds on this one or on the
         command line, is taken out.
-    device, precision
-        ``auto|cpu|cuda``; ``fp32|bf16``.
+    device
+        ``auto|cpu|cuda``; ``auto``: a GPU where there is one.
+    precision
+        ``fp32|bf16|auto``; ``auto``: bf16 on GPUs that compute in it, fp32 elsewhere.
     channels_last
-        Memory layout of convolutions; often faster on GPUs with bf16.
+        Memory layout of convolutions: ``true|false|auto``; ``auto``: true on GPUs, false elsewhere.
+    tf32
+        On GPUs: float32 products and convolutions in TensorFloat-32. What autocast runs in bf16 is not touched.
+    deterministic
+        On GPUs: only kernels that give the same bits each time, which an exact resume needs. Off: cuDNN chooses the fastest.
+    compile
+        torch.compile of the backbones. Passes that need feature maps (surveys, CsMl's second level) run as written.
+    activation_checkpointing
+        Vision transformers: keep activations only between blocks and compute the rest again in backward.
     threads
         CPU threads per process; None: torch's own choice. Recorded in checkpoints and restored on resume, since sums depend on it.
     workers
@@ -170,7 +182,7 @@ class Recipe:
     views: ViewSettings = field(default_factory=ViewSettings)
     boxes: BoxSettings = field(default_factory=BoxSettings)
     batch: int | None = None
-    micro_batch: int | None = None
+    micro_batch: int | str | None = None
     bn_splits: int = 1
     sync_bn: bool = False
     epochs: int = 200
@@ -179,8 +191,12 @@ class Recipe:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     device: DeviceName = DeviceName.auto
-    precision: PrecisionName = PrecisionName.fp32
-    channels_last: bool = False
+    precision: PrecisionName = PrecisionName.auto
+    channels_last: bool | str = "auto"
+    tf32: bool = False
+    deterministic: bool = False
+    compile: bool = False
+    activation_checkpointing: bool = False
     threads: int | None = None
     workers: int = 4
     max_time: str | None = None

@@ -17,6 +17,8 @@ from zoo.randomness import generator
 ROWS_AT_ONCE = 1 << 14
 # Squared norms from here on are not safe in float32, in which distances are computed.
 _LARGEST_SQUARE = 1e36
+# Units of the sum of all weights, where running sums are of whole numbers.
+_FIXED_POINT = 1 << 52
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ class Share:
     def draw(self, weights: Tensor, uniforms: Tensor) -> Tensor:
         """Positions (b,) among all points: the i-th is drawn with probability in proportion to weight within the i-th of b equal parts
         of the total weight."""
-        running = weights.cumsum(0, dtype=torch.float64)
+        running = _running_sum(weights)
         sizes = torch.zeros(self.processes.count, dtype=torch.float64, device=weights.device)
         sizes[self.processes.rank : self.processes.rank + 1] = running[-1:].sum()
-        ends = self.processes.sum(sizes).cumsum(0)
+        ends = _running_sum(self.processes.sum(sizes))
         parts = torch.arange(len(uniforms), device=weights.device)
         targets = (parts + uniforms) / len(uniforms) * ends[-1]
         owner = torch.searchsorted(ends, targets, right=True).clamp_(max=self.processes.count - 1)
@@ -110,3 +112,12 @@ def row_tiles(count: int, rows: int) -> Iterator[slice]:
     """Slices of at most ``rows`` of ``count`` rows, in order."""
     for start in range(0, count, rows):
         yield slice(start, min(start + rows, count))
+
+
+def _running_sum(weights: Tensor) -> Tensor:
+    """float64 (n,): the sum of each of the non-negative weights and those before it."""
+    if weights.device.type == "cpu":
+        return weights.cumsum(0, dtype=torch.float64)
+    # A GPU scans floating-point numbers in no fixed order, which torch refuses under deterministic=true; whole numbers need none.
+    unit = weights.sum(dtype=torch.float64).clamp(min=torch.finfo(torch.float32).tiny) / _FIXED_POINT
+    return (weights / unit).round().to(torch.int64).cumsum(0).to(torch.float64) * unit

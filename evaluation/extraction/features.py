@@ -128,8 +128,7 @@ def extract_features(
         batches = cut_batches(images, [transform], share, batch_size=batch_size, workers=workers, device=place)
         with eval_mode(network), bar as done, batches as cut:
             start = share.start
-            for (batch,) in cut:
-                rows = _forward(network, batch, transform, place, autocast)
+            for rows in _one_late(_forward(network, batch, transform, place, autocast) for (batch,) in cut):
                 if features is None:
                     features = _matrix(len(images), rows.shape[1], memory_limit)
                 features[start : start + len(rows)] = rows
@@ -162,14 +161,25 @@ def _matrix(rows: int, width: int, limit: int) -> Tensor:
         ) from error
 
 
+def _one_late(outputs: Iterator[Tensor]) -> Iterator[Tensor]:
+    """``outputs`` as float32 tensors on the CPU, each fetched when the next one is under way: a GPU is not left without work meanwhile."""
+    before: Tensor | None = None
+    for output in outputs:
+        if before is not None:
+            yield before.to(device="cpu", dtype=torch.float32)
+        before = output
+    if before is not None:
+        yield before.to(device="cpu", dtype=torch.float32)
+
+
 def _forward(network: nn.Module, batch: Tensor, transform: EvalTransform, device: torch.device, autocast: torch.dtype | None) -> Tensor:
-    """float32 features (B, D) on the CPU of a batch of uint8 images."""
+    """Features (B, D), where the network is, of a batch of uint8 images."""
     with torch.inference_mode(), torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext():
         output = network(transform.normalise(batch.to(device, non_blocking=True)))
     if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(batch):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"the network must give features of shape ({len(batch)}, D) for {len(batch)} images, not {shape}")
-    return output.to(device="cpu", dtype=torch.float32)
+    return output
 
 
 @dataclass

@@ -68,7 +68,7 @@ def curves_of(result: Result, label: str) -> Iterator[Curve]:
 
 
 def log_charts(entries: Sequence[Entry], models: dict[int, Model]) -> tuple[list[Chart], list[tuple[str, Missing]]]:
-    """Loss and kNN checks of the runs at hand that results are of; and the runs that are not at hand."""
+    """Loss, kNN checks and memory of the runs at hand that results are of; and the runs that are not at hand."""
     found: list[tuple[Model, Curve]] = []
     absent: list[tuple[str, Missing]] = []
     seen = set()
@@ -138,7 +138,11 @@ def _sweep(result: Result, label: str) -> Iterator[Curve]:
 
 
 def _log_curves(rows: Sequence[dict[str, Any]]) -> Iterator[Curve]:
-    for name, title, y_label, factor in (("loss", "Training loss", "loss", 1.0), ("knn_top1", "kNN check during training", "%", 100.0)):
+    for name, title, y_label, factor in (
+        ("loss", "Training loss", "loss", 1.0),
+        ("knn_top1", "kNN check during training", "%", 100.0),
+        ("device_memory", "Peak memory of the GPU during training", "GiB", 2.0**-30),
+    ):
         points = [
             (float(row["step"]), factor * float(row[name]))
             for row in rows

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 
+from evaluation.training.kernels import training_device
 from zoo.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -25,7 +26,7 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
     Parameters
     ----------
     device
-        ``auto``: a GPU where there is one.
+        ``auto``: a CUDA (or ROCm) GPU where there is one, else the CPU; accelerate by itself would take other devices too.
     precision
         ``bf16``: autocast of forward passes to bfloat16; weights, losses and optimizer state stay float32.
     trackers
@@ -44,7 +45,7 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
         return Accelerator(
-            cpu=device == "cpu",
+            cpu=training_device(device).type == "cpu",
             mixed_precision="bf16" if precision == "bf16" else "no",
             log_with=list(trackers) or None,
             project_config=ProjectConfiguration(project_dir=str(project), logging_dir=str(project)),

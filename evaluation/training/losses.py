@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from evaluation.training.kernels import peak_memory
 from evaluation.training.log import Log
 from evaluation.training.progress import TrainingProgress
 from zoo.errors import UserError
@@ -33,6 +34,8 @@ class LossRecorder:
         Steps after which :attr:`full` says that it is time for :meth:`flush`.
     last_good
         The last good checkpoint in words, for the message about a loss that is not finite.
+    memory
+        Bytes that a device held at most, for the log (``device_memory``, in the last row of each transfer); None: not logged.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class LossRecorder:
         epochs: int,
         interval: int,
         last_good: Callable[[], str],
+        memory: Callable[[torch.device], int | None] = peak_memory,
     ) -> None:
+        self.memory = memory
         self.accelerator, self.progress, self.log, self.epochs, self.last_good = accelerator, progress, log, epochs, last_good
         # On a CPU a loss is at hand at once; on a GPU reading it would make the host wait for the device at every step.
         self.interval = 1 if accelerator.device.type == "cpu" else interval
@@ -80,6 +85,9 @@ class LossRecorder:
         if self.accelerator.num_processes > 1:
             torch.distributed.all_reduce(values)
             values /= self.accelerator.num_processes
+        held = self.memory(self.accelerator.device)
+        if held is not None:
+            self._pending[-1][0]["device_memory"] = held
         now = time.perf_counter()
         seconds, self._mark = (now - self._mark) / len(self._pending), now
         for (row, _), numbers in zip(self._pending, values.double().cpu().tolist(), strict=True):

@@ -199,9 +199,10 @@ class _Supervised:
                 self.history.batch_norm = "per process"
         self.targets = targets.to(device)
         self.steps = course.epochs * source.steps_per_epoch
+        # The optimizer is made of parameters that are where they stay: on a GPU it is another one.
+        self.network = network.to(device)
         optimizer = make_optimizer(list(groups), course.optimizer, 0.0)
         self.schedule = Schedule(optimizer, course.schedule, epochs=course.epochs, steps_per_epoch=source.steps_per_epoch)
-        self.network = network.to(device)
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)

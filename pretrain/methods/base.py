@@ -68,11 +68,14 @@ class Method(nn.Module):
     encoders
         Encoder name -> prefix of its backbone in the state dict; ``"query"`` is the trained one. Each is an
         :class:`pretrain.encoder.Encoder`.
+    whole_share
+        Whether a forward pass must see all of its process's images of the batch, since they are each other's negatives.
     """
 
     Settings: ClassVar[type[Any]]
     encoders: ClassVar[dict[str, str]]
     least_images: ClassVar[int] = 1
+    whole_share: ClassVar[bool] = False
 
     @classmethod
     def views(cls, settings: Any, size: int) -> tuple[ViewSpec, ...]:

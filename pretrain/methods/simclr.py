@@ -72,6 +72,7 @@ class SimCLR(Method):
     # With one image there is no negative, and the loss is 0 whatever the network does.
     least_images: ClassVar[int] = 2
     encoders: ClassVar[dict[str, str]] = {"query": "encoder.backbone."}
+    whole_share: ClassVar[bool] = True
 
     @classmethod
     def views(cls, settings: SimCLRSettings, size: int) -> tuple[ViewSpec, ...]:

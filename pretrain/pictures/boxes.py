@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evaluation.views.tables import BOXES
 from pretrain.recipes import resume_recipe, typed
-from pretrain.run_folder import check_identity, training_images
+from pretrain.runs.run_folder import check_identity, training_images
 from pretrain.survey.boxes import box_statistics, check_table, covers_all, locate
 from zoo.data import Images, open_data
 from zoo.errors import UserError

@@ -22,7 +22,7 @@ from evaluation.parallel import choose_device
 from pretrain.encoder import Encoder
 from pretrain.methods import METHODS, RunFacts
 from pretrain.recipes import resume_recipe, typed
-from pretrain.run_folder import check_identity, training_images
+from pretrain.runs.run_folder import check_identity, training_images
 from pretrain.settings import Recipe
 from pretrain.survey.encoder_pass import WholeImage, cut_of, run_pass
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of

@@ -24,7 +24,6 @@ from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform, normalise
 
-FULL_BOX = (0.0, 0.0, 1.0, 1.0)
 # A map whose values differ by less says nothing of where the object is.
 _SMALLEST_RANGE = 1e-12
 # Fewer cells than this cannot tell where on the image something is.
@@ -88,7 +87,9 @@ def _extract(heat: Tensor, side: int, threshold: float, quantile: float | None) 
     ends = [down.argmax(1), right.argmax(1), side - 1 - down.flip(1).argmax(1), side - 1 - right.flip(1).argmax(1)]
     boxes = torch.stack(ends, dim=1).to(torch.float32) / side
     located = finite & ranged & rows.any(dim=1)
-    return torch.where(located[:, None], boxes, boxes.new_tensor(FULL_BOX)), located
+    # The whole image, (0, 0, 1, 1), made on the device.
+    whole = (torch.arange(4, device=boxes.device) >= 2).to(boxes.dtype)
+    return torch.where(located[:, None], boxes, whole), located
 
 
 def overlap(boxes: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -122,7 +123,9 @@ class BoxMaker:
 
     def __init__(self, settings: BoxSettings, side: int, truth: NDArray[np.float32] | None = None, *, native: int | None = None) -> None:
         self._settings, self._side, self._truth = settings, side, truth
-        self._found = torch.empty(0, 6)
+        # A batch's findings stay on the device until all are there: to fetch them at once would make the host wait at each batch.
+        self._seen: list[tuple[slice, Tensor, Tensor]] = []
+        self._count = 0
         shared = settings.look is BoxLook.shared
         self.encoder_pass = EncoderPass("key", "centre") if shared else EncoderPass("query", "whole")
         cut = cut_of(self.encoder_pass.input, side, native)
@@ -137,22 +140,34 @@ class BoxMaker:
         return epoch >= max(1, warmup) and epoch % every == 0
 
     def start(self, count: int) -> None:
-        self._found = torch.zeros(count, 6)
+        self._count, self._seen = count, []
 
     def update(self, outputs: Outputs) -> None:
         boxes, located = extract_boxes(
             heat_maps(outputs.maps), self._side, threshold=self._settings.threshold, quantile=self._settings.quantile
         )
-        found = torch.cat([boxes, located[:, None].to(boxes.dtype), covers_all(boxes, self._side)[:, None].to(boxes.dtype)], dim=1).cpu()
+        found = torch.cat([boxes, located[:, None].to(boxes.dtype), covers_all(boxes, self._side)[:, None].to(boxes.dtype)], dim=1)
+        self._seen.append((outputs.rows, found, outputs.sizes if self._centre is not None else outputs.sizes[:0]))
+
+    def _table(self) -> Tensor:
+        """float32 (N, 6) on the CPU: box, located, full; zeros for images that other processes saw."""
+        table, seen = torch.zeros(self._count, 6), self._seen
+        self._seen = []
+        if not seen:
+            return table
+        found, sizes = torch.cat([part for _, part, _ in seen]).cpu(), torch.cat([part for _, _, part in seen])
         if self._centre is not None:
             # Where nothing was located, the box stays the whole image.
-            found[:, :4] = torch.where(found[:, 4:5] > 0, of_whole_images(found[:, :4], outputs.sizes, self._centre), found[:, :4])
-        self._found[outputs.rows] = found
+            found[:, :4] = torch.where(found[:, 4:5] > 0, of_whole_images(found[:, :4], sizes, self._centre), found[:, :4])
+        # A process sees its share from one end to the other.
+        table[seen[0][0].start : seen[-1][0].stop] = found
+        return table
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
-        processes.gather_rows(self._found, BATCH_SIZE)
-        boxes = self._found[:, :4].numpy().copy()
-        located, full = (self._found[:, 4:] > 0).numpy().T
+        table = self._table()
+        processes.gather_rows(table, BATCH_SIZE)
+        boxes = table[:, :4].numpy().copy()
+        located, full = (table[:, 4:] > 0).numpy().T
         numbers = box_statistics(boxes, located, full, self._truth)
         text = f"boxes cover {100 * numbers['boxes/area']:.1f} % of an image on average, {100 * numbers['boxes/full']:.1f} % are full"
         if not located.all():

@@ -41,21 +41,31 @@ class NeighbourMaker:
         self._k, self._every, self._device, self._labels = k, every_epochs, device, labels
         self._count, self._share = 0, slice(0, 0)
         self._features: Tensor | None = None
+        self._last: tuple[slice, Tensor] | None = None
 
     def due(self, epoch: int) -> bool:
         """Whether neighbours are searched at the start of ``epoch`` (counted from 0)."""
         return epoch % self._every == 0
 
     def start(self, count: int) -> None:
-        self._count, self._share, self._features = count, Processes.current().share(count, BATCH_SIZE), None
+        self._count, self._share, self._features, self._last = count, Processes.current().share(count, BATCH_SIZE), None, None
 
     def update(self, outputs: Outputs) -> None:
         if self._features is None:
             # In the host's memory: with 2048 numbers an image, ImageNet's are 10 GB.
             self._features = torch.empty(self._share.stop - self._share.start, outputs.features.shape[1])
-        self._features[outputs.rows.start - self._share.start : outputs.rows.stop - self._share.start] = outputs.features.cpu()
+        # Fetched when the next batch is under way, so that a GPU is not left without work meanwhile.
+        self._fetch()
+        self._last = outputs.rows, outputs.features
+
+    def _fetch(self) -> None:
+        if self._last is not None and self._features is not None:
+            rows, features = self._last
+            self._features[rows.start - self._share.start : rows.stop - self._share.start] = features.cpu()
+        self._last = None
 
     def finish(self, processes: Processes) -> tuple[dict[str, NDArray[np.generic]], dict[str, float], str]:
+        self._fetch()
         width = next(number for number in processes.gather_objects(None if self._features is None else self._features.shape[1]) if number)
         features = torch.empty(0, width) if self._features is None else self._features
         self._features = None

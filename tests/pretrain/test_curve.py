@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain.curve import _thinned, draw_curve
-from pretrain.export import export_run
+from pretrain.runs.curve import _thinned, draw_curve
+from pretrain.runs.export import export_run
 from zoo.errors import UserError
 from zoo.hashing import file_sha256
 from zoo.model_folder.manifest import read_manifest

@@ -10,7 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 import zoo
-from pretrain.export import export_run
+from pretrain.runs.export import export_run
 from zoo.commands.cli import app
 from zoo.errors import UserError
 from zoo.model_folder.manifest import read_manifest

@@ -6,6 +6,7 @@ The decoded image stays uint8 until the last step, so that batches cross to the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -114,7 +115,14 @@ def usual_crop_pct(side: int) -> float:
 def normalise(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
     """float32 (B, 3, H, W) of uint8 (B, H, W, 3), on the device of ``images``; ``mean`` and ``std`` are of pixels in [0, 1]."""
     planes = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    return planes.sub_(torch.tensor(mean, device=images.device)[:, None, None]).div_(torch.tensor(std, device=images.device)[:, None, None])
+    return planes.sub_(_per_channel(tuple(mean), images.device)).div_(_per_channel(tuple(std), images.device))
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """float32 (C, 1, 1), brought to the device once: each time would make the host wait for it."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def _resized(height: int, width: int, short: int) -> tuple[int, int]:

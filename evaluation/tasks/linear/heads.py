@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from timm.optim.lars import Lars
 from torch import Tensor, nn
 
+from evaluation.views.parameters import to_device
 from zoo.randomness import generator
 
 INITIAL_STD = 0.01
@@ -121,7 +123,7 @@ class SideBySideSgd(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        rates = torch.tensor([group["lr"] for group in self.param_groups], device=self._heads.weight.device)[:, None]
+        rates = to_device(np.array([group["lr"] for group in self.param_groups], dtype=np.float32), self._heads.weight.device)[:, None]
         for (values, gradients), moving in zip(self._tensors, self._moving, strict=True):
             if self._weight_decay:
                 gradients.add_(values, alpha=self._weight_decay)

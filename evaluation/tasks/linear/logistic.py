@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.extraction.checks import checked_labels
+from evaluation.tasks.linear.training import near
 
 MAX_ITERATIONS = 1000
 # The largest entry of the gradient of the mean loss at which the search ends: scikit-learn's default.
@@ -113,6 +114,8 @@ class _Loss:
         self.features, self.labels, self.shape, self.device = features, labels.to(device), shape, device
         if features.numel() <= _VALUES_AT_ONCE:  # converted once
             self.features = features.to(device, torch.float64)
+        else:
+            self.features = near(features, device)
         self.penalty = 1 / (c * len(features))
         self.step = max(1, _VALUES_AT_ONCE // shape[1])
 

@@ -19,6 +19,7 @@ from evaluation.statistics.accuracy import Accuracy, count_correct
 from evaluation.tasks.linear.heads import Heads, make_heads_optimizer
 from evaluation.tasks.linear.presets import TASK, LinearPreset
 from evaluation.training.optimizers import Schedule, ScheduleName, ScheduleSettings, ScheduleUnit
+from evaluation.views.parameters import to_device
 from zoo.errors import UserError
 from zoo.randomness import generator
 
@@ -102,8 +103,8 @@ class CachedBatches:
             places = np.arange(start, stop)
             passes = places // count + (0 if self._endless else epoch)
             index = np.concatenate([self._order(number)[places[passes == number] % count] for number in np.unique(passes)])
-            rows = torch.from_numpy(index)
-            yield self._features.index_select(0, rows.to(self._features.device)).to(self._device), rows
+            rows = self._features.index_select(0, to_device(index, self._features.device))
+            yield rows.to(self._device), torch.from_numpy(index)
 
     def _order(self, number: int) -> NDArray[np.int64]:
         if getattr(self, "_drawn", (-1, None))[0] != number:
@@ -166,7 +167,7 @@ def train_linear(
     place = bank.device if device is None else torch.device(device)
     bank, tests = bank.float(), tests.float()
     held_out = torch.from_numpy(split_off(labels.numpy(), preset.holdout, seed)[1])
-    source = CachedBatches(_near(bank, place), preset, seed=seed, device=place)
+    source = CachedBatches(near(bank, place), preset, seed=seed, device=place)
     return train_heads(
         source, labels, tests, truth, held_out, bank[held_out], preset=preset, classes=classes, seed=seed, device=place, progress=progress
     )
@@ -192,13 +193,13 @@ def train_heads(
     count = len(rates)
     kept = torch.ones(len(labels))
     kept[held_out] = 0
-    labels_there = labels.to(device)
+    labels_there, kept_there = labels.to(device), kept.to(device)
     with torch.no_grad(), torch.autocast(device.type, enabled=False), full_float32():
         heads = Heads(count * (1 + twins), classes, test_features.shape[1], seed=seed, device=device)
         settings = {"momentum": preset.momentum, "weight_decay": preset.weight_decay}
         optimizer = make_heads_optimizer(heads, rates * (1 + twins), solver=preset.solver, **settings)
         schedule = Schedule(optimizer, _schedule(preset), epochs=preset.epochs, steps_per_epoch=source.steps_per_epoch)
-        test_features, held_out_features = _near(test_features, device), _near(held_out_features, device)
+        test_features, held_out_features = near(test_features, device), near(held_out_features, device)
         history = _History(count, twins, test_labels, labels[held_out])
         total = preset.epochs * source.steps_per_epoch * source.batch
         with image_bar(f"linear {preset.name}, {len(rates)} rates", total, show=progress) as advance:
@@ -206,12 +207,12 @@ def train_heads(
             for epoch in range(preset.epochs):
                 loss = torch.zeros(heads.count, device=device)
                 for features, index in source.batches(epoch):
+                    there = to_device(index.numpy(), device)
                     used = None
                     if twins:
-                        used = torch.ones(len(index), heads.count)
-                        used[:, count:] = kept[index][:, None]
-                        used = used.to(device)
-                    loss += heads.backward(features, labels_there[index.to(device)], used)
+                        used = torch.ones(len(index), heads.count, device=device)
+                        used[:, count:] = kept_there[there][:, None]
+                    loss += heads.backward(features, labels_there[there], used)
                     schedule.set(step)
                     optimizer.step()
                     step += 1
@@ -276,7 +277,7 @@ def _schedule(preset: LinearPreset) -> ScheduleSettings:
     )
 
 
-def _near(features: Tensor, device: torch.device) -> Tensor:
+def near(features: Tensor, device: torch.device) -> Tensor:
     """The matrix on a GPU if it takes at most half of what is free there; else where it is."""
     if device.type != "cuda" or features.device == device:
         return features

@@ -97,7 +97,7 @@ def export_run(
     UserError
         ``run`` is no run or its checkpoint is damaged; a result is of other weights; ``out`` exists or cannot be written.
     """
-    from pretrain.curve import draw_curve
+    from pretrain.runs.curve import draw_curve
     from zoo.model_folder.folder import write_zoo_model
     from zoo.model_spec import open_model
 
