@@ -312,7 +312,7 @@ def test_the_shared_look_gives_the_key_encoders_boxes_of_the_centre() -> None:
 def test_the_shared_look_needs_a_key_encoder(tmp_path: Path, recipe_file: Path) -> None:
     words = ["method={name: simclr}", "views.crop=contrastive_crop", "boxes.look=shared"]
     with pytest.raises(
-        UserError, match=r"boxes.look=shared is the key encoder's look, and simclr has no key encoder; use boxes.look=whole"
+        UserError, match=r"boxes.look=shared takes the key encoder's pass, and simclr has no key encoder; use boxes.look=whole"
     ):
         train(load_recipe(str(recipe_file), words), tmp_path / "run")
 
