@@ -12,6 +12,7 @@ from PIL import Image
 
 from zoo.data.base import Data, Images, Level, MultiLabel, Role
 from zoo.data.levels import make_levels
+from zoo.data.memory import common_side, hold_read_if_small
 from zoo.data.own.split_names import TEST, TRAIN
 from zoo.errors import UserError, first_line
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -47,17 +48,20 @@ def torch_data(
     ------
     UserError
         Items that are none of this, or labels of both kinds.
+
+    Small images of one size are read at once and held in memory, as those of a folder are.
     """
     parts = {split: part for split, part in ((TRAIN, train), (TEST, test)) if part is not None}
     labels = {split: _labels(part, f"{name} ({split})") for split, part in parts.items()}
     named = _class_names(classes if classes is not None else getattr(train, "classes", None), labels)
-    images: dict[str, Images] = {split: TorchImages(parts[split], name, split, labels[split], named) for split in parts}
+    images = {split: hold_read_if_small(TorchImages(parts[split], name, split, labels[split], named)) for split in parts}
     roles: dict[Role, str] = {"pretrain": TRAIN}
     if labels[TRAIN] is not None:
         roles["train"] = TRAIN
         if labels.get(TEST) is not None:
             roles["test"] = TEST
-    return Data(name, name, splits={split: partial(images.__getitem__, split) for split in images}, roles=roles, mean=mean, std=std)
+    splits = {split: partial(images.__getitem__, split) for split in images}
+    return Data(name, name, splits=splits, roles=roles, mean=mean, std=std, image_size=common_side(*images.values()))  # type: ignore[arg-type]
 
 
 class TorchImages(Images):
