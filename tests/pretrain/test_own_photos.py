@@ -55,7 +55,9 @@ def test_backbone(images, view, name):
     assert backbone_for(images, view) == name
 
 
-@pytest.mark.parametrize(("images", "view", "batch"), [(50_000, 32, 512), (1000, 224, 32), (3200, 224, 64), (40, 32, 32), (20, 32, 16), (1, 32, 1)])
+@pytest.mark.parametrize(
+    ("images", "view", "batch"), [(50_000, 32, 512), (1000, 224, 32), (3200, 224, 64), (40, 32, 32), (20, 32, 16), (1, 32, 1)]
+)
 def test_batch(images, view, batch):
     assert fitted_batch(images, view) == batch
 
