@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -32,13 +34,17 @@ from pretrain.knn_check import KnnCheck
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
 from pretrain.recipes import as_yaml, typed
-from pretrain.run_folder import BAD_IMAGES_FILE, make_run_folder, training_images
+from pretrain.run_folder import BAD_IMAGES_FILE, IDENTITY_FILE, IDENTITY_KEY, check_identity, make_run_folder, training_images
 from pretrain.settings import Recipe
-from pretrain.sizes import with_sizes
+from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
 from zoo.backbones import checked, create_backbone, load_state
-from zoo.data import Data, Images, find_bad_images, open_data, without_bad_images
+from zoo.data import Data, Images, open_data, without_bad_images
+from zoo.data.identity import Identity, identify
+from zoo.data.inspection.known import known_lines, known_of
+from zoo.data.inspection.scan import Scan, scan_images
+from zoo.data.scan import bad_images
 from zoo.errors import UserError
 from zoo.model_spec import open_model
 from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_checkpoint
@@ -79,12 +85,15 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
         _check_resume(checkpoint, accelerator, run)
         data = open_data(recipe.data, on_bad="skip")
         training = _Training(recipe, config, data, accelerator, run, resume=resume)
+        if checkpoint is not None:
+            training.check_images(checkpoint)
         # Nothing is written before everything that can be refused was refused.
         if accelerator.is_main_process:
             if resume:
                 remove_partial_checkpoints(run)
             else:
                 make_run_folder(run, as_yaml(training.config), overwrite=overwrite)
+            training.record_images()
         accelerator.wait_for_everyone()
         return training.run(checkpoint)
 
@@ -106,12 +115,16 @@ class _Training:
         self.max_seconds = parse_duration(recipe.max_time) if recipe.max_time else None
         recipe.views.check()
         recipe.boxes.check()
-        if data.role("pretrain").pixels is None:
+        self.scan: Scan | None = None
+        self.identity = ""
+        self.notes: list[str] = []
+        if data.role("pretrain").pixels is None and not recipe.fit:
             # Decoding a large data set takes minutes: what the backbone refuses is better known before.
             self._make_backbone()
         self.images = self._images(resume)
         # From here on every number of the recipe is known.
-        self.config = with_sizes(config, len(self.images))
+        self.config = with_sizes(fit_to_images(config, self._seen()), len(self.images))
+        self.fitted = {key: OmegaConf.select(self.config, key) for key in recipe.fit}
         self.recipe = recipe = typed(self.config)
         assert recipe.batch is not None
         self.batch = recipe.batch
@@ -138,6 +151,7 @@ class _Training:
             self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), self.batch, recipe.seed, self.steps))
         self.method.check_views(recipe.views.size)
         self._check_sizes({view.resolve(recipe.views).size for view in views})
+        self._check_share()
         self._prepare_batchnorm()
         optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, peak_lr)
         self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
@@ -164,10 +178,25 @@ class _Training:
         if self.accelerator.is_main_process:
             with Progress(console=Console(stderr=True), transient=True) as bar:
                 task = bar.add_task("checking image files", total=len(images))
-                found = [find_bad_images(images, progress=lambda done, _: bar.update(task, completed=done))]
+                if images.pixels is None:
+                    self.scan = scan_images(images, lambda done, _: bar.update(task, completed=done))
+                found = [bad_images(self.scan) if self.scan else []]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(found)
         return without_bad_images(images, found[0])
+
+    def _seen(self) -> Seen:
+        """What the rule for a recipe's numbers goes by; the first process has looked at the images."""
+        side: list[Any] = [None]
+        if self.scan is not None:
+            side = [int(np.median(self.scan.table.seen_sizes[~self.scan.table.bad].min(axis=1)))]
+        elif self.images.pixels is not None:
+            side = [min(self.images.pixels.shape[1:3])]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(side)
+        start = open_model(self.recipe.init) if self.recipe.init and self.recipe.fit else None
+        arch, start_side = (start.arch, start.input_size) if start else (None, None)
+        return Seen(len(self.images), side[0], arch, start_side, self.accelerator.num_processes)
 
     def _make_backbone(self) -> nn.Module:
         recipe = self.recipe
@@ -192,6 +221,17 @@ class _Training:
                     f"{error}; views of several sizes ({', '.join(map(str, sorted(sizes)))} px) need a backbone that takes any, such as "
                     f"resnet50: choose one, or leave all views at views.size={size} (method.local_views=false)"
                 ) from error
+
+    def _check_share(self) -> None:
+        """The images of a forward pass must be as many as the method needs."""
+        share, (least, why) = self.per_process // self.parts, self.method.fewest_images()
+        if share < least:
+            name, processes = self.config.method.name, self.accelerator.num_processes
+            raise UserError(
+                f"{name} needs at least {least} images per forward pass ({why}), and gets {share}: batch={self.batch} over {processes} "
+                f"process{'es' if processes > 1 else ''} in {self.parts} part{'s' if self.parts > 1 else ''}; set a larger batch"
+                + (" or micro_batch" if self.parts > 1 else "")
+            )
 
     def _prepare_batchnorm(self) -> None:
         recipe, processes = self.recipe, self.accelerator.num_processes
@@ -230,6 +270,32 @@ class _Training:
         )
 
     # ------------------------------------------------------------------ running
+
+    def check_images(self, checkpoint: dict[str, Any]) -> None:
+        """Raise UserError unless the images are those that ``checkpoint`` was made with; the first process compares them."""
+        told: list[Any] = [None, None]
+        if self.accelerator.is_main_process:
+            try:
+                told = [None, check_identity(self.folder, checkpoint, self.images, self.data)]
+            except UserError as error:
+                told = [str(error), None]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(told)
+        if told[0] is not None:
+            raise UserError(told[0])
+        self.notes += [told[1]] if told[1] else []
+
+    def record_images(self) -> None:
+        """Write which images the run trains on, in the first process, where that is not written yet."""
+        path = self.folder / IDENTITY_FILE
+        if not path.exists():
+            if self.scan is None and self.images.pixels is None:
+                self.scan = scan_images(self.images)
+            identity = identify(self.images, self.scan, self.data.root)
+            identity.save(path)
+            self.identity = identity.digest()
+        else:
+            self.identity = Identity.load(path).digest()
 
     def run(self, checkpoint: dict[str, Any] | None) -> Outcome:
         """Train from the beginning, or from ``checkpoint``."""
@@ -381,6 +447,7 @@ class _Training:
             "std": list(self.data.std),
             "data": recipe.data,
             "images": len(self.images),
+            IDENTITY_KEY: self.identity,
             "threads": torch.get_num_threads(),
             "processes": self.accelerator.num_processes,
             "model": self.method_in_use.state_dict(),
@@ -407,9 +474,28 @@ class _Training:
         if self.images.skipped and self.accelerator.is_main_process:
             (self.folder / BAD_IMAGES_FILE).write_text("".join(f"{name}\n" for name in self.images.skipped))
 
+    def _rule_lines(self) -> list[str]:
+        """What the rule made of the images, and a warning where they are too few to learn from."""
+        if not self.fitted:
+            return []
+        count, config = len(self.images), self.config
+        chosen = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.fitted.items())
+        lines = [f"by the rule for {count:,} images (pretrain/sizes.py): {chosen}, method.queue={config.method.get('queue', 0)}"]
+        if count < FEW_IMAGES and not self.recipe.init:
+            words = ["pretrain", "photos", "--out", str(self.folder), "--overwrite", f"data={self.recipe.data}", f"init={PUBLISHED_START}"]
+            lines.append(
+                f"warning: {count:,} images are too few to learn much from a random start (the published trainings have 50,000 and more); "
+                f"start from published weights: {shlex.join(words)}"
+            )
+        return lines
+
     def _say_start(self, progress: TrainingProgress, step: int) -> None:
         recipe = self.recipe
         progress.say(f"device: {describe(self.accelerator)}")
+        if self.accelerator.is_main_process:
+            self.notes += known_lines(known_of(self.data, [self.images]), recipe.data)
+        for note in self.notes:
+            progress.say(note)
         if self.images.skipped:
             progress.say(f"left out {len(self.images.skipped)} bad images, listed in {self.folder / BAD_IMAGES_FILE}")
         accumulation = f" in {self.parts} forward passes" if self.parts > 1 else ""
@@ -418,6 +504,8 @@ class _Training:
             f"{self.config.method.name} with {recipe.backbone} at {recipe.views.size} px on {len(self.images)} images of '{recipe.data}': "
             f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {self.batch}{accumulation}, peak learning rate {peak:.4g}"
         )
+        for line in self._rule_lines():
+            progress.say(line)
         queue = getattr(recipe.method, "queue", 0)
         if queue > len(self.images):
             progress.say(

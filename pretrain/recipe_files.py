@@ -61,11 +61,15 @@ def read_recipe_file(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
 
 
 def over(base: DictConfig, own: DictConfig) -> DictConfig:
-    """``own`` keys over those of ``base``; a method of another name takes nothing from the base's."""
+    """``own`` keys over those of ``base``; a method of another name takes nothing from the base's, and what is set needs no fit."""
     name = OmegaConf.select(own, "method.name")
     if name is not None and name != OmegaConf.select(base, "method.name"):
         base = base.copy()
         base.pop("method", None)
+    fitted = OmegaConf.select(base, "fit")
+    if fitted and OmegaConf.select(own, "fit") is None:
+        base = base.copy()
+        base.fit = [key for key in fitted if OmegaConf.select(own, key) is None]
     merged = OmegaConf.merge(base, own)
     assert isinstance(merged, DictConfig)
     return merged

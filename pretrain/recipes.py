@@ -15,6 +15,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from pretrain.methods import METHODS
 from pretrain.recipe_files import find_recipe, over, read_recipe_file
 from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
+from pretrain.sizes import FIT_KEYS
 from zoo.errors import UserError, first_line
 
 OFF = "off"
@@ -100,6 +101,9 @@ def _check(raw: DictConfig, where: str) -> DictConfig:
         key = getattr(error, "full_key", None) or "a key"
         raise UserError(f"recipe '{where}': {key}: {first_line(error)}") from error
     assert isinstance(merged, DictConfig)
+    unknown = [key for key in merged.fit if key not in FIT_KEYS]
+    if unknown:
+        raise UserError(f"recipe '{where}': fit names '{unknown[0]}'; by the rule go {', '.join(FIT_KEYS)}")
     return merged
 
 

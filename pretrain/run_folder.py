@@ -6,11 +6,14 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.data import BadImage, Data, Images, without_bad_images
+from zoo.data import BadImage, Data, FileImages, Images, without_bad_images
+from zoo.data.identity import Identity, difference, identify
+from zoo.data.inspection.scan import scan_images
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.models.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
@@ -20,6 +23,9 @@ if TYPE_CHECKING:  # whether a folder may be written is asked before torch is lo
     from pretrain.settings import Recipe
 
 BAD_IMAGES_FILE = "bad_images.txt"
+# The identity of the training images, and the checkpoint's key of its hash.
+IDENTITY_FILE = "images.npz"
+IDENTITY_KEY = "data_identity"
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -56,6 +62,33 @@ def training_images(run: Path, recipe: Recipe, data: Data) -> Images:
     # Asking each image for its name takes a while, and mostly there are no bad ones.
     found = [BadImage(row, images.where(row), "") for row in range(len(images)) if images.where(row) in bad] if bad else []
     return without_bad_images(images, found)
+
+
+def check_identity(run: Path, checkpoint: Mapping[str, Any], images: Images, data: Data) -> str | None:
+    """Raise UserError, naming what is different, unless ``images`` are those that a run began with.
+
+    Returns
+    -------
+    None, or what the user should know: that the run is too old to have recorded its images.
+    """
+    recorded = checkpoint.get(IDENTITY_KEY)
+    if recorded is None:
+        return f"note: {run} was begun by a version that did not record which images it trains on; only their number was compared"
+    path = run / IDENTITY_FILE
+    if path.exists():
+        then = Identity.load(path)
+        if then.digest() != recorded:
+            raise UserError(f"{path} is not the one that the run's checkpoint belongs to; put the run's own back, or remove it")
+        other = difference(then, images, data.root)
+    else:
+        now = identify(images, scan_images(images) if isinstance(images, FileImages) else None, data.root).digest()
+        other = None if now == recorded else f"the file that names them, {path}, is gone"
+    if other is not None:
+        raise UserError(
+            f"the images of '{data.spec}' are not those that {run} began with ({other}); put the same images back, or start a new run "
+            f"with init={run}"
+        )
+    return None
 
 
 def environment() -> dict[str, Any]:

@@ -142,6 +142,9 @@ class Recipe:
         Passes over the data; each drops what is left of the last incomplete batch.
     seed
         Of every random choice.
+    fit
+        Keys that follow the images by the rule of :mod:`pretrain.sizes`. One that is set, in a recipe that builds on this one or on the
+        command line, is taken out.
     device, precision
         ``auto|cpu|cuda``; ``fp32|bf16``.
     channels_last
@@ -172,6 +175,7 @@ class Recipe:
     sync_bn: bool = False
     epochs: int = 200
     seed: int = 0
+    fit: list[str] = field(default_factory=list)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     device: DeviceName = DeviceName.auto

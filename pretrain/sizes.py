@@ -17,6 +17,22 @@ Published recipes give their own numbers, whatever the rule says.
 ``method.stride``           least 1: 8 and 3 of 14 cells (224 pixels), as the authors' code; 5 and 1 of 8 cells (32 pixels, small stem)
 ==========================  ====================================================================================================
 
+A recipe that names keys in ``fit`` (``photos``) has these follow the images too, unless they are set; the shorter side is the median of the
+images' shorter sides:
+
+==========================  ====================================================================================================
+``views.size``              that of ``init``'s images; else the largest of 32, 64, 96, 128, 160, 192 and 224 pixels that the shorter side
+                            reaches, at least 32
+``backbone``                that of ``init``; else ``resnet18_small`` for views up to 64 pixels, and beyond ``resnet18`` for fewer than
+                            20,000 images, ``resnet50`` for more
+``batch``                   as above, and at least 32, or all images where there are fewer (a power of two): batch norm needs some
+``epochs``                  as many as make 20,000 optimizer steps, a multiple of 10, at least 100 and at most 800, which is the span of the
+                            published trainings
+``optimizer.lr_per_256``    0.25 for views up to 96 pixels, as ContrastiveCrop's CIFAR recipes (0.5 at 512 images); beyond 0.03, as MoCo v2
+``bn_splits``               1, 2, 4 or 8 groups of at least 8 images of a forward pass, as on so many devices
+``views.blur``              0.5 for views beyond 96 pixels, as MoCo v2; 0 up to that, as the CIFAR recipes
+==========================  ====================================================================================================
+
 The batches are those of the published recipes: 512 for the 50,000 to 105,000 images of CIFAR, STL-10 and Tiny-ImageNet, 256 for ImageNet. A
 queue of a quarter of the images holds no key of the same image from an earlier epoch, and is fresh: it turns over four times an epoch.
 
@@ -28,6 +44,8 @@ are no negatives of any prototype loss.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -45,6 +63,44 @@ WARMUP_SHARE = 10
 REFRESHES = 40
 OWN_KEY_SHARE = 11 / 200
 WINDOW_SHARE = 8 / 14
+
+
+FIT_SIDES = (32, 64, 96, 128, 160, 192, 224)
+SMALL_STEM_VIEW = 64
+IMAGES_FOR_50_LAYERS = 20_000
+LEAST_BATCH = 32
+FIT_STEPS = 20_000
+EPOCHS_UNIT, LEAST_EPOCHS, MOST_EPOCHS = 10, 100, 800
+SMALL_RATE, LARGE_RATE = 0.25, 0.03
+MOST_SPLITS, LEAST_GROUP = 8, 8
+LARGE_BLUR = 0.5
+# A tenth of CIFAR-10, the smallest set that the methods here were published on.
+FEW_IMAGES = 5_000
+# Of the catalogue: the network that most here was measured with, under a free licence.
+PUBLISHED_START = "resnet50.hcsc_200ep"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the rule needs to know of the training images, and of where they are trained on.
+
+    Attributes
+    ----------
+    images
+        Their number.
+    side
+        The median of their shorter sides in pixels; None where nobody looked.
+    start, start_side
+        Architecture of the model that ``init`` names, and the side of the images that it was made for; None for a random start.
+    processes
+        That share a batch.
+    """
+
+    images: int
+    side: int | None = None
+    start: str | None = None
+    start_side: int | None = None
+    processes: int = 1
 
 
 def batch_size(images: int, view: int) -> int:
@@ -93,6 +149,65 @@ def match_window(side: int) -> int:
 def match_stride(side: int, window: int) -> int:
     """Cells between two candidates for a patch of ``window`` x ``window`` cells."""
     return max(1, (side - window) // 2)
+
+
+def view_size(side: int) -> int:
+    """Side of views of images with so long a shorter side."""
+    return max((size for size in FIT_SIDES if size <= side), default=FIT_SIDES[0])
+
+
+def backbone_for(images: int, view: int) -> str:
+    """A network for a random start on so many images, views of ``view`` pixels."""
+    if view <= SMALL_STEM_VIEW:
+        return "resnet18_small"
+    return "resnet18" if images < IMAGES_FOR_50_LAYERS else "resnet50"
+
+
+def fitted_batch(images: int, view: int) -> int:
+    """:func:`batch_size` with the least that batch norm wants."""
+    return max(batch_size(images, view), min(LEAST_BATCH, 1 << (max(images, 1).bit_length() - 1)))
+
+
+def fitted_epochs(images: int, batch: int) -> int:
+    """Epochs of about FIT_STEPS steps."""
+    steps = max(1, images // batch)
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, round(FIT_STEPS / steps / EPOCHS_UNIT) * EPOCHS_UNIT))
+
+
+def fitted_splits(share: int) -> int:
+    """Groups of batch norm for so many images of a forward pass."""
+    splits = MOST_SPLITS
+    while splits > 1 and (share % splits or share // splits < LEAST_GROUP):
+        splits //= 2
+    return splits
+
+
+def _share(config: DictConfig, seen: Seen) -> int:
+    return int(config.micro_batch or config.batch // seen.processes)
+
+
+# What a key of ``fit`` becomes; in this order, since the later ones look at the earlier.
+_FITTED: Mapping[str, Callable[[DictConfig, Seen], Any]] = {
+    "views.size": lambda config, seen: seen.start_side or (config.views.size if seen.side is None else view_size(seen.side)),
+    "backbone": lambda config, seen: seen.start or backbone_for(seen.images, config.views.size),
+    "batch": lambda config, seen: fitted_batch(seen.images, config.views.size),
+    "epochs": lambda config, seen: fitted_epochs(seen.images, config.batch),
+    "optimizer.lr_per_256": lambda config, seen: SMALL_RATE if config.views.size <= SMALL_VIEW else LARGE_RATE,
+    "bn_splits": lambda config, seen: fitted_splits(_share(config, seen)),
+    "views.blur": lambda config, seen: 0.0 if config.views.size <= SMALL_VIEW else LARGE_BLUR,
+}
+# What a recipe may name in ``fit``.
+FIT_KEYS = tuple(_FITTED)
+
+
+def fit_to_images(config: DictConfig, seen: Seen) -> DictConfig:
+    """``config`` with the keys that it names in ``fit`` as the rule has them; then it names none."""
+    config = config.copy()
+    for key, value in _FITTED.items():
+        if key in config.fit:
+            OmegaConf.update(config, key, value(config, seen))
+    config.fit = []
+    return config
 
 
 def with_sizes(config: DictConfig, images: int) -> DictConfig:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from evaluation.training.optimizers import ParameterGroup
 from evaluation.views.settings import ViewSpec
@@ -62,6 +63,8 @@ class Method(nn.Module):
     ----------
     Settings
         Dataclass of what a recipe may set under ``method:`` (besides ``name``).
+    least_images
+        The fewest images of a forward pass for which the method's own sums mean something; :meth:`fewest_images` asks the networks too.
     encoders
         Encoder name -> prefix of its backbone in the state dict; ``"query"`` is the trained one. Each is an
         :class:`pretrain.encoder.Encoder`.
@@ -69,6 +72,7 @@ class Method(nn.Module):
 
     Settings: ClassVar[type[Any]]
     encoders: ClassVar[dict[str, str]]
+    least_images: ClassVar[int] = 1
 
     @classmethod
     def views(cls, settings: Any, size: int) -> tuple[ViewSpec, ...]:
@@ -87,6 +91,14 @@ class Method(nn.Module):
         encoder = self.get_submodule(self.encoders[name].removesuffix(".backbone."))
         assert isinstance(encoder, Encoder)
         return encoder
+
+    def fewest_images(self) -> tuple[int, str]:
+        """The fewest images that a forward pass of one process needs, and why."""
+        if self.least_images > 1:
+            return self.least_images, "an image is compared with the others of its forward pass"
+        if any(isinstance(module, BatchNorm) for module in self.modules()):
+            return 2, "batch norm has no variance over one image"
+        return 1, ""
 
     def check_views(self, size: int) -> None:
         """Raise UserError for what cannot be done with views of ``size`` pixels; called before the first step."""

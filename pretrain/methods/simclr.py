@@ -69,6 +69,8 @@ class SimCLR(Method):
     """
 
     Settings: ClassVar[type[Any]] = SimCLRSettings
+    # With one image there is no negative, and the loss is 0 whatever the network does.
+    least_images: ClassVar[int] = 2
     encoders: ClassVar[dict[str, str]] = {"query": "encoder.backbone."}
 
     @classmethod

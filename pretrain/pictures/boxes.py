@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from evaluation.views.tables import BOXES
 from pretrain.recipes import resume_recipe, typed
-from pretrain.run_folder import training_images
+from pretrain.run_folder import check_identity, training_images
 from pretrain.survey.boxes import box_statistics, check_table, covers_all, locate
 from zoo.data import Images, open_data
 from zoo.errors import UserError
@@ -56,6 +56,7 @@ def boxes_of_run(run: Path, count: int) -> BoxSheet:
     epoch = checkpoint["epoch"]
     if table is not None:
         check_table(table.numpy(), len(images))
+        check_identity(run, checkpoint, images, data)
         boxes, what = table.numpy()[shown], "boxes of the last survey"
     else:
         model = open_model(str(run))

@@ -22,7 +22,7 @@ from evaluation.parallel import choose_device
 from pretrain.encoder import Encoder
 from pretrain.methods import METHODS, RunFacts
 from pretrain.recipes import resume_recipe, typed
-from pretrain.run_folder import training_images
+from pretrain.run_folder import check_identity, training_images
 from pretrain.settings import Recipe
 from pretrain.survey.encoder_pass import WholeImage, cut_of, look
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
@@ -111,6 +111,7 @@ def prototypes_of_run(run: Path, count: int) -> PrototypeTree:
             f"data '{recipe.data}' now has {len(images)} good images, but the prototypes of {run} were made of "
             f"{len(hierarchy.assignments[0])}; use the data they were made of"
         )
+    check_identity(run, checkpoint, images, data)
     cut = cut_of(PrototypeMaker.look.input, recipe.views.size, data.image_size)
     roots = _Chooser(hierarchy, images).roots(count)
     shown = list(_finest(roots))

@@ -49,9 +49,10 @@ def test_differing_bits_and_correlations_are_those_of_plain_python():
     small = np.random.default_rng(2).integers(0, 256, (6, 9, 9), dtype=np.uint8)
     hashes = perceptual_hashes(small)
     one, other = np.array([0, 1, 2]), np.array([3, 4, 5])
-    bits = [bin(int(hashes[i, 0]) ^ int(hashes[j, 0])).count("1") + bin(int(hashes[i, 1]) ^ int(hashes[j, 1])).count("1") for i, j in zip(one, other)]
+    pairs = list(zip(one, other, strict=True))
+    bits = [sum(f"{int(a) ^ int(b):b}".count("1") for a, b in zip(hashes[i], hashes[j], strict=True)) for i, j in pairs]
     assert differing_bits(hashes[one], hashes[other]).tolist() == bits
-    expected = [np.corrcoef(small[i].ravel(), small[j].ravel())[0, 1] for i, j in zip(one, other)]
+    expected = [np.corrcoef(small[i].ravel(), small[j].ravel())[0, 1] for i, j in pairs]
     assert correlations(small, one, other) == pytest.approx(expected, abs=1e-5)
 
 
@@ -110,7 +111,8 @@ def test_images_of_one_colour_are_no_near_duplicates():
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_images(count):
-    found = find_duplicates(digests_of(count), thumbnails_of([smooth(seed) for seed in range(count)]) if count else np.empty((0, 9, 9), np.uint8))
+    small = thumbnails_of([smooth(seed) for seed in range(count)]) if count else np.empty((0, 9, 9), np.uint8)
+    found = find_duplicates(digests_of(count), small)
     assert found.exact.tolist() == found.near.tolist() == [-1] * count
 
 

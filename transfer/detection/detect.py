@@ -39,6 +39,7 @@ from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import DEPTHS
 from transfer.formats.detectron2_stages import compare, report
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
+from zoo.data.inspection.known import holding, look_lines
 from zoo.data.spec import without_place
 from zoo.errors import UserError, first_line
 from zoo.files import replace_file
@@ -149,7 +150,7 @@ def start(
         processes=processes,
         device=place,
         scaled=[[change.key, change.published, change.here] for change in scaled],
-        notes=[*found.notes, *lines],
+        notes=[*found.notes, *look_lines(holding(data)), *lines],
     )
     make_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
     weights = Path(cfg.MODEL.WEIGHTS)

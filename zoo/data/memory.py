@@ -123,5 +123,5 @@ def _load(images: FileImages, size: tuple[int, int], on_bad: OnBad) -> ArrayImag
         pixels = np.delete(pixels, [one.index for one in bad], axis=0)
     names = [kept.where(index) for index in range(len(kept))]
     loaded = ArrayImages(images.name, images.split, pixels, kept.levels, names=names, skipped=kept.skipped, multilabel=kept.multilabel)
-    loaded.notes = images.notes
+    loaded.notes, loaded.skipped_reasons = images.notes, kept.skipped_reasons
     return loaded
