@@ -54,6 +54,7 @@ from pretrain.survey.boxes import check_look, check_map, check_table, initial_bo
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, open_data, without_bad_images
 from zoo.data.identity import Identity, identify
+from zoo.data.inspection.known import known_lines, known_of
 from zoo.data.inspection.scan import Scan, scan_images
 from zoo.data.scan import bad_images
 from zoo.errors import UserError
@@ -551,6 +552,8 @@ class Training:
     def _say_start(self, progress: TrainingProgress, step: int) -> None:
         recipe = self.recipe
         progress.say(f"device: {describe(self.accelerator)}")
+        if self.accelerator.is_main_process:
+            self.notes += known_lines(known_of(self.data, [self.images]), recipe.data)
         for note in self.notes:
             progress.say(note)
         if self.images.skipped:

@@ -158,6 +158,7 @@ def _results(
     Everything is opened, and so checked, before the first is computed.
     """
     from zoo.data import open_data
+    from zoo.data.inspection.known import known_lines, known_of
     from zoo.model_spec import open_model
 
     on_bad: OnBad = "skip" if skip_bad_images else "refuse"
@@ -172,6 +173,10 @@ def _results(
         way: load(way)(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
         for way in dict.fromkeys(plan.task.prepare for plan in plans)
     }
+    known = {way: known_of(opened_data, made.ready) for way, made in prepared.items() if made.ready}
+    if runtime.processes.is_main:
+        for line in dict.fromkeys(line for one in known.values() for line in known_lines(one, data)):
+            typer.echo(line, err=True)
     runs = [load(plan.task.run) for plan in plans]
     for position, source in enumerate(sources):
         by_side = opened[position]
@@ -179,7 +184,10 @@ def _results(
             made = prepared[plan.task.prepare]
             result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
             protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
-            yield position, plan, replace(result, protocol=protocol, model=replace(result.model, spec=source.name)), made
+            seen = known.get(plan.task.prepare) or known_of(opened_data, made.ready)
+            details = {**result.details, "data": seen}
+            named = replace(result, protocol=protocol, model=replace(result.model, spec=source.name), details=details)
+            yield position, plan, named, made
         # And with them their memory on the device, and the features in memory.
         by_side.clear()
         runtime.forget_features()

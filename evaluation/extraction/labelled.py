@@ -32,6 +32,11 @@ class LabelledData:
     facts: DataFacts
 
     @property
+    def ready(self) -> list[Images]:
+        """The splits."""
+        return [self.train, self.test]
+
+    @property
     def level(self) -> str:
         return self.facts.level
 

@@ -46,6 +46,11 @@ class LazySplits:
     progress: bool = False
     _ready: dict[str, tuple[Images, SplitFacts]] = field(default_factory=dict, repr=False)
 
+    @property
+    def ready(self) -> list[Images]:
+        """The splits that have been asked for."""
+        return [images for images, _ in self._ready.values()]
+
     def role(self, role: Role) -> Images:
         """The split that plays ``role``; all images where the data has none without labels, and ``train`` is asked for."""
         return self.split(self.name(role))

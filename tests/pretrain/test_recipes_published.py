@@ -81,6 +81,7 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
 CROPS = {"rcrop": "random_resized_crop", "ccrop": "contrastive_crop", "simccrop": "simccrop"}
 # Those that stand for nothing published say so.
 OWN = (
+    "photos",
     "byol_shapes",
     "csml_ccrop_cifar10",
     "csml_ccrop_shapes",

@@ -41,6 +41,7 @@ from transfer.formats.detectron2_names import DEPTHS
 from transfer.formats.detectron2_stages import compare_stages, stage_table
 from zoo.console import EXIT_USER_ERROR
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
+from zoo.data.inspection.known import holding, look_lines
 from zoo.data.spec import without_place
 from zoo.errors import UserError, first_line
 from zoo.files import replace_file
@@ -150,7 +151,7 @@ def start(
         processes=processes,
         device=place,
         scaled=[[change.key, change.published, change.here] for change in scaled],
-        notes=[*found.notes, *lines],
+        notes=[*found.notes, *look_lines(holding(data)), *lines],
     )
     make_run_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
     weights = Path(cfg.MODEL.WEIGHTS)

@@ -17,6 +17,9 @@ def data(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="PAGE", help="Write a page with pictures: one file, no network.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="PNG", help="Of voc: and coco:, write a picture of images with their boxes.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Leave with exit status 2 where a problem was found.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that decode (one per core).")] = None,
     again: Annotated[bool, typer.Option("--again", help="Look at every file anew, whatever is known of it from before.")] = False,
@@ -33,7 +36,9 @@ def data(
 
     * `zoo data folder:photos --html photos.html`
 
-    * `zoo data coco:fruits --strict --json`
+    * `zoo data coco:fruits --sheet fruits.png`
+
+    * `zoo data voc:cells --strict --json`
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -52,13 +57,17 @@ def data(
         from zoo.data.inspection.page import write_page
 
         write_page(html, look)
+    if sheet is not None:
+        from zoo.data.inspection.sheet import sheet_of
+
+        sheet_of(spec, sheet)
     if as_json:
         typer.echo(look.to_json(), nl=False)
     else:
         from zoo.data.inspection.text import look_text
 
         typer.echo(look_text(look))
-        if html is not None:
-            typer.echo(f"\nwritten: {html}")
+        for path in filter(None, (html, sheet)):
+            typer.echo(f"written: {path}")
     if strict and look.problems:
         raise typer.Exit(EXIT_USER_ERROR)

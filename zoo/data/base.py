@@ -75,6 +75,8 @@ class Images:
         Further per-image arrays (N, ...), such as the true ``boxes`` and ``masks`` of `shapes`.
     skipped
         Names (:meth:`where`) of bad images that were left out (:mod:`zoo.data.scan`).
+    skipped_reasons
+        Why each of them was left out, where that is known: as many as ``skipped``, or none.
     notes
         What is to be known of single images, each with the image's name: those that are nearly black since nothing gives their range. Known
         of images that have been decoded (:mod:`zoo.data.scan`).
@@ -87,6 +89,7 @@ class Images:
     pixels: NDArray[np.uint8] | None = None
     extras: Mapping[str, NDArray[np.generic]] = MappingProxyType({})
     skipped: tuple[str, ...] = ()
+    skipped_reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -208,7 +211,7 @@ class ArrayImages(Images):
         levels, multilabel = _take(self.levels, indices), _take_several(self.multilabel, indices)
         taken = ArrayImages(self.name, self.split, self.pixels[indices], levels, extras, names, self.skipped, multilabel)
         taken._positions = self._positions[indices]
-        taken.notes = self.notes
+        taken.notes, taken.skipped_reasons = self.notes, self.skipped_reasons
         return taken
 
 
@@ -280,7 +283,7 @@ class FileImages(Images):
     def subset(self, indices: NDArray[np.int64]) -> FileImages:
         levels, multilabel = _take(self.levels, indices), _take_several(self.multilabel, indices)
         taken = FileImages(self.name, self.split, self.entries.take(indices), levels, self.skipped, multilabel, self.reading)
-        taken.notes = self.notes
+        taken.notes, taken.skipped_reasons = self.notes, self.skipped_reasons
         return taken
 
 
@@ -317,6 +320,8 @@ class Data:
         Files in it that are images and are not read, each with the reason.
     decisions
         What was decided when it was opened, each as a sentence: which folder is which split, and why.
+    advice
+        What to do where a role is asked for that no split plays.
     """
 
     spec: str
@@ -329,6 +334,7 @@ class Data:
     root: Path | None = None
     unused: tuple[UnusedFile, ...] = ()
     decisions: tuple[str, ...] = ()
+    advice: str = ""
     _loaded: dict[str, Images] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> Images:
@@ -343,5 +349,6 @@ class Data:
         """The split that plays ``role``. Raises UserError where none does (unlabelled images have no test split)."""
         if role not in self.roles:
             wanted = "images to pre-train on" if role == "pretrain" else f"labelled {role} images"
-            raise UserError(f"data '{self.spec}' has no {wanted}; its splits: {', '.join(self.splits)}")
+            advice = f"; {self.advice}" if self.advice else ""
+            raise UserError(f"data '{self.spec}' has no {wanted}; its splits: {', '.join(self.splits)}{advice}")
         return self.split(self.roles[role])

@@ -61,11 +61,12 @@ def bad_images(scan: Scan) -> list[BadImage]:
 
 
 def without_bad_images(images: Images, bad: Sequence[BadImage]) -> Images:
-    """``images`` without those in ``bad``, in the same order; their names are added to ``skipped``."""
+    """``images`` without those in ``bad``, in the same order; their names are added to ``skipped``, the reasons beside them."""
     if not bad:
         return images
     kept = images.subset(np.delete(np.arange(len(images)), [one.index for one in bad]))
     kept.skipped = (*images.skipped, *(one.where for one in bad))
+    kept.skipped_reasons = (*images.skipped_reasons, *(one.reason for one in bad))
     return kept
 
 

@@ -13,7 +13,7 @@ from evaluation.tasks.voc07.presets import TASK, ProbePreset, SvmPreset, VocPres
 from evaluation.tasks.voc07.probe import run_probe
 from evaluation.tasks.voc07.svm import Draw, SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives, shared_images
 from zoo.data.base import Data, MultiLabel
-from zoo.data.sets.voc07 import NAME, TEST, TRAIN, TRAINVAL, VAL
+from zoo.data.sets.voc07 import TEST, TRAIN, VAL
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -31,9 +31,9 @@ def run_voc07(
     image_size: int | None = None,
     runtime: Runtime | None = None,
 ) -> Result:
-    """Classify VOC 2007's test images by a model's features.
+    """Classify images that may show several classes, VOC 2007's or one's own, by a model's features.
 
-    Metrics are in percent: ``map_area`` and ``map_11point`` are means over the 20 classes, by the two forms of average precision
+    Metrics are in percent: ``map_area`` and ``map_11point`` are means over the classes, by the two forms of average precision
     (:func:`evaluation.tasks.voc07.precision.average_precision`); ``low_shot_k4_mean`` and ``..._std`` over the draws of 4 images of each
     class, by area, with ``_best_c_on_test`` in the name where the best of several C is reported, as VISSL does; ``per_image_ap`` is what
     HCSC's script calls mAP (:func:`evaluation.tasks.voc07.precision.per_image_precision`).
@@ -43,7 +43,8 @@ def run_voc07(
     model, image_size, runtime
         As in :func:`evaluation.tasks.knn.run.run_knn`.
     data
-        ``voc07:ROOT`` as :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.splits.lazy_splits`.
+        ``voc07:ROOT``, or another set of such images, as :func:`zoo.data.open_data` gives it, or prepared by
+        :func:`evaluation.extraction.splits.lazy_splits`.
     preset
         A name in :data:`evaluation.tasks.voc07.presets.VOC07_PRESETS`, or such a preset with changes
         (:func:`evaluation.tasks.voc07.presets.change`).
@@ -51,15 +52,20 @@ def run_voc07(
     Raises
     ------
     UserError
-        Data that are not VOC 2007's, or lack a split; classes with too few images; what extraction and training refuse.
+        Images of one class each, or a missing split; classes with too few images; what extraction and training refuse.
     """
     splits, chosen, runtime = made_ready(TASK, data, preset, runtime)
-    if splits.data.name != NAME:
-        raise UserError(f"task voc07 is for PASCAL VOC 2007 (--data voc07:ROOT), not for '{splits.data.spec}'")
+    if splits.data.role("train").multilabel is None:
+        raise UserError(
+            f"task voc07 is for images that may show several classes, not for '{splits.data.spec}': those of PASCAL VOC 2007 "
+            "(--data voc07:ROOT), or of a table with several labels in a cell (csv:FILE,...)"
+        )
     if isinstance(chosen, ProbePreset):
         used = splits.used({"test": TEST, "train": TRAIN, "val": VAL})
         return run_probe(measurement(TASK, model, used, chosen, image_size, runtime))
-    used = splits.used({"test": TEST, "train": TRAINVAL})
+    if splits.data.role("test").multilabel is None:
+        raise UserError(f"the test images of '{splits.data.spec}' have no labels")
+    used = splits.used({"test": splits.name("test"), "train": splits.name("train")})
     return _run_svm(measurement(TASK, model, used, chosen, image_size, runtime))
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.base import Data, FileImages, Images
+from zoo.data.boxes.detection_data import KINDS, open_detection_data
+from zoo.data.inspection.boxes import BoxFacts, box_facts, box_findings, guesses_at, images_of, named_splits
 from zoo.data.inspection.facts import FORMAT
 from zoo.data.inspection.files_state import FilesState
 from zoo.data.inspection.findings import NAMED, UNUSED, Case, Finding, LookedSplit, class_findings, general, general_reasons, image_findings
@@ -22,6 +25,7 @@ from zoo.data.inspection.kept import kept_folder
 from zoo.data.inspection.scan import Scan, scan_images
 from zoo.data.memory import left_on_disk
 from zoo.data.registry import open_data
+from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
 
@@ -114,6 +118,8 @@ class Look(msgspec.Struct, frozen=True):
     states
         Of each split, by name: a hash of its files' names, sizes and times (of pixels in memory) and its labels, by which the findings hold
         or not.
+    boxes
+        Of annotated data (``voc:``, ``coco:``): what each split's boxes and masks are.
     """
 
     data: str
@@ -125,6 +131,7 @@ class Look(msgspec.Struct, frozen=True):
     decisions: list[str]
     findings: list[Finding]
     states: dict[str, str]
+    boxes: list[BoxFacts] = []
     schema: str = SCHEMA
 
     @property
@@ -162,29 +169,90 @@ def look_at(spec: str, progress: SplitProgress | None = None, workers: int | Non
         What :func:`zoo.data.open_data` raises. Bad images are findings here.
     """
     began = time.monotonic()
-    with left_on_disk():
-        data = open_data(spec, on_bad="skip")
-        splits = looked_splits(data)
-    states = {images.split: state_of(images) for images in splits}
-    known = None if again else kept_look(data)
-    if known is not None and known.states == states and known.decisions == list(data.decisions):
+    subject = subject_of(spec)
+    known = None if again else kept_look(spec)
+    if known is not None and known.states == subject.states and known.decisions == subject.decisions:
         return known
-    scans = [scan_images(images, _of_split(progress, images.split), workers, again=again) for images in splits]
-    looked = [LookedSplit(scan.images, scan.table, roles_of(data, scan.images.split)) for scan in scans]
-    findings = [*unused_findings(data), *class_findings(looked), *image_findings(looked)]
+    scans = [scan_images(images, _of_split(progress, images.split), workers, again=again) for images in subject.splits]
+    looked = [LookedSplit(scan.images, scan.table, subject.roles.get(scan.images.split, ())) for scan in scans]
+    findings = [*subject.findings(), *class_findings(looked), *image_findings(looked)]
     look = Look(
         data=spec,
-        name=data.name,
+        name=subject.name,
         looked=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - began, 2),
         decoded=sum(scan.decoded for scan in scans),
         splits=[split_facts(one) for one in looked],
-        decisions=list(data.decisions),
+        decisions=subject.decisions,
         findings=sorted(findings, key=lambda finding: not finding.problem),
-        states=states,
+        states=subject.states,
+        boxes=subject.boxes,
     )
-    _keep(data, look, scans)
+    _keep(look, scans)
     return look
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at.
+
+    Attributes
+    ----------
+    name
+        The data set's.
+    splits, roles
+        Splits of images, and what each is used for.
+    decisions
+        As :class:`Look` has them.
+    states
+        Of each split, as it is now.
+    boxes
+        Facts of annotations, of a set that has them.
+    findings
+        Called for what is found without a look at any image.
+    """
+
+    name: str
+    splits: list[Images]
+    roles: dict[str, tuple[str, ...]]
+    decisions: list[str]
+    states: dict[str, str]
+    boxes: list[BoxFacts]
+    findings: Callable[[], list[Finding]]
+
+
+def subject_of(spec: str) -> Subject:
+    """Open what a look is at, with no image in memory. Raises UserError as :func:`zoo.data.open_data` does."""
+    if parse_spec(spec).name in KINDS:
+        return _annotated(spec)
+    with left_on_disk():
+        data = open_data(spec, on_bad="skip")
+        splits = looked_splits(data)
+    roles = {images.split: roles_of(data, images.split) for images in splits}
+    states = {images.split: state_of(images) for images in splits}
+    return Subject(data.name, splits, roles, list(data.decisions), states, [], lambda: unused_findings(data))
+
+
+def _annotated(spec: str) -> Subject:
+    root = Path(parse_spec(spec).place).expanduser()
+    try:
+        data = open_detection_data(spec)
+    except UserError as error:
+        # What the boxes look like may be the reason.
+        found = guesses_at(parse_spec(spec).name, root) if root.exists() else []
+        if not found:
+            raise
+        raise UserError(f"{error}; {found[0].text}") from error
+    named = named_splits(data)
+    splits: list[Images] = [images_of(name, split) for name, split in named.items()]
+    roles: dict[str, tuple[str, ...]] = {name: (role,) for name, role in zip(named, ("train", "test"), strict=True)}
+    annotations = {name: json.dumps([split.images, data.problems.counts], default=repr) for name, split in named.items()}
+    states = {
+        images.split: hashlib.sha256(f"{state_of(images)} {annotations[images.split]}".encode(errors="surrogateescape")).hexdigest()
+        for images in splits
+    }
+    facts = [box_facts(name, split, data.classes) for name, split in named.items()]
+    return Subject(data.kind, splits, roles, list(data.notes), states, facts, lambda: box_findings(data, root))
 
 
 def looked_splits(data: Data) -> list[Images]:
@@ -262,28 +330,28 @@ def unused_findings(data: Data) -> list[Finding]:
     return [Finding(UNUSED, True, count, (), text, tuple(Case((one.path,), one.reason) for one in data.unused[:NAMED]))]
 
 
-def kept_look(data: Data) -> Look | None:
+def kept_look(spec: str) -> Look | None:
     """The last look at a data set, or None; whether its findings still hold is another question (:attr:`Look.states`)."""
     try:
-        return msgspec.json.decode(_look_file(data).read_bytes(), type=Look)
+        return msgspec.json.decode(_look_file(spec).read_bytes(), type=Look)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-def _keep(data: Data, look: Look, scans: Sequence[Scan]) -> None:
+def _keep(look: Look, scans: Sequence[Scan]) -> None:
     def write(temporary: Path) -> None:
         temporary.write_bytes(msgspec.json.encode(look))
 
     if not any(scan.not_kept for scan in scans):
         try:
-            replace_file(_look_file(data), write)
+            replace_file(_look_file(look.data), write)
         except UserError:
             return  # as with facts: the next look takes longer, and nothing else
 
 
-def _look_file(data: Data) -> Path:
-    place = str(data.root.absolute()) if data.root is not None else ""
-    told = json.dumps([SCHEMA, data.spec, place])
+def _look_file(spec: str) -> Path:
+    parsed = parse_spec(spec)
+    told = json.dumps([SCHEMA, FORMAT, parsed.name, str(Path(parsed.place).expanduser().absolute()), dict(parsed.options)])
     return kept_folder() / f"{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()[:24]}.json"
 
 

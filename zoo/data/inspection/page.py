@@ -15,11 +15,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from zoo.data.base import Images
+from zoo.data.boxes.detection_data import open_detection_data
+from zoo.data.inspection.boxes import BoxFacts, named_splits
 from zoo.data.inspection.findings import Case
-from zoo.data.inspection.look import Look, SplitFacts, looked_splits
+from zoo.data.inspection.look import Look, SplitFacts, subject_of
+from zoo.data.inspection.sheet import drawn_images
 from zoo.data.inspection.text import counts_text, plural, side_bars, spread_text
-from zoo.data.memory import left_on_disk
-from zoo.data.registry import open_data
 from zoo.errors import UserError
 from zoo.files import replace_text
 
@@ -50,13 +51,14 @@ def write_page(path: str | Path, look: Look) -> None:
 
 def page_text(look: Look) -> str:
     """The page's HTML."""
-    with left_on_disk():
-        splits = looked_splits(open_data(look.data, on_bad="skip"))
-    pictures = _Pictures(splits)
+    pictures = _Pictures(subject_of(look.data).splits)
     context = {
         "look": look,
         "images": sum(split.images for split in look.splits),
-        "samples": {images.split: pictures.sample(images) for images in splits},
+        "samples": {images.split: pictures.sample(images) for images in pictures.splits},
+        "boxes": {facts.split: _bars(list(facts.objects.items())[:_MOST_CLASSES]) for facts in look.boxes},
+        "box_facts": {facts.split: box_facts_of(facts) for facts in look.boxes},
+        "sheets": _sheets(look),
         "bars": {split.name: _bars(side_bars(split)) for split in look.splits},
         "classes": {split.name: _bars(list(split.classes.items())[:_MOST_CLASSES]) for split in look.splits},
         "cases": {id(finding): pictures.of_cases(finding.cases) for finding in look.findings},
@@ -104,10 +106,34 @@ def facts_of(split: SplitFacts) -> dict[str, str]:
     }
 
 
-def data_uri(image: Image.Image) -> str:
-    """An image as a small JPEG inside a page."""
+def box_facts_of(facts: BoxFacts) -> dict[str, str]:
+    """What the page's table says of a split's boxes, by name."""
+    spreads = {"box width": (facts.width, "px"), "box height": (facts.height, "px"), "share of the image": (facts.share, "%")}
+    objects = sum(facts.objects.values())
+    return {
+        "boxes": f"{objects:,}, at most {facts.most:,} in an image; {plural(facts.without_objects, 'image')} without any",
+        "left out": plural(facts.left_out, "listed image"),
+        "areas": f"small {facts.small:,}, medium {facts.medium:,}, large {facts.large:,} (COCO's borders: 32 x 32, 96 x 96)",
+        **{name: "-" if spread is None else f"{' / '.join(f'{v:,g}' for v in spread)} {unit}" for name, (spread, unit) in spreads.items()},
+        "masks": f"{facts.polygons:,} by polygons, {facts.bitmaps:,} by run lengths; {plural(facts.crowds, 'crowd region')}",
+    }
+
+
+def _sheets(look: Look) -> dict[str, list[Picture]]:
+    """Images with their boxes, by split."""
+    if not look.boxes:
+        return {}
+    data = open_detection_data(look.data)
+    return {
+        split_name: [Picture(name, data_uri(image, max(image.size))) for name, image in drawn_images(split, data.classes)]
+        for split_name, split in named_splits(data).items()
+    }
+
+
+def data_uri(image: Image.Image, side: int = _PICTURE_SIDE) -> str:
+    """An image as a small JPEG inside a page, its longer side ``side`` pixels at most."""
     image = image.copy()
-    image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = BytesIO()
     image.save(file, "JPEG", quality=_JPEG_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -117,7 +143,8 @@ class _Pictures:
     """Pictures of a data set's images, by name."""
 
     def __init__(self, splits: Iterable[Images]) -> None:
-        self._places = {images.where(index): (images, index) for images in splits for index in range(len(images))}
+        self.splits = list(splits)
+        self._places = {images.where(index): (images, index) for images in self.splits for index in range(len(images))}
 
     def sample(self, images: Images) -> list[Picture]:
         """A split's sheet."""

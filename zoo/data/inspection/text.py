@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import PurePath
 
+from zoo.data.inspection.boxes import BoxFacts
 from zoo.data.inspection.findings import Case, Finding
 from zoo.data.inspection.look import SIDE_BINS, Look, SplitFacts, Spread
 from zoo.errors import printable
@@ -20,9 +21,9 @@ _CASES = 4
 def look_text(look: Look) -> str:
     """The whole of it."""
     images = sum(split.images for split in look.splits)
-    parts = [f"{look.data}: {plural(images, 'image')} in {plural(len(look.splits), 'split')}", _table(look.splits)]
-    for split in look.splits:
-        parts.append(_classes(split))
+    parts = [f"{look.data}: {plural(images, 'image')} in {plural(len(look.splits), 'split')}", _table(look.splits, boxes=bool(look.boxes))]
+    parts += [_classes(split) for split in look.splits]
+    parts += [_boxes(facts) for facts in look.boxes]
     sides = [split for split in look.splits if split.short_side is not None and split.short_side.least < split.short_side.largest]
     parts += [_sides(split) for split in sides]
     parts.append(_list("decided", look.decisions))
@@ -58,7 +59,7 @@ def case_text(case: Case) -> str:
 
 def plural(count: int, noun: str) -> str:
     """``1 image``, ``2,000 images``."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "es" if noun.endswith("s") else "s")
+    return f"{count:,} {noun}" + ("" if count == 1 else "es" if noun.endswith(("s", "x")) else "s")
 
 
 def spread_text(spread: Spread | None) -> str:
@@ -76,7 +77,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "-"
 
 
-def _table(splits: Sequence[SplitFacts]) -> str:
+def _table(splits: Sequence[SplitFacts], *, boxes: bool) -> str:
     head = ("split", "used for", "images", "bad", "classes", "format", "mode", "width", "height", "grey", "EXIF-turned")
     rows = [head]
     for split in splits:
@@ -88,7 +89,7 @@ def _table(splits: Sequence[SplitFacts]) -> str:
                 ", ".join(split.roles) or "nothing",
                 f"{split.images:,}",
                 f"{split.bad:,}",
-                f"{len(split.classes):,}" if split.classes else "no labels",
+                f"{len(split.classes):,}" if split.classes else "by boxes" if boxes else "no labels",
                 counts_text(split.formats),
                 counts_text(split.modes),
                 spread_text(split.width),
@@ -122,6 +123,26 @@ def _classes(split: SplitFacts) -> str:
     median = sorted(counts.values())[len(counts) // 2]
     ends = [", ".join(f"{name} {counts[name]:,}" for name in names) for names in (ranked[:_EXTREMES], ranked[-_EXTREMES:][::-1])]
     return f"{title}: {counts[ranked[0]]:,} to {counts[ranked[-1]]:,}, median {median:,}; fewest {ends[0]}; most {ends[1]}"
+
+
+def _boxes(facts: BoxFacts) -> str:
+    count = sum(facts.objects.values())
+    lines = [
+        f"of each image at most {facts.most:,}; {plural(facts.without_objects, 'image')} without any; "
+        f"{plural(facts.left_out, 'listed image')} left out",
+        f"small (below 32 x 32) {facts.small:,}, medium (below 96 x 96) {facts.medium:,}, large {facts.large:,}",
+        f"least, median and largest: width {_three(facts.width)}, height {_three(facts.height)}, "
+        f"share of the image {_three(facts.share)} %",
+        f"masks: {facts.polygons:,} by polygons, {facts.bitmaps:,} by run lengths; {plural(facts.crowds, 'crowd region')}",
+    ]
+    width = max(map(len, facts.objects), default=0)
+    most = max(facts.objects.values(), default=0)
+    bars = [f"{name:<{width}}  {_bar(number, most)}{number:,}" for name, number in facts.objects.items()]
+    return _list(f"{plural(count, 'box')} in {facts.split}", [*lines, *bars], mark=lambda _: "")
+
+
+def _three(values: tuple[float, float, float] | None) -> str:
+    return "-" if values is None else " / ".join(f"{value:,g}" for value in values)
 
 
 def _sides(split: SplitFacts) -> str:
