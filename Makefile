@@ -17,8 +17,9 @@ demo: $(STAMP)
 	$(BIN)/zoo add-result demo-out/model demo-out/results/demo-out-model.json
 	@echo "see demo-out/neighbours/demo-out-model.png and demo-out/model/README.md"
 
+# Two processes, each with one thread (tests/conftest.py), for two cores; a file's tests stay together, for what they share.
 test: $(STAMP) detectron2
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP) detectron2
 	$(BIN)/python -m pytest -m slow

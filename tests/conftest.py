@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# Before torch and faiss read it, here and in the processes that tests start: on problems this small threads wait for each other, and two
+# processes of tests (`make test`) have a core each. Another number can be set, such as OMP_NUM_THREADS=4.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import faiss
 import pytest

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_files import losses
 from two_processes import in_two_processes
 
 from evaluation.extraction.batches import BATCH_SIZE
@@ -72,10 +73,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(load_recipe(str(folder / "recipe.yaml"), ["bn_splits=2"]), folder / "one")
     in_two_processes(_worker, folder)
     return folder
-
-
-def losses(run: Path) -> list[float]:
-    return [row["loss"] for row in read_log(run / "log.jsonl")]
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_files import losses
 
 import zoo
 from evaluation.training.log import read_log
@@ -41,25 +42,12 @@ checkpoint: {every_epochs: 1}
 STEPS = 10  # 2 epochs of 40 // 8
 
 
-@pytest.fixture
-def recipe_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(TINY)
-    return path
-
-
 def start(recipe_file: Path, run: Path, *overrides: str) -> Outcome:
     return train(load_recipe(str(recipe_file), overrides), run)
 
 
 def go_on(run: Path, *overrides: str) -> Outcome:
     return train(resume_recipe(read_recipe(run), overrides), run, resume=True)
-
-
-def losses(run: Path) -> list[float]:
-    rows = read_log(run / "log.jsonl")
-    assert [row["step"] for row in rows] == list(range(len(rows)))
-    return [row["loss"] for row in rows]
 
 
 def assert_same(value: Any, other: Any) -> None:

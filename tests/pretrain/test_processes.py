@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_files import losses
 from two_processes import in_two_processes
 
-from evaluation.training.log import read_log
 from pretrain.loop import train
 from pretrain.methods.parts import gather_with_gradient
 from pretrain.methods.simclr import nt_xent
@@ -81,10 +81,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(load_recipe(str(root / f"{name}.yaml"), ["bn_splits=2"] if name in NORMED else []), root / f"{name}_one")
     in_two_processes(_worker, root)
     return root
-
-
-def losses(run: Path) -> list[float]:
-    return [row["loss"] for row in read_log(run / "log.jsonl")]
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -41,20 +41,6 @@ knn: {{every_epochs: 0}}
 
 
 @pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "tree"
-    train(load_recipe(str(recipe_file)), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def tables(run: Path) -> dict[str, NDArray[np.generic]]:
     found = read_checkpoint(latest_checkpoint(run))["tables"]
     return {name.removeprefix("prototypes."): table.numpy() for name, table in found.items()}
@@ -164,7 +150,7 @@ def colours(pixels: NDArray[np.uint8]) -> set[tuple[int, ...]]:
 def test_pretrain_prototypes_draws_the_tree(tmp_path: Path, run: Path, call: Call) -> None:
     status, out, _ = call(str(run), "--out", str(tmp_path / "tree.png"), "--count", "1")
     assert status == 0
-    assert out.splitlines()[0] == "tree after epoch 2: 9, 6, 4 prototypes; 1 of the 4 coarsest, down to the nearest images"
+    assert out.splitlines()[0] == "tiny after epoch 2: 9, 6, 4 prototypes; 1 of the 4 coarsest, down to the nearest images"
     with Image.open(tmp_path / "tree.png") as picture:
         drawn = colours(np.asarray(picture.convert("RGB")))
     tree = prototypes_of_run(run, 1)

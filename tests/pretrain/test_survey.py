@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_files import losses
 
 from evaluation.training.log import read_log
 from pretrain.cli import main
@@ -43,24 +44,6 @@ knn: {every_epochs: 0}
 checkpoint: {every_epochs: 1, every_steps: 2, keep: 99}
 """
 STEPS_PER_EPOCH = 5
-
-
-@pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "ccrop"
-    train(load_recipe(str(recipe_file)), folder)
-    return folder
-
-
-def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in read_log(folder / "log.jsonl")]
 
 
 @pytest.mark.parametrize(

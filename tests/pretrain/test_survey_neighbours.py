@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_files import losses, tables_at
 
 from evaluation.parallel import ALONE
 from evaluation.training.log import read_log
@@ -55,28 +56,6 @@ ALL_TABLES = [
     "boxes.every_epochs=2",
     "boxes.threshold=0.4",
 ]
-
-
-@pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "csml"
-    train(load_recipe(str(recipe_file)), folder)
-    return folder
-
-
-def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in read_log(folder / "log.jsonl")]
-
-
-def tables_at(run: Path, step: int) -> dict[str, torch.Tensor]:
-    return read_checkpoint(run / "checkpoints" / f"step_{step:08}.pt")["tables"]
 
 
 def make_method(**settings: object) -> CsMl:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_files import losses, tables_at
 from sklearn.metrics import adjusted_mutual_info_score
 
 from evaluation.clustering import Hierarchy, hierarchical_kmeans
@@ -42,34 +43,12 @@ STEPS_PER_EPOCH = 5
 
 
 @pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
-    path.write_text(TINY)
-    return path
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "hcsc"
-    train(load_recipe(str(recipe_file)), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def moco(tmp_path_factory: pytest.TempPathFactory, recipe_file: Path) -> list[float]:
     """Losses of MoCo v2 by the same recipe."""
     folder = tmp_path_factory.mktemp("runs") / "moco"
     recipe_file.with_name("moco.yaml").write_text(TINY.replace("hcsc", "moco").replace(", levels: [9, 6, 4], warmup_epochs: 1", ""))
     train(load_recipe(str(recipe_file.with_name("moco.yaml"))), folder)
     return losses(folder)
-
-
-def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in read_log(folder / "log.jsonl")]
-
-
-def tables_at(run: Path, step: int) -> dict[str, torch.Tensor]:
-    return read_checkpoint(run / "checkpoints" / f"step_{step:08}.pt")["tables"]
 
 
 def test_without_its_parts_and_in_the_warmup_it_is_moco(tmp_path: Path, recipe_file: Path, run: Path, moco: list[float]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from detection_layouts import as_coco
+from left_running import everything_ends
 from typer.testing import CliRunner
 
 from evaluation.tasks.runtime import Runtime
@@ -58,10 +59,12 @@ def words(values):
 
 @pytest.fixture(scope="module")
 def whole(coco_shapes, tmp_path_factory):
-    """A Mask R-CNN with a ResNet-50-FPN, trained without a break; with what was said."""
+    """A Mask R-CNN with a ResNet-50-FPN, trained without a break; with what was said. Loader processes load, and end with it."""
     said: list[str] = []
     out = tmp_path_factory.mktemp("runs") / "whole"
-    result = detect.start("coco_r50_fpn_1x", "random:resnet50:5", f"coco:{coco_shapes}", out, words(FPN), say=said.append).result
+    options = words(FPN | {"DATALOADER.NUM_WORKERS": 1})
+    with everything_ends(workers=3):  # of the training, and of two evaluations
+        result = detect.start("coco_r50_fpn_1x", "random:resnet50:5", f"coco:{coco_shapes}", out, options, say=said.append).result
     return out, result, said
 
 
@@ -264,3 +267,17 @@ def test_mixed_precision_on_a_gpu(coco_shapes, tmp_path):
         "coco_r50_fpn_1x", "random", f"coco:{coco_shapes}", tmp_path / "run", [*words(FPN), "SOLVER.AMP.ENABLED", "True"], gpus=1
     ).result
     assert result.dtype == "mixed"
+
+
+def test_loader_processes_end_where_a_training_fails(tmp_path):
+    data = as_coco(tmp_path / "data")
+
+    def say(line):
+        if "stem to res5" in line:  # the next thing is the first batch
+            for path in (data / "train").glob("*.png"):
+                path.write_bytes(b"no image")
+
+    options = words(FPN | {"DATALOADER.NUM_WORKERS": 1})
+    with pytest.raises(UserError, match="cannot be trained on") as kept, everything_ends(workers=1):
+        detect.start("coco_r50_fpn_1x", "random:resnet50:5", f"coco:{data}", tmp_path / "run", options, say=say)
+    assert kept.traceback

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, TensorboardXWriter
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
+from tqdm import tqdm
 
 from evaluation.loading import ClosableLoader
 from evaluation.training.log import LOG_NAME, Log, read_log
@@ -160,8 +162,18 @@ class _PreciseBN(HookBase):
         count = self._cfg.TEST.PRECISE_BN.NUM_ITER
         self._loader.batches.start = (step // period if period > 0 else 0) * count
         torch.manual_seed(step_seed(self._cfg.SEED, step, comm.get_rank()))
-        with EventStorage():  # what the losses tell of these passes is nobody's business
+        with EventStorage(), _without_tqdms_thread():  # what the losses tell of these passes is nobody's business
             update_bn_stats(self._model, iter(self._loader), count)
+
+
+@contextlib.contextmanager
+def _without_tqdms_thread() -> Iterator[None]:
+    """fvcore makes a bar even where none is to be seen, and tqdm begins a thread that never ends with a process's first bar."""
+    interval, tqdm.monitor_interval = tqdm.monitor_interval, 0
+    try:
+        yield
+    finally:
+        tqdm.monitor_interval = interval
 
 
 class _Recorder(HookBase):
