@@ -164,7 +164,7 @@ def test_corner_crops_are_torchvisions() -> None:
 
 def test_mistakes_are_one_sentence(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ("--data", f"voc07:{root}")
-    assert "task voc07 is for PASCAL VOC 2007 (--data voc07:ROOT), not for 'digits'" in refusal(capsys, *WORDS, "--data", "digits")
+    assert "task voc07 is for images that may show several classes, not for 'digits'" in refusal(capsys, *WORDS, "--data", "digits")
     assert "is shown by" in refusal(capsys, *WORDS, *data, "--preset", "pcl", "--shots", "30")
     assert "--shots must be different whole numbers from 1 on, or none" in refusal(capsys, *WORDS, *data, "--shots", "2,2")
     assert "learns from all images; leave --shots out" in refusal(capsys, *WORDS, *data, "--preset", "hcsc", "--shots", "2")

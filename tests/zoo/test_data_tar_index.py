@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from zoo.data.sets.tar_index import TarError, tar_members
+from zoo.data.shards.tar_index import TarError, tar_members
 
 NAMES = ["a.png", "d/b.jpg", "d/" + "x" * 95 + ".cls", "p" * 120 + "/" + "q" * 30 + ".png", "ü/é.txt", "last"]
 

@@ -10,7 +10,7 @@ from data_files import message_of, noise
 from PIL import Image
 
 from zoo.data import ArrayImages, FileImages, find_bad_images, open_data
-from zoo.data.sets.webdataset import expand_braces
+from zoo.data.shards.webdataset import expand_braces
 
 
 def png(seed, side=8):
@@ -157,7 +157,7 @@ def test_class_names_and_levels(tmp_path):
         assert open_data(f"wds:{tmp_path}").role("train").fingerprint() == train.fingerprint()
     for content in ('{"1": "ant", "2": "bee"}', "3", "{", '["ant", "ant"]'):
         (tmp_path / "classes.json").write_text(content)
-        assert "classes.json must" in message_of(open_data, f"wds:{tmp_path}")
+        assert "classes.json" in message_of(open_data, f"wds:{tmp_path}")
     (tmp_path / "classes.json").write_text('["ant", "bee"]')
     (tmp_path / "hierarchy.json").unlink()
     assert "the label 2 (image #2), but labels must lie in 0 .. 1" in message_of(open_data, f"wds:{tmp_path}")
@@ -221,7 +221,7 @@ def test_damaged_shards(tmp_path):
     [
         ([("a.cls", b"cat"), ("a.png", b"x")], "label of sample 'a' is no whole number ('cat')"),
         ([("a.cls", b"-1"), ("a.png", b"x")], "label of sample 'a' is no whole number ('-1')"),
-        ([("a.json", b'{"label": "cat"}'), ("a.png", b"x")], "label of sample 'a' is no whole number ('cat')"),
+        ([("a.json", b'{"label": "cat"}'), ("a.png", b"x")], "the .json of sample 'a': at `$.label`: Expected `int | null`, got `str`"),
         ([("a.json", b"{"), ("a.png", b"x")], ".json of sample 'a' is not valid"),
         ([("a.cls", b"1"), ("b.png", b"x")], "sample 'a' has a label but no image"),
         ([("a.png", b"x"), ("a.jpg", b"x")], "sample 'a' has 2 images (png, jpg)"),
@@ -247,3 +247,30 @@ def test_labels_of_the_test_shards_must_be_known(tmp_path):
     write_shard(tmp_path / "train-0.tar", labelled([0, 1]))
     write_shard(tmp_path / "val-0.tar", labelled([0, 3]))
     assert "the val split has the label 3 (image #1), but labels must lie in 0 .. 1" in message_of(open_data, f"wds:{tmp_path}")
+
+
+def test_labels_that_count_from_1(tmp_path):
+    members = [member for seed in range(6) for member in ((f"{seed}.cls", str(seed % 3 + 1).encode()), (f"{seed}.png", png(seed)))]
+    write_shard(tmp_path / "train-0.tar", members)
+    write_shard(tmp_path / "val-0.tar", [("9.cls", b"2"), ("9.png", png(9))])
+    data = open_data(f"wds:{tmp_path}")
+    assert data.role("train").classes == ("1", "2", "3")
+    assert data.role("train").labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert data.role("test").labels.tolist() == [1]
+    assert data.decisions == ("training labels are 1 to 3, and none is 0: they count from 1",)
+    # Four names say that a class has no training image.
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
+    assert open_data(f"wds:{tmp_path}").role("train").labels.tolist() == [1, 2, 3, 1, 2, 3]
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    assert open_data(f"wds:{tmp_path}").role("train").labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_other_names_of_members(tmp_path):
+    write_shard(tmp_path / "a" / "train-0.tar", [("0.input.png", png(0)), ("0.output.cls", b"0"), ("0.mask.png", png(1)), ("1.img", png(1)), ("1.cls", b"1")])
+    images = open_data(f"wds:{tmp_path / 'a'}").role("train")
+    assert images.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(pixels_of(images), [noise(0), noise(1)])
+    write_shard(tmp_path / "b" / "train-0.tar", [("0.npy", b"\x93NUMPY"), ("0.cls", b"0")])
+    assert "sample '0' has a label but no image (beside it: npy)" in message_of(open_data, f"wds:{tmp_path / 'b'}")
+    write_shard(tmp_path / "c" / "train-0.tar", [("0.cls", b"9" * 5000), ("0.png", png(0))])
+    assert "no whole number ('999" in message_of(open_data, f"wds:{tmp_path / 'c'}")

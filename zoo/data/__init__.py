@@ -1,6 +1,7 @@
 """Data sets: one way to name them, named splits, label levels, bad images."""
 
 from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role, UnusedFile
+from zoo.data.own.torch_data import torch_data
 from zoo.data.registry import data_names, open_data
 from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
 
@@ -19,5 +20,6 @@ __all__ = [
     "data_names",
     "find_bad_images",
     "open_data",
+    "torch_data",
     "without_bad_images",
 ]

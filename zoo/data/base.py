@@ -320,6 +320,8 @@ class Data:
         Files in it that are images and are not read, each with the reason.
     decisions
         What was decided when it was opened, each as a sentence: which folder is which split, and why.
+    advice
+        What to do where a role is asked for that no split plays.
     """
 
     spec: str
@@ -332,6 +334,7 @@ class Data:
     root: Path | None = None
     unused: tuple[UnusedFile, ...] = ()
     decisions: tuple[str, ...] = ()
+    advice: str = ""
     _loaded: dict[str, Images] = field(default_factory=dict, repr=False)
 
     def split(self, name: str) -> Images:
@@ -346,5 +349,6 @@ class Data:
         """The split that plays ``role``. Raises UserError where none does (unlabelled images have no test split)."""
         if role not in self.roles:
             wanted = "images to pre-train on" if role == "pretrain" else f"labelled {role} images"
-            raise UserError(f"data '{self.spec}' has no {wanted}; its splits: {', '.join(self.splits)}")
+            advice = f"; {self.advice}" if self.advice else ""
+            raise UserError(f"data '{self.spec}' has no {wanted}; its splits: {', '.join(self.splits)}{advice}")
         return self.split(self.roles[role])

@@ -3,49 +3,83 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from zoo.data.base import FileImages
+from zoo.data.base import FileImages, UnusedFile
 from zoo.data.entries import FileEntry
 from zoo.data.images import AS_STORED, Reading
-from zoo.data.images.endings import RESEARCH_ENDINGS
+from zoo.data.images.endings import HEAD_BYTES, RESEARCH_ENDINGS, is_told_by_name, why_not_read
 from zoo.data.levels import Grouping, make_levels, name_some
 from zoo.errors import UserError
 
-IMAGE_EXTENSIONS = RESEARCH_ENDINGS
+
+def is_image_name(name: str, endings: tuple[str, ...] = RESEARCH_ENDINGS) -> bool:
+    """Whether a file of this name counts as an image: by its ending, and not hidden."""
+    return not name.startswith(".") and name.lower().endswith(endings)
 
 
-def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image: by its extension, and not hidden."""
-    return not name.startswith(".") and name.lower().endswith(IMAGE_EXTENSIONS)
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC), in which names are compared: macOS may write them in another."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def scan_folder(folder: str | Path) -> list[os.DirEntry[str]]:
     """The visible entries of a folder, sorted by name. Raises UserError where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: composed(entry.name))
     except OSError as error:
         raise UserError(f"folder {folder} cannot be listed ({error.strerror})") from error
 
 
+def class_paths(folder: Path) -> dict[str, Path]:
+    """Name -> path of the visible folders (or links to folders) in ``folder``, sorted by name.
+
+    Raises UserError for two whose names are the same but for the way in which Unicode writes them.
+    """
+    found: dict[str, Path] = {}
+    for entry in scan_folder(folder):
+        if entry.is_dir():
+            name = composed(entry.name)
+            if name in found:
+                raise UserError(f"folder {folder} has '{name}' twice, in two ways of writing the same letters; rename or join them")
+            found[name] = Path(entry.path)
+    return found
+
+
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the visible folders (or links to folders) in ``folder``, sorted: the class names of an ImageFolder."""
-    return tuple(entry.name for entry in scan_folder(folder) if entry.is_dir())
+    """Names of the visible folders in ``folder``, sorted: the class names of an ImageFolder."""
+    return tuple(class_paths(folder))
 
 
-def loose_images(folder: Path) -> list[str]:
-    """Paths of the images that lie directly in ``folder``, sorted by name."""
-    return [entry.path for entry in scan_folder(folder) if is_image_name(entry.name) and not entry.is_dir()]
+def loose_images(folder: Path, endings: tuple[str, ...] = RESEARCH_ENDINGS, unused: list[UnusedFile] | None = None) -> list[str]:
+    """Paths of the images that lie directly in ``folder``, sorted by name; parameters as in :func:`list_images`."""
+    found = []
+    for entry in scan_folder(folder):
+        if entry.is_dir():
+            continue
+        if is_image_name(entry.name, endings):
+            found.append(entry.path)
+        elif unused is not None:
+            _note_unused(entry, unused)
+    return found
 
 
-def list_images(folder: str | Path) -> list[str]:
+def list_images(folder: str | Path, endings: tuple[str, ...] = RESEARCH_ENDINGS, unused: list[UnusedFile] | None = None) -> list[str]:
     """Paths of all images in and below ``folder``: folders sorted by path, files sorted by name in each.
 
     Links to folders are followed; one that leads back to a folder above it is not entered again.
+
+    Parameters
+    ----------
+    endings
+        Of the files that count as images.
+    unused
+        Gets files that are images and do not count, with the reason; their first bytes are looked at where the name does not tell.
     """
     found: list[tuple[str, list[str]]] = []
     pending: list[tuple[str, frozenset[tuple[int, int]]]] = [(str(folder), frozenset())]
@@ -60,10 +94,25 @@ def list_images(folder: str | Path) -> list[str]:
         for entry in entries:
             if entry.is_dir():
                 pending.append((entry.path, here))
-            elif is_image_name(entry.name):
+            elif is_image_name(entry.name, endings):
                 names.append(entry.path)
+            elif unused is not None:
+                _note_unused(entry, unused)
         found.append((current, names))
-    return [path for _, paths in sorted(found) for path in paths]
+    return [path for _, paths in sorted(found, key=lambda part: composed(part[0])) for path in paths]
+
+
+def _note_unused(entry: os.DirEntry[str], unused: list[UnusedFile]) -> None:
+    head = b""
+    if not is_told_by_name(entry.name):
+        try:
+            with open(entry.path, "rb") as file:
+                head = file.read(HEAD_BYTES)
+        except OSError:
+            return
+    reason = why_not_read(entry.name, head)
+    if reason is not None:
+        unused.append(UnusedFile(entry.path, reason))
 
 
 def labelled_folder(
@@ -76,6 +125,8 @@ def labelled_folder(
     names: Sequence[str] | None = None,
     present: Sequence[str] | None = None,
     reading: Reading = AS_STORED,
+    endings: tuple[str, ...] = RESEARCH_ENDINGS,
+    unused: list[UnusedFile] | None = None,
 ) -> FileImages:
     """One split from a folder that has one folder per class.
 
@@ -95,22 +146,26 @@ def labelled_folder(
         The class folders to read; by default all that are there.
     reading
         How images become RGB.
+    endings, unused
+        As in :func:`list_images`.
 
     Raises
     ------
     UserError
         A class folder without images, or one that is not in ``classes``.
     """
+    folders = class_paths(folder)
     if present is None:
-        present = class_folders(folder)
+        present = tuple(folders)
     check_known_classes(present, classes, f"{split} split {folder}")
     number = {wanted: index for index, wanted in enumerate(classes)}
     paths: list[str] = []
     labels: list[int] = []
     for present_class in present:
-        images = list_images(folder / present_class)
+        place = folders.get(present_class, folder / present_class)
+        images = list_images(place, endings, unused)
         if not images:
-            raise UserError(f"class folder {folder / present_class} has no images ({', '.join(IMAGE_EXTENSIONS)}); fill or remove it")
+            raise UserError(f"class folder {place} has no images ({', '.join(endings)}); fill or remove it")
         paths.extend(images)
         labels.extend([number[present_class]] * len(images))
     levels = make_levels(np.array(labels, dtype=np.int64), names or classes, groupings)

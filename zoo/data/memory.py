@@ -22,6 +22,8 @@ SMALL_SIDE = 96
 MEMORY_LIMIT = 2 * 1024**3
 # Headers that are read, evenly spread, before all images of a split are decoded.
 _HEADERS_READ = 64
+# The same of images whose size only reading tells.
+_FEW_READ = 4
 # Decoding small images is half Python's own work, which one thread at a time can do.
 _MAX_WORKERS = 4
 
@@ -82,6 +84,21 @@ def hold_if_small(images: FileImages, on_bad: OnBad = "refuse") -> Images:
         return _load(images, (width, height), on_bad)
     except _OtherSizeError:
         return images
+
+
+def hold_read_if_small(images: Images) -> Images:
+    """:func:`hold_if_small` of images that are read otherwise than from files; the first few are read to tell small from large."""
+    first = [images.read(index).size for index in range(min(len(images), _FEW_READ))]
+    width, height = first[0]
+    if len(set(first)) > 1 or width != height or width > SMALL_SIDE or len(images) * width * height * 3 > MEMORY_LIMIT:
+        return images
+    pixels: NDArray[np.uint8] = np.empty((len(images), height, width, 3), dtype=np.uint8)
+    for index in range(len(images)):
+        image = images.read(index)
+        if image.size != (width, height):
+            return images
+        pixels[index] = np.asarray(image)
+    return ArrayImages(images.name, images.split, pixels, images.levels, multilabel=images.multilabel)
 
 
 def common_side(*splits: Images) -> int | None:

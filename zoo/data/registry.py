@@ -7,18 +7,20 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from zoo.data.base import Data
+from zoo.data.own.folder import open_folder
+from zoo.data.own.hugging_face import open_hugging_face
+from zoo.data.own.table import open_table
 from zoo.data.scan import OnBad
 from zoo.data.sets.cifar import CIFAR10, CIFAR100, open_cifar
 from zoo.data.sets.digits import open_digits
 from zoo.data.sets.fashion_mnist import open_fashion_mnist
-from zoo.data.sets.image_folder import open_folder
 from zoo.data.sets.imagenet import open_imagenet, open_imagenet200
 from zoo.data.sets.places205 import open_places205
 from zoo.data.sets.shapes import make_shapes
 from zoo.data.sets.stl10 import open_stl10
 from zoo.data.sets.tiny_imagenet import open_tiny_imagenet
 from zoo.data.sets.voc07 import open_voc07
-from zoo.data.sets.webdataset import open_wds
+from zoo.data.shards.webdataset import open_wds
 from zoo.data.spec import DataSpec, parse_spec, unknown_option
 from zoo.errors import UserError
 
@@ -94,6 +96,8 @@ _OPENERS: dict[str, Callable[[DataSpec, OnBad], Data]] = {
     "shapes": lambda spec, _on_bad: make_shapes(str(spec).partition(":")[2]),
     "digits": _digits,
     "folder": lambda spec, on_bad: open_folder(spec, _root(spec), on_bad),
+    "csv": open_table,
+    "hf": open_hugging_face,
     "wds": lambda spec, on_bad: open_wds(spec, _shards(spec), on_bad),
     "cifar10": lambda spec, on_bad: open_cifar(CIFAR10, str(spec), _root(spec), on_bad),
     "cifar100": lambda spec, on_bad: open_cifar(CIFAR100, str(spec), _root(spec), on_bad),

@@ -14,7 +14,7 @@ from evaluation.tasks.voc07.presets import TASK, VOC07_PRESETS, ProbePreset, Svm
 from evaluation.tasks.voc07.probe import run_probe
 from evaluation.tasks.voc07.svm import Draw, SvmSettings, evaluate_low_shot, evaluate_svm, own_negatives, shared_images
 from zoo.data.base import Data, MultiLabel
-from zoo.data.sets.voc07 import NAME, TEST, TRAIN, TRAINVAL, VAL
+from zoo.data.sets.voc07 import TEST, TRAIN, VAL
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -32,9 +32,9 @@ def run_voc07(
     image_size: int | None = None,
     runtime: Runtime | None = None,
 ) -> Result:
-    """Classify VOC 2007's test images by a model's features.
+    """Classify images that may show several classes, VOC 2007's or one's own, by a model's features.
 
-    Metrics are in percent: ``map_area`` and ``map_11point`` are means over the 20 classes, by the two forms of average precision
+    Metrics are in percent: ``map_area`` and ``map_11point`` are means over the classes, by the two forms of average precision
     (:func:`evaluation.tasks.voc07.precision.average_precision`); ``low_shot_k4_mean`` and ``..._std`` over the draws of 4 images of each
     class, by area, with ``_best_c_on_test`` in the name where the best of several C is reported, as VISSL does; ``per_image_ap`` is what
     HCSC's script calls mAP (:func:`evaluation.tasks.voc07.precision.per_image_precision`).
@@ -44,7 +44,8 @@ def run_voc07(
     model, image_size, runtime
         As in :func:`evaluation.tasks.knn.run.run_knn`.
     data
-        ``voc07:ROOT`` as :func:`zoo.data.open_data` gives it, or prepared by :func:`evaluation.extraction.splits.lazy_splits`.
+        ``voc07:ROOT``, or another set of such images, as :func:`zoo.data.open_data` gives it, or prepared by
+        :func:`evaluation.extraction.splits.lazy_splits`.
     preset
         A name in :data:`evaluation.tasks.voc07.presets.VOC07_PRESETS`, or such a preset with changes
         (:func:`evaluation.tasks.voc07.presets.change`).
@@ -52,18 +53,24 @@ def run_voc07(
     Raises
     ------
     UserError
-        Data that are not VOC 2007's, or lack a split; classes with too few images; what extraction and training refuse.
+        Images of one class each, or a missing split; classes with too few images; what extraction and training refuse.
     """
     if isinstance(preset, str):
         preset = find("preset", preset, VOC07_PRESETS)
     runtime = Runtime() if runtime is None else runtime
     if isinstance(data, Data):
         data = lazy_splits(data, processes=runtime.processes, progress=runtime.progress)
-    if data.data.name != NAME:
-        raise UserError(f"task voc07 is for PASCAL VOC 2007 (--data voc07:ROOT), not for '{data.data.spec}'")
+    if data.data.role("train").multilabel is None:
+        raise UserError(
+            f"task voc07 is for images that may show several classes, not for '{data.data.spec}': those of PASCAL VOC 2007 "
+            "(--data voc07:ROOT), or of a table with several labels in a cell (csv:FILE,...)"
+        )
     if isinstance(preset, ProbePreset):
         return run_probe(model, data.used({"test": TEST, "train": TRAIN, "val": VAL}), preset, image_size, runtime)
-    return _run_svm(model, data.used({"test": TEST, "train": TRAINVAL}), preset, image_size, runtime)
+    test = data.data.role("test")
+    if test.multilabel is None:
+        raise UserError(f"the test images of '{data.data.spec}' have no labels")
+    return _run_svm(model, data.used({"test": data.name("test"), "train": data.name("train")}), preset, image_size, runtime)
 
 
 def _run_svm(model: Model, used: UsedSplits, preset: SvmPreset, image_size: int | None, runtime: Runtime) -> Result:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from zoo.data.base import Data, FileImages, Images, Level, Role
-from zoo.data.files import scan_folder
+from zoo.data.files import composed, scan_folder
 from zoo.data.hierarchy import read_groupings
 from zoo.data.images import reading_of
 from zoo.data.levels import Grouping, checked_labels, make_levels
 from zoo.data.memory import common_side, hold_if_small
+from zoo.data.outside import read_json, read_lines, shown
+from zoo.data.own.split_names import TEST_SPLITS, TRAIN, split_of
 from zoo.data.scan import OnBad
-from zoo.data.sets.shards import Sample, index_shard
+from zoo.data.shards.samples import Sample, index_shard
 from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
 NAME = "wds"
-TRAIN = "train"
-# Words in a shard's name, or its folder's, that say which split it belongs to.
-SPLIT_WORDS = {"train": TRAIN, "val": "val", "validation": "val", "test": "test"}
-TEST_SPLITS = ("val", "test")
 CLASS_FILES = ("classes.txt", "classes.json")
 # A label beyond this is damage, not a class: each class costs a name.
 MAX_CLASSES = 1_000_000
@@ -41,7 +40,7 @@ def open_wds(spec: DataSpec, shards: str, on_bad: OnBad = "refuse") -> Data:
         (``train-{0000..0009}.tar``), alternatives (``{train,val}-*.tar``) or wildcards. A shard belongs to the split that is a
         word of its name (``imagenet1k-validation-00.tar``) or the name of its folder; shards without such a word are all for training.
 
-    Returns ------- Data with the roles train and test only where samples have labels (:func:`zoo.data.sets.shards.index_shard`). Class
+    Returns ------- Data with the roles train and test only where samples have labels (:func:`zoo.data.shards.samples.index_shard`). Class
     names are the numbers, or those of ``classes.txt`` (one a line) or ``classes.json`` (a list, or number -> name) beside the shards. Small
     images are held in memory as for ``folder:``.
 
@@ -57,15 +56,23 @@ def open_wds(spec: DataSpec, shards: str, on_bad: OnBad = "refuse") -> Data:
     held: dict[str, Images] = {}
     classes: tuple[str, ...] = ()
     groupings: tuple[Grouping, ...] = ()
+    decisions: list[str] = []
+    first = 0
     for split, chosen in by_split.items():
         samples = [sample for path in chosen for sample in index_shard(path)]
         labels = _labels(split, samples)
         if split == TRAIN and labels is not None:
-            classes = _class_names(root, max(labels) + 1)
+            names = _class_names(root)
+            first = _first_label(labels, names)
+            if first:
+                decisions.append(f"training labels are {first} to {max(labels)}, and none is 0: they count from 1")
+            classes = _classes(max(labels) + 1 - first, first) if names is None else names
             groupings = read_groupings(root, classes)
         levels: dict[str, Level] = {}
         if labels is not None and classes:
-            levels = make_levels(checked_labels(labels, len(labels), len(classes), f"the {split} split"), classes, groupings)
+            counted = [label - first for label in labels]
+            where = f"the {split} split{' (labels less one)' if first else ''}"
+            levels = make_levels(checked_labels(counted, len(labels), len(classes), where), classes, groupings)
         held[split] = hold_if_small(FileImages(NAME, split, (sample.entry for sample in samples), levels, reading=reading), on_bad)
     return Data(
         str(spec),
@@ -74,13 +81,14 @@ def open_wds(spec: DataSpec, shards: str, on_bad: OnBad = "refuse") -> Data:
         roles=_roles(held),
         image_size=common_side(*held.values()),
         root=root,
+        decisions=tuple(decisions),
     )
 
 
 def find_shards(shards: str) -> list[str]:
     """Paths of the shards that a text means. Raises UserError where a named one is missing or a pattern finds none."""
     if os.path.isdir(shards):
-        folders = [shards, *(entry.path for entry in scan_folder(shards) if entry.is_dir() and entry.name in SPLIT_WORDS)]
+        folders = [shards, *(entry.path for entry in scan_folder(shards) if entry.is_dir() and split_of(entry.name) is not None)]
         found = [entry.path for folder in folders for entry in scan_folder(folder) if entry.name.endswith(".tar")]
         if not found:
             raise UserError(f"folder {shards} has no shards (*.tar), nor have subfolders train, val or test in it")
@@ -139,8 +147,8 @@ def _by_split(paths: list[str]) -> dict[str, list[str]]:
 
 def _split_of(path: str) -> str | None:
     folder, base = os.path.split(path)
-    words = [*re.findall("[a-z]+", base.lower()), os.path.basename(folder).lower()]
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+    words = [*re.findall("[a-z]+", base.lower()), os.path.basename(folder)]
+    return next((split for word in words if (split := split_of(word)) is not None), None)
 
 
 def _root(shards: str, paths: list[str]) -> Path:
@@ -158,25 +166,40 @@ def _labels(split: str, samples: list[Sample]) -> list[int] | None:
     return None if unlabelled else [sample.label for sample in samples if sample.label is not None]
 
 
-def _class_names(root: Path, count: int) -> tuple[str, ...]:
-    """Names from a file in ``root``, else the numbers below ``count``."""
+def _first_label(labels: list[int], names: tuple[str, ...] | None) -> int:
+    """0, or 1 where labels plainly count from 1: each number from 1 on is there, 0 is not, and there are names for no more."""
+    found = set(labels)
+    return int(min(found) == 1 and len(found) == max(found) and (names is None or len(names) == max(found)))
+
+
+def _classes(count: int, first: int) -> tuple[str, ...]:
+    """The numbers from ``first`` on."""
     if count > MAX_CLASSES:
-        raise UserError(f"the {TRAIN} shards have the label {count - 1}, but labels must be below {MAX_CLASSES}")
+        raise UserError(f"the {TRAIN} shards have the label {count - 1 + first}, but labels must be below {MAX_CLASSES}")
+    return tuple(str(number + first) for number in range(count))
+
+
+def _class_names(root: Path) -> tuple[str, ...] | None:
+    """Names from a file in ``root``; None where there is none."""
     path = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
     if path is None:
-        return tuple(str(number) for number in range(count))
-    text = path.read_text(encoding="utf-8", errors="replace")
+        return None
     if path.suffix == ".txt":
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        names = [line for _, line in read_lines(path)]
     else:
-        try:
-            content = json.loads(text)
-            names = [content[str(number)] for number in range(len(content))] if isinstance(content, dict) else list(content)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path} must be a list of class names, or an object {{"0": NAME, "1": NAME, ...}}') from error
-    if len(set(names)) != len(names) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path} must name each class once")
-    return tuple(names)
+        form = '["NAME", ...] or {"0": "NAME", "1": "NAME", ...}'
+        content: Any = read_json(path, list[str] | dict[str, str], form)  # type: ignore[arg-type]
+        if isinstance(content, dict):
+            missing = next((number for number in range(len(content)) if str(number) not in content), None)
+            if missing is not None:
+                raise UserError(f"{path} names {len(content)} classes, but none has the number {missing}; it must have the form {form}")
+            names = [content[str(number)] for number in range(len(content))]
+        else:
+            names = content
+    twice = next((name for name, times in Counter(names).items() if times > 1), None)
+    if twice is not None:
+        raise UserError(f"{path} must name each class once, and '{shown(twice)}' stands there twice")
+    return tuple(map(composed, names))
 
 
 def _roles(held: dict[str, Images]) -> dict[Role, str]:

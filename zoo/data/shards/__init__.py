@@ -1,0 +1,1 @@
+"""WebDataset: encoded images and labels in tar files."""
