@@ -42,6 +42,15 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "cifar100": (),
     "stl10": (),
     "fashion-mnist": (),
+    "mnist": (),
+    "kmnist": (),
+    "usps": (),
+    "svhn": (),
+    "gtsrb": (),
+    "dtd": (),
+    "flowers102": (),
+    "pets": (),
+    "aircraft": (),
     "digits": (),
 }
 # Options that are places themselves.

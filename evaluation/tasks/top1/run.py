@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,7 @@ def run_top1(
         transform,
         task="top1",
         preset=preset.name_at(transform.crop),
-        protocol={"source": preset.source, "changed": []} | ({} if order is None else {"outputs": "by the numbers that are the classes' names"}),
+        protocol={"source": preset.source, "changed": []} | ({} if order is None else {"outputs": "by the classes' names, which are numbers"}),
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
