@@ -70,7 +70,7 @@ def run_top1(
         transform,
         task="top1",
         preset=preset.name_at(transform.crop),
-        protocol={"source": preset.source, "changed": []} | ({} if order is None else {"outputs": "by the classes' names, which are numbers"}),
+        protocol={"source": preset.source, "changed": [], **({} if order is None else {"outputs": "those that the classes' names number"})},
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
