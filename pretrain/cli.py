@@ -55,6 +55,9 @@ def pretrain(
         "--trial",
         help="Run twenty steps and one survey batch; print speed, hours, memory and disk of the whole run; write nothing.",
     ),
+    download: bool = typer.Option(
+        False, "--download", help="First fetch the recipe's data set into its folder, by torchvision: CIFAR, STL-10 and other small ones."
+    ),
     show: bool = typer.Option(False, "--show", help="Print the resolved recipe and leave."),
     list_recipes: bool = typer.Option(False, "--list", help="List the recipes and leave."),
     version: bool = version_option("pretrain"),
@@ -77,7 +80,7 @@ def pretrain(
     elif trial:
         _try(words[0], words[1:], out)
     else:
-        _start(words[0], words[1:], out, overwrite)
+        _start(words[0], words[1:], out, overwrite, download=download)
 
 
 def _list() -> None:
@@ -124,7 +127,7 @@ def _try(name: str, overrides: list[str], out: Path | None) -> None:
         typer.echo("\n".join(found.lines()))
 
 
-def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -> None:
+def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool, *, download: bool) -> None:
     if out is None:
         raise UserError("say where the run folder shall be written with --out RUN")
     from pretrain.runs.run_folder import check_out
@@ -134,6 +137,10 @@ def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -
     from pretrain.recipes import load_recipe
 
     config = load_recipe(name, overrides)
+    if download:
+        from zoo.data import download_data
+
+        download_data(config.data)
 
     _finish(train(config, out, overwrite=overwrite), out)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evaluation.extraction.labelled import LabelledData
@@ -11,6 +12,7 @@ from evaluation.tasks.presets import Preset
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.top1.presets import TASK
 from zoo.data.base import Data
+from zoo.data.outside import whole_number
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -27,6 +29,10 @@ def run_top1(
     runtime: Runtime | None = None,
 ) -> Result:
     """Top-1 and top-5 accuracy of a network whose outputs are the scores of the data's classes, in their order; nothing is trained.
+
+    Classes whose names are the numbers 0 .. C-1 are the outputs of these numbers, though folders are sorted as text (0, 1, 10, 11, 2, ...).
+    A network that was trained on folders in that order has its outputs in it too; so beside ``top1`` stands
+    ``top1_outputs_sorted_as_text``.
 
     Parameters are those of :func:`evaluation.tasks.knn.run.run_knn`.
 
@@ -46,13 +52,25 @@ def run_top1(
             "task top1 is for a network with a classifier of its own (leave --features out), for others there are knn and linear"
         )
     truth = labelled.test.level(labelled.level).labels
+    order = outputs_of_numbers(labelled.classes)
+    if order is not None:
+        outputs, as_text = outputs[:, order], outputs
     found = count_correct(outputs, truth)
     correct = right_answers({"": found})
+    if order is not None:
+        correct["top1_outputs_sorted_as_text"] = count_correct(as_text, truth).correct
     return measured.result(
-        protocol={"source": chosen.source, "changed": []},
+        protocol={"source": chosen.source, "changed": [], **({} if order is None else {"outputs": "those that the classes' names number"})},
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
         correct={"top1": found.predictions == truth},
         details={"per_class": per_class(labelled.classes, {"top1": found})},
     )
+
+
+def outputs_of_numbers(classes: Sequence[str]) -> list[int] | None:
+    """For each class the output that its name numbers, where names are the numbers 0 .. C-1 in another order than theirs; else None."""
+    numbers = [whole_number(name) for name in classes]
+    order = [number for number in numbers if number is not None]
+    return order if sorted(order) == list(range(len(classes))) and order != sorted(order) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from zoo.cores import own_cores
 from zoo.data.base import FileImages, Images
+from zoo.data.entries import READ_WHOLE
 from zoo.data.images.decode import share_gate
 from zoo.data.inspection.facts import FactCollector, FactTable
 from zoo.data.inspection.files_state import FilesState
@@ -76,7 +78,7 @@ def scan_images(images: Images, progress: Progress | None = None, workers: int |
     missing = np.arange(len(images)) if again else np.flatnonzero(~known)
     if not len(missing):
         return Scan(images, kept, state, 0)
-    new = FactTable.join(list(_decoded(images, missing, progress, workers)))
+    new = FactTable.join(list(_decoded(images, state, missing, progress, workers)))
     if len(missing) == len(images):
         table = new
     else:
@@ -96,30 +98,36 @@ def _of_pixels(images: Images, progress: Progress | None) -> FactTable:
     return collector.table()
 
 
-def _decoded(images: FileImages, chosen: NDArray[np.int64], progress: Progress | None, workers: int | None) -> Iterator[FactTable]:
+def _decoded(
+    images: FileImages, state: FilesState, chosen: NDArray[np.int64], progress: Progress | None, workers: int | None
+) -> Iterator[FactTable]:
     """The facts of the images at ``chosen``, in their order, a few at a time."""
     chunks = [chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK)]
     count = min(workers or own_cores(), max(1, len(chosen) // _FEW))
     # Decoding holds Python's lock too much of the time for threads to be of use with small images.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    with (
-        ProcessPoolExecutor(count, context, initializer=_begin, initargs=(images, context.Lock())) if count > 1 else nullcontext()
-    ) as pool:
+    several = ProcessPoolExecutor(count, context, initializer=_begin, initargs=(images, state.sizes, context.Lock())) if count > 1 else None
+    with several or nullcontext():
+        tables = several.map(_in_worker, chunks) if several else map(_of_chunk(images, state.sizes), chunks)
         done = 0
-        for chunk, table in zip(chunks, map(_of_chunk(images), chunks) if pool is None else pool.map(_in_worker, chunks), strict=True):
+        for chunk, table in zip(chunks, tables, strict=True):
             yield table
             done += len(chunk)
             if progress is not None:
                 progress(len(images) - len(chosen) + done, len(images))
 
 
-def _of_chunk(images: FileImages) -> Callable[[NDArray[np.int64]], FactTable]:
+def _of_chunk(images: FileImages, sizes: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], FactTable]:
     def look(chunk: NDArray[np.int64]) -> FactTable:
         collector = FactCollector()
         for index in chunk:
+            entry = images.entries[int(index)]
             try:
-                with images.entries[int(index)].opened() as source:
+                if 0 <= sizes[index] <= READ_WHOLE:
+                    collector.encoded(entry.open_bytes(), images.reading)
+                    continue
+                with entry.opened() as source:
                     collector.encoded(source, images.reading)
             except OSError as error:
                 collector.unreadable(error.strerror or str(error))
@@ -131,9 +139,11 @@ def _of_chunk(images: FileImages) -> Callable[[NDArray[np.int64]], FactTable]:
 _worker: dict[str, Any] = {}
 
 
-def _begin(images: FileImages, gate: AbstractContextManager[Any]) -> None:
+def _begin(images: FileImages, sizes: NDArray[np.int64], gate: AbstractContextManager[Any]) -> None:
     share_gate(gate)
-    _worker["look"] = _of_chunk(images)
+    # What came with the fork is nobody's garbage; looking through it would copy its memory.
+    gc.freeze()
+    _worker["look"] = _of_chunk(images, sizes)
 
 
 def _in_worker(chunk: NDArray[np.int64]) -> FactTable:
