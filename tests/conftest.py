@@ -25,6 +25,14 @@ MakeResult = Callable[..., Result]
 MakeBackbone = Callable[..., nn.Module]
 
 
+@pytest.fixture(autouse=True)
+def _threads_given_back() -> Iterator[None]:
+    """A test that sets torch's number of threads sets it for itself alone."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """One thread for torch and faiss, as processes of a group have here: other numbers round sums otherwise, from processor to processor.

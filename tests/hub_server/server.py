@@ -63,18 +63,25 @@ class HubServer:
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._servers = [self._listen("hub"), self._listen("cdn")]
         self.url, self.cdn = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
-        # It ends by itself, also where a test forgets it.
-        self._end = threading.Timer(MAX_SECONDS, self.stop)
-        self._end.daemon = True
+        self._end: threading.Timer | None = None
 
     def __enter__(self) -> HubServer:
         for server in self._servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        self._end.start()
+        self.renew()
         return self
 
+    def renew(self) -> None:
+        """Run on for ``MAX_SECONDS`` from now; then it ends by itself, also where a test forgets it."""
+        if self._end is not None:
+            self._end.cancel()
+        self._end = threading.Timer(MAX_SECONDS, self.stop)
+        self._end.daemon = True
+        self._end.start()
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._end.cancel()
+        if self._end is not None:
+            self._end.cancel()
         self.stop()
 
     def stop(self) -> None:

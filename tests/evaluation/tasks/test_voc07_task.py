@@ -119,8 +119,8 @@ def test_the_command_writes_a_result(root: Path, tmp_path: Path, capsys: pytest.
 def test_hcscs_layer_reports_its_measure_by_name_and_both_forms(root: Path, tmp_path: Path) -> None:
     model, data = open_model("random:test_resnet", image_size=16), open_data(f"voc07:{root}")
     preset = change(VOC07_PRESETS["hcsc"], epochs=3, checkpoints=tmp_path)
-    with everything_ends(workers=6):  # the loader's two in each epoch, and the decoders of the tests between them
-        result = run_voc07(model, data, preset=preset, image_size=16, runtime=Runtime(workers=2, batch_size=16))
+    with everything_ends(workers=6):  # two in each epoch
+        result = run_voc07(model, data, preset=preset, image_size=16, runtime=Runtime(workers=2))
     assert (result.preset, result.headline.metric) == ("hcsc@16", "per_image_ap")
     assert result.metrics.keys() == {"per_image_ap", "map_area", "map_11point"}
     assert {role: split.images for role, split in result.data.splits.items()} == {"train": 60, "val": 40, "test": 60}

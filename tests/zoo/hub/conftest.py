@@ -24,6 +24,7 @@ def commands(server: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def hub(server: HubServer) -> HubServer:
     """The Hub without faults and with a fresh record; each test has repositories of its own, so that no cache knows them."""
+    server.renew()
     server.faults.clear()
     server.seen.clear()
     return server
