@@ -5,7 +5,14 @@ SEED ?= 0
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-cuda lint benchmark detectron2 clean
+# Of `make gpu`: minutes that it may take, images, folder for rows, and whether it only walks on a CPU.
+MINUTES ?= 8
+DATA ?=
+OUT ?= gpu-out
+FROM ?= gpu-out
+DRY ?=
+
+.PHONY: demo test test-slow test-cuda lint benchmark detectron2 clean gpu gpu-rows gpu-tables gpu-models gpu-wheels
 
 # What a user would type, on the embedded data set. SEED=1 is another run.
 demo: $(STAMP)
@@ -52,6 +59,23 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/pull.py
 	$(BIN)/python benchmarks/conversion.py
 	$(BIN)/python benchmarks/detection.py
+
+# Measure on a GPU, with PYTHON as it is: docs/gpu.md.
+gpu:
+	$(PYTHON) benchmarks/gpu/run.py --minutes $(MINUTES) --out $(OUT) $(if $(DATA),--data $(DATA)) $(if $(DRY),--dry)
+
+# What came back becomes part of the checkout: rows, tables, models; and what travels there.
+gpu-rows:
+	$(PYTHON) benchmarks/gpu/rows.py $(FROM)
+
+gpu-tables: $(STAMP)
+	$(BIN)/python benchmarks/gpu/tables.py
+
+gpu-models: $(STAMP)
+	$(BIN)/python benchmarks/gpu/models.py $(FROM) --out $(OUT)
+
+gpu-wheels: $(STAMP)
+	$(BIN)/python benchmarks/gpu/wheels.py --out wheels $(if $(DETECTION),--detection)
 
 clean:
 	rm -rf demo-out

@@ -13,7 +13,7 @@ import statistics
 import torch
 from method_step import Step
 
-from pretrain.made_up import made_up_hierarchy
+from pretrain.fitting.made_up import made_up_hierarchy
 from pretrain.methods import MoCo, RunFacts
 from pretrain.methods.hcsc import HCSC, HCSCSettings
 from pretrain.methods.moco import MoCoSettings

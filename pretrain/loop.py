@@ -39,11 +39,11 @@ from evaluation.training.stopping import StopRequest, parse_duration
 from evaluation.views import ViewSource
 from evaluation.views.tables import BOXES, NEIGHBOURS
 from pretrain.batchnorm import split_batchnorm
-from pretrain.device_choices import with_device_choices
-from pretrain.made_up import made_up_tables
+from pretrain.fitting.device_choices import with_device_choices
+from pretrain.fitting.made_up import made_up_tables
+from pretrain.fitting.micro_batch import find_micro_batch
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
-from pretrain.micro_batch import find_micro_batch
 from pretrain.recipes import as_yaml, typed
 from pretrain.runs.knn_check import KnnCheck
 from pretrain.runs.run_folder import BAD_IMAGES_FILE, IDENTITY_FILE, IDENTITY_KEY, check_identity, make_run_folder, training_images

@@ -135,7 +135,7 @@ class Recipe:
         Global batch, images per optimizer step over all processes. None: by the rule of :mod:`pretrain.sizes`.
     micro_batch
         Images per process and forward pass; None: the process's whole share of the batch. Smaller values accumulate gradients. ``auto``:
-        the most that fit on the GPU, found before the first step (:mod:`pretrain.micro_batch`); on a CPU the whole share.
+        the most that fit on the GPU, found before the first step (:mod:`pretrain.fitting.micro_batch`); on a CPU the whole share.
     bn_splits
         Batch norm works in so many groups on each process, as on so many devices.
     sync_bn

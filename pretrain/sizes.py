@@ -46,9 +46,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+if TYPE_CHECKING:  # methods use the rule too, where there is no recipe
+    from omegaconf import DictConfig
 
 STEPS_PER_EPOCH = 50
 LARGEST_BATCH = {"small": 512, "large": 256}
@@ -202,6 +203,8 @@ FIT_KEYS = tuple(_FITTED)
 
 def fit_to_images(config: DictConfig, seen: Seen) -> DictConfig:
     """``config`` with the keys that it names in ``fit`` as the rule has them; then it names none."""
+    from omegaconf import OmegaConf
+
     config = config.copy()
     for key, value in _FITTED.items():
         if key in config.fit:
@@ -212,6 +215,8 @@ def fit_to_images(config: DictConfig, seen: Seen) -> DictConfig:
 
 def with_sizes(config: DictConfig, images: int) -> DictConfig:
     """``config`` with every number that it leaves to the rule, for a data set of so many images."""
+    from omegaconf import OmegaConf
+
     config = config.copy()
     if config.batch is None:
         config.batch = batch_size(images, config.views.size)

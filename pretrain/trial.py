@@ -28,9 +28,9 @@ from evaluation.parallel import Processes
 from evaluation.search import top_k
 from evaluation.training.devices import describe, make_accelerator, threads
 from evaluation.training.kernels import peak_memory, resolve_precision, training_device
-from pretrain.device_choices import with_device_choices
+from pretrain.fitting.device_choices import with_device_choices
+from pretrain.fitting.made_up import made_up_tables
 from pretrain.loop import Training, device_switches
-from pretrain.made_up import made_up_tables
 from pretrain.recipes import typed
 from pretrain.survey import NeighbourMaker, PrototypeMaker, Survey
 from pretrain.survey.encoder_pass import EncoderPass, Outputs

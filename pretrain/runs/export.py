@@ -67,6 +67,7 @@ def export_run(
     name: str | None = None,
     licence: str | None = None,
     results: Sequence[str | Path] = (),
+    curve: bool = True,
     overwrite: bool = False,
 ) -> Path:
     """Write the zoo model folder ``out`` of one encoder of a run.
@@ -85,6 +86,8 @@ def export_run(
         Of the weights, an SPDX identifier.
     results
         Result files that were measured with these very weights.
+    curve
+        Draw the training's curve for the card, with matplotlib.
     overwrite
         Replace the zoo model folder at ``out``.
 
@@ -97,7 +100,6 @@ def export_run(
     UserError
         ``run`` is no run or its checkpoint is damaged; a result is of other weights; ``out`` exists or cannot be written.
     """
-    from pretrain.runs.curve import draw_curve
     from zoo.model_folder.folder import write_zoo_model
     from zoo.model_spec import open_model
 
@@ -136,8 +138,12 @@ def export_run(
         licence=licence,
         results=read_claims(results),
     )
-    curve = draw_curve(run, steps=int(model.metadata["step"]), title=manifest.name)
-    return write_zoo_model(out, model.module, manifest, curve=curve, overwrite=overwrite)
+    picture = None
+    if curve:
+        from pretrain.runs.curve import draw_curve
+
+        picture = draw_curve(run, steps=int(model.metadata["step"]), title=manifest.name)
+    return write_zoo_model(out, model.module, manifest, curve=picture, overwrite=overwrite)
 
 
 def _method_name(recipe: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from evaluation.training.log import read_log
-from pretrain.device_choices import with_device_choices
+from pretrain.fitting.device_choices import with_device_choices
 from pretrain.loop import Outcome, train
 from pretrain.recipe_files import find_recipe, read_recipe_file, recipe_names
 from pretrain.recipes import load_recipe, resume_recipe, typed

@@ -16,10 +16,10 @@ from evaluation.training.optimizers import OptimizerSettings
 from pretrain import loop
 from pretrain.batchnorm import split_batchnorm
 from pretrain.cli import app
+from pretrain.fitting.made_up import made_up_tables
+from pretrain.fitting.micro_batch import _fits, candidates, find_micro_batch, largest_that_fits, smallest_part
 from pretrain.loop import train
-from pretrain.made_up import made_up_tables
 from pretrain.methods import METHODS
-from pretrain.micro_batch import _fits, candidates, find_micro_batch, largest_that_fits, smallest_part
 from pretrain.recipes import load_recipe
 from pretrain.trial import Trial, _size_of, try_recipe
 from zoo.errors import UserError

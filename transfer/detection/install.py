@@ -22,7 +22,7 @@ from zoo.errors import UserError
 _HERE = Path(__file__).parent
 _PACKAGE = "detectron2"
 # One wheel of PyPI, whatever Python runs: its tag says 3.10.
-_ANY_PYTHON = ["--python-version", "3.10", "--implementation", "cp", "--abi", "none", "--platform", "any", "--only-binary=:all:"]
+ANY_PYTHON = ["--python-version", "3.10", "--implementation", "cp", "--abi", "none", "--platform", "any", "--only-binary=:all:"]
 _PATIENCE = ["--retries", "1", "--timeout", "20"]
 
 
@@ -41,7 +41,7 @@ def install() -> Path:
     packages = Path(sysconfig.get_path("purelib"))
     _pip("-r", str(_HERE / "requirements.txt"))
     with tempfile.TemporaryDirectory(dir=packages, prefix=".detectron2-") as folder:
-        _pip("--no-deps", *_ANY_PYTHON, "--require-hashes", "--target", folder, "-r", str(_HERE / "wheel.txt"))
+        _pip("--no-deps", *ANY_PYTHON, "--require-hashes", "--target", folder, "-r", str(_HERE / "wheel.txt"))
         unpacked = Path(folder)
         (info,) = unpacked.glob("*.dist-info")
         for binary in (unpacked / _PACKAGE).glob("_C*"):

@@ -79,7 +79,7 @@ def find_micro_batch(
     optimizer
         Whose state takes memory too.
     tables
-        What surveys would make (:func:`pretrain.made_up.made_up_tables`).
+        What surveys would make (:func:`pretrain.fitting.made_up.made_up_tables`).
     autocast
         Whether networks run in bfloat16.
 
