@@ -225,9 +225,9 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
     unknown = sorted(name for name in foreign if _HARMLESS_NAMES.fullmatch(name) is None)
     if unknown and not trust_pickle:
         raise UserError(
-            f"{path} asks for what weights have no use for: {some_of(unknown, _NAMES_IN_MESSAGE)}; nothing of it was called. If you know what "
-            "these are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else use the "
-            "file of weights alone that most projects publish too"
+            f"{path} asks for what weights have no use for: {some_of(unknown, _NAMES_IN_MESSAGE)}; nothing of it was called. If you know "
+            "what these are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else "
+            "use the file of weights alone that most projects publish too"
         )
     allowed: list[Any] = [(stand_in(kind), name) for name, kind in foreign.items()]
     try:
