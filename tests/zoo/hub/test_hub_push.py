@@ -11,7 +11,7 @@ import pytest
 from hub_server import sha256
 from hub_typed import ALICE, BOB, READER, WEIGHTS, content, pulled, refused
 
-from zoo.model_folder.claims import add_result
+from zoo.model_folder.claims import add_results
 from zoo.model_folder.manifest import read_manifest
 
 FOUR = {"README.md", "config.json", "model.safetensors", "zoo.json"}
@@ -278,7 +278,7 @@ def test_a_result_is_added_pushed_and_pulled(hub, commands, make_model, make_res
     folder = make_model(results=0, licence="Apache-2.0")
     done = commands.zoo("push", folder, "alice/result", token=ALICE)
     assert "no licence" not in done.err
-    add_result(folder, make_result(read_manifest(folder).tensors_sha256, value=61.5))
+    add_results(folder, [make_result(read_manifest(folder).tensors_sha256, value=61.5)])
     pushed(commands.zoo("push", folder, "alice/result", token=ALICE))
     there = pulled(commands.zoo("pull", "alice/result"))
     assert [result.headline.value for result in read_manifest(there).results] == [61.5]

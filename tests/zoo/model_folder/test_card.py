@@ -13,7 +13,7 @@ from PIL import Image
 import zoo
 from zoo.data.spec import without_place
 from zoo.model_folder.card import RESULT_COLUMNS, make_card, result_row
-from zoo.model_folder.claims import add_result
+from zoo.model_folder.claims import add_results
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.manifest import read_manifest
 
@@ -58,7 +58,7 @@ def test_recipe_source_and_citation_are_on_the_card(make_manifest):
 
 
 def test_a_result_stands_in_the_table_with_its_protocol(zoo_folder, make_result):
-    add_result(zoo_folder, make_result(read_manifest(zoo_folder).tensors_sha256, changed=("temperature",)))
+    add_results(zoo_folder, [make_result(read_manifest(zoo_folder).tensors_sha256, changed=("temperature",))])
     text = (zoo_folder / "README.md").read_text()
     (row,) = (line for line in text.splitlines() if line.startswith("| knn"))
     assert row == "| knn | cifar10 (10 class labels) | 1,000 (2 left out) | dino@32 (changed) | top1_k20 | 57.25 | 2026-11-21 |"
