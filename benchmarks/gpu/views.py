@@ -17,7 +17,7 @@ from torch import nn
 from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.training.kernels import kernels
 from evaluation.views import ViewSettings, ViewSource, ViewSpec
-from pretrain.methods.parts import Encoder
+from pretrain.encoder import Encoder
 from pretrain.settings import BoxSettings
 from pretrain.survey import BoxMaker, Survey, extract_boxes
 from zoo.backbones import create_backbone
@@ -102,12 +102,12 @@ def survey(context: Context) -> None:
                 for start in range(0, count, BATCH_SIZE):
                     network(normalise(ready[: count - start], mean, std))
 
-        def look(made: Survey = made, encoder: Encoder = encoder) -> None:
+        def survey_once(made: Survey = made, encoder: Encoder = encoder) -> None:
             made(1, lambda name: encoder)
 
         with kernels(device):
-            surveyed, bare, ratio = in_turn(look, forward, device, pairs=1 if context.dry else 5)
-            waited = waits(look, device)
+            surveyed, bare, ratio = in_turn(survey_once, forward, device, pairs=1 if context.dry else 5)
+            waited = waits(survey_once, device)
         heat = torch.rand(count, max(side // 8, 2), max(side // 8, 2), device=device)
         boxes = seconds(_boxes(heat, side), device)
         context.report(

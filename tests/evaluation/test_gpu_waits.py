@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from evaluation.clustering import hierarchical_kmeans, kmeans
 from evaluation.extraction.features import extract_features
 from evaluation.search import neighbours_of_all, top_k
-from evaluation.tasks.knn import evaluate_knn
+from evaluation.tasks.knn.votes import evaluate_knn
 from evaluation.tasks.linear.logistic import fit_logistic_regression
 from evaluation.tasks.linear.training import train_linear
 from zoo.data.base import ArrayImages

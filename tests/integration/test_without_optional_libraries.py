@@ -32,7 +32,7 @@ PARTS = """
 import json, torch
 from evaluation.clustering import hierarchical_kmeans, kmeans
 from evaluation.extraction.features import extract_features
-from evaluation.tasks.knn import evaluate_knn
+from evaluation.tasks.knn.votes import evaluate_knn
 from evaluation.tasks.linear.logistic import fit_logistic_regression
 from evaluation.tasks.linear.training import train_linear
 from pretrain.methods import METHODS, RunFacts

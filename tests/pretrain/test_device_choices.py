@@ -11,7 +11,7 @@ import torch
 from evaluation.training.log import read_log
 from pretrain.fitting.device_choices import with_device_choices
 from pretrain.loop import Outcome, train
-from pretrain.recipe_files import find_recipe, read_recipe_file, recipe_names
+from pretrain.recipe_files import RECIPES, read_recipe_file
 from pretrain.recipes import load_recipe, resume_recipe, typed
 from pretrain.settings import PrecisionName
 from zoo.errors import UserError
@@ -67,7 +67,7 @@ def resumed_from_the_middle(recipe: str, tmp_path: Path, *overrides: str) -> tup
 
 
 def test_every_recipe_that_names_none_leaves_precision_and_layout_to_the_device() -> None:
-    naming = {name for name in recipe_names() if {"precision", "channels_last"} & read_recipe_file(find_recipe(name)).keys()}
+    naming = {name for name in RECIPES.names() if {"precision", "channels_last"} & read_recipe_file(RECIPES.find(name)).keys()}
     # Those for a CPU, where channels_last was measured, and one whose published setting is bf16.
     assert {name for name in naming if not name.endswith(("_shapes", "_cpu"))} == {"shapes_demo", "hcsc_vit_small_imagenet"}
     for name in ("moco_imagenet", "hcsc_ccrop_cifar10"):
