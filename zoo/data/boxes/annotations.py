@@ -192,7 +192,7 @@ def _facts(path: str, reading: Reading) -> ImageFacts | str | None:
     """What the header says; None for a missing file; the reason for one that cannot be read."""
     try:
         with open(path, "rb") as file:
-            _, facts = open_image(file)
+            _, facts = open_image(file, turned=reading.exif == "apply")
             check_facts(facts, reading)
             return facts
     except FileNotFoundError:
