@@ -121,7 +121,9 @@ def check_arch(arch: str) -> None:
     raise UserError(f"there is no architecture '{arch}'{hint}")
 
 
-def create_backbone(arch: str, *, image_size: int | None = None, zero_init_residual: bool = False) -> nn.Module:
+def create_backbone(
+    arch: str, *, image_size: int | None = None, zero_init_residual: bool = False, arguments: Mapping[str, Any] | None = None
+) -> nn.Module:
     """A backbone with fresh random weights, drawn from torch's global generator.
 
     Parameters
@@ -133,6 +135,8 @@ def create_backbone(arch: str, *, image_size: int | None = None, zero_init_resid
         is checked to take it. None: the network's own size.
     zero_init_residual
         Start the last batch norm of each residual block at zero (Goyal et al., arXiv 1706.02677, section 5.1).
+    arguments
+        For timm's constructor, where the network is not the architecture as timm has it.
 
     Returns
     -------
@@ -147,21 +151,32 @@ def create_backbone(arch: str, *, image_size: int | None = None, zero_init_resid
     check_arch(arch)
     initialisation = _initialisation(arch, zero_init_residual)
     try:
-        backbone = timm.create_model(arch, num_classes=0, **initialisation, **size_arguments(arch, image_size))
+        backbone = timm.create_model(arch, num_classes=0, **initialisation, **size_arguments(arch, image_size), **(arguments or {}))
     except Exception as error:  # an architecture refuses a size in its own way: assertion, ValueError, ZeroDivisionError ...
+        if arguments:
+            settings = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise UserError(f"'{arch}' cannot be built with {settings} ({first_line(error)})") from error
         if image_size is None:
             raise
         raise UserError(f"'{arch}' cannot be built for images of {image_size} px ({first_line(error)}); choose another size") from error
     return checked(backbone, arch, image_size)
 
 
-def create_empty_backbone(arch: str, *, image_size: int | None = None) -> nn.Module:
+def create_empty_backbone(arch: str, *, image_size: int | None = None, arguments: Mapping[str, Any] | None = None) -> nn.Module:
     """:func:`create_backbone` for weights that are loaded next: torch's global generator is left as it is."""
     with torch.random.fork_rng(devices=[]):
-        return create_backbone(arch, image_size=image_size)
+        return create_backbone(arch, image_size=image_size, arguments=arguments)
 
 
-def load_backbone(arch: str, state: Mapping[str, Tensor], source: str, *, image_size: int | None = None, copy: bool = True) -> nn.Module:
+def load_backbone(
+    arch: str,
+    state: Mapping[str, Tensor],
+    source: str,
+    *,
+    image_size: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    copy: bool = True,
+) -> nn.Module:
     """A backbone with given weights: in eval mode, on the CPU, torch's global generator left as it is.
 
     Fresh weights are neither drawn nor held in memory, where the architecture can be built without any.
@@ -172,6 +187,8 @@ def load_backbone(arch: str, state: Mapping[str, Tensor], source: str, *, image_
         As in :func:`create_backbone`.
     state, source
         As in :func:`load_state`.
+    arguments
+        For timm's constructor, where the network is not the architecture as timm has it (``num_heads=12``).
     copy
         Copy every tensor. False: those that fit as they are become the network's own, which saves their memory; they must then be nobody
         else's, and no pages of a file.
@@ -181,18 +198,27 @@ def load_backbone(arch: str, state: Mapping[str, Tensor], source: str, *, image_
     UserError
         As :func:`create_backbone` and :func:`load_state`.
     """
-    check_arch(arch)
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            backbone: nn.Module = timm.create_model(arch, num_classes=0, **size_arguments(arch, image_size))
+        backbone = bare_backbone(arch, image_size=image_size, arguments=arguments)
     except Exception:  # a constructor that computes with its weights, or a size that it refuses: the ordinary way tells which
-        backbone = create_empty_backbone(arch, image_size=image_size)
+        backbone = create_empty_backbone(arch, image_size=image_size, arguments=arguments)
     load_state(backbone, state, source, copy=copy)
     # Buffers that are not part of the state are made by the constructor, and on the meta device they hold nothing.
     if any(tensor.is_meta for tensor in (*backbone.parameters(), *backbone.buffers())):
-        backbone = create_empty_backbone(arch, image_size=image_size)
+        backbone = create_empty_backbone(arch, image_size=image_size, arguments=arguments)
         load_state(backbone, state, source)
     return checked(backbone, arch, image_size).eval()
+
+
+def bare_backbone(arch: str, *, image_size: int | None = None, arguments: Mapping[str, Any] | None = None) -> nn.Module:
+    """A backbone on the meta device: names and shapes, no numbers.
+
+    Raises UserError for an unknown name, and whatever the constructor raises where it needs numbers or does not take the size.
+    """
+    check_arch(arch)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        backbone: nn.Module = timm.create_model(arch, num_classes=0, **size_arguments(arch, image_size), **(arguments or {}))
+    return backbone
 
 
 def _initialisation(arch: str, zero_residual: bool) -> dict[str, Any]:

@@ -88,6 +88,27 @@ def mmselfsup_vit(right: State) -> State:
     return renamed
 
 
+def torchvision_vit(right: State) -> State:
+    """timm's names of a vision transformer as torchvision has them."""
+    renamed = {}
+    for name, tensor in right.items():
+        for ours, theirs in (
+            ("cls_token", "class_token"),
+            ("pos_embed", "encoder.pos_embedding"),
+            ("patch_embed.proj.", "conv_proj."),
+            (".norm1.", ".ln_1."),
+            (".norm2.", ".ln_2."),
+            (".attn.qkv.", ".self_attention.in_proj_"),
+            (".attn.proj.", ".self_attention.out_proj."),
+            (".mlp.fc1.", ".mlp.0."),
+            (".mlp.fc2.", ".mlp.3."),
+            ("blocks.", "encoder.layers.encoder_layer_"),
+        ):
+            name = name.replace(ours, theirs)
+        renamed["encoder.ln." + name.removeprefix("norm.") if name.startswith("norm.") else name] = tensor
+    return renamed
+
+
 @dataclass(frozen=True)
 class Fake:
     """A layout's file, and what reading it must say.
@@ -370,6 +391,41 @@ FAKES: dict[str, Fake] = {
         },
         "mmselfsup",
         "query",
+        vit=True,
+    ),
+    "mae, with its decoder": Fake(
+        lambda right: {
+            "model": {
+                **right,
+                "mask_token": torch.zeros(1, 1, 4),
+                "decoder_pos_embed": torch.zeros(1, 5, 4),
+                **linear("decoder_embed."),
+                **linear("decoder_blocks.0.mlp.fc1."),
+                **linear("decoder_norm."),
+                **linear("decoder_pred."),
+            },
+            "epoch": 799,
+            "args": Namespace(model="mae_vit_base_patch16"),
+        },
+        "mae",
+        "online",
+        vit=True,
+    ),
+    "torchvision, vit": Fake(
+        lambda right: {**torchvision_vit(right), **linear("heads.head.")}, "torchvision_vit", "online", vit=True
+    ),
+    "lightly, dino of vits": Fake(
+        lambda right: lightning(
+            {
+                "teacher_backbone.mask_token": torch.zeros(1, 1, 4),
+                **behind("teacher_backbone.vit.", {**right, **linear("head.")}),
+                **behind("student_backbone.vit.", {**other(right), **linear("head.")}),
+                **linear("teacher_head.layers.", 0, 2),
+                **linear("student_head.layers.", 0, 2),
+            }
+        ),
+        "lightly_vit",
+        "online",
         vit=True,
     ),
     "vissl": Fake(

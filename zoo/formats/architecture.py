@@ -22,12 +22,30 @@ _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
 _STEM_CHANNELS = 64
 # Inner channels of the first stage's blocks -> prefix and suffix of the name; a bottleneck of torchvision's wide networks is twice as wide.
 _WIDE = {(128, 50): "wide_resnet50_2", (128, 101): "wide_resnet101_2"}
+# Groups, inner channels of the first stage's blocks, depth (Xie et al., arXiv 1611.05431, table 1 and section 5).
+_RESNEXT = {
+    (32, 128, 50): "resnext50_32x4d",
+    (32, 128, 101): "resnext101_32x4d",
+    (32, 256, 101): "resnext101_32x8d",
+    (64, 256, 101): "resnext101_64x4d",
+}
 _SMALL_STEMS = {18: "resnet18_small", 34: "resnet34_small", 50: "resnet50_small"}
 _TINY_STAGES = ((1, 1, 1, 1), False)
 _TINY_CHANNELS = 32
 # Width and number of blocks of a vision transformer -> its size in timm's names (Dosovitskiy et al., arXiv 2010.11929, table 1; DeiT).
 _TRANSFORMERS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
 _TRANSFORMER_SIDE = 224  # in timm's names
+# DINOv2's have layer scale and patches of 14 px (Oquab et al., arXiv 2304.07193, table 17; the giant one's blocks are gated).
+_DINOV2 = {(384, 12): "small", (768, 12): "base", (1024, 24): "large"}
+_DINOV2_PATCH = 14
+# Blocks per stage and width of the stem (Liu et al., arXiv 2201.03545, section 3).
+_CONVNEXTS: dict[tuple[tuple[int, ...], int], str] = {
+    ((3, 3, 9, 3), 96): "convnext_tiny",
+    ((3, 3, 27, 3), 96): "convnext_small",
+    ((3, 3, 27, 3), 128): "convnext_base",
+    ((3, 3, 27, 3), 192): "convnext_large",
+    ((3, 3, 27, 3), 256): "convnext_xlarge",
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,8 @@ def infer_architecture(shapes: Shapes) -> Architecture:
         return _transformer(shapes)
     if "conv1.weight" in shapes and any(name.startswith("layer1.") for name in shapes):
         return Architecture(_resnet(shapes))
+    if "stem.0.weight" in shapes and "stages.0.blocks.0.conv_dw.weight" in shapes:
+        return Architecture(_convnext(shapes))
     some = ", ".join(sorted(shapes)[:4]) or "none"
     raise UserError(f"the architecture cannot be told from the names of the tensors ({some}, ...); name it with --arch")
 
@@ -85,17 +105,33 @@ def _resnet(shapes: Shapes) -> str:
             return _SMALL_STEMS[depth]
     elif groups == 1 and not small and (width, depth) in _WIDE:
         return _WIDE[width, depth]
-    elif groups == 32 and not small and depth == 50 and width == 128:
-        return "resnext50_32x4d"
+    elif not small and (groups, width, depth) in _RESNEXT:
+        return _RESNEXT[groups, width, depth]
     raise UserError(
         f"{looks}, {width} channels in {groups} groups inside, is no architecture of this toolkit; if timm has it, name it with --arch"
     )
+
+
+def _convnext(shapes: Shapes) -> str:
+    stem = shapes["stem.0.weight"]
+    stages = tuple(_count(shapes, rf"stages\.{stage}\.blocks\.(\d+)\.") for stage in range(4))
+    name = _CONVNEXTS.get((stages, stem[0])) if stem[1:] == (3, 4, 4) else None
+    layers = [shape for block, shape in shapes.items() if block.endswith(".mlp.fc1.weight")]
+    if name is None or any(len(shape) != 2 for shape in layers) or any(".mlp.grn." in block for block in shapes):
+        raise UserError(
+            f"a ConvNeXt of {'-'.join(map(str, stages))} blocks whose stem is {list(stem)} is none that is told from shapes; if timm has "
+            "it, name it with --arch"
+        )
+    return name
 
 
 def _transformer(shapes: Shapes) -> Architecture:
     patches, positions = shapes.get("patch_embed.proj.weight", ()), shapes.get("pos_embed", ())
     blocks = _count(shapes, r"blocks\.(\d+)\.")
     looks = f"a vision transformer of {blocks} blocks with patches {list(patches)} and positions {list(positions)}"
+    scaled = _dinov2(shapes, patches, positions, blocks)
+    if scaled is not None:
+        return scaled
     plain = "cls_token" in shapes and not any(
         re.search(r"\.(ls[12]|gamma_[12])\b|register_tokens|mask_token|rel_pos", name) for name in shapes
     )
@@ -106,6 +142,17 @@ def _transformer(shapes: Shapes) -> Architecture:
     if size is None or grid * grid != positions[1] - 1 or grid == 0:
         raise UserError(f"{looks} is no ViT of a size that is told from shapes (tiny, small, base, large); name it with --arch")
     return Architecture(f"vit_{size}_patch{patches[2]}_{_TRANSFORMER_SIDE}", grid * patches[2])
+
+
+def _dinov2(shapes: Shapes, patches: tuple[int, ...], positions: tuple[int, ...], blocks: int) -> Architecture | None:
+    """A vision transformer of DINOv2 without registers; None where it is none."""
+    others = any(re.search(r"register_tokens|reg_token|gamma_[12]\b|rel_pos|w12\.", name) for name in shapes)
+    if others or "cls_token" not in shapes or "blocks.0.ls1.gamma" not in shapes or len(patches) != 4 or len(positions) != 3:
+        return None
+    size, grid = _DINOV2.get((patches[0], blocks)), math.isqrt(max(0, positions[1] - 1))
+    if size is None or patches[2:] != (_DINOV2_PATCH, _DINOV2_PATCH) or grid == 0 or grid * grid != positions[1] - 1:
+        return None
+    return Architecture(f"vit_{size}_patch{_DINOV2_PATCH}_dinov2", grid * _DINOV2_PATCH)
 
 
 def _count(shapes: Shapes, pattern: str) -> int:

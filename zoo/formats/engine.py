@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import WeightsError, load_backbone
+from zoo.backbones import WeightsError, bare_backbone, load_backbone
 from zoo.errors import UserError, some_of
 from zoo.formats.architecture import Architecture, infer_architecture
-from zoo.formats.layout import CollisionError, Found, StateDict, evidence, find_part, misfit, outline, parts_in, spell, state_dicts
-from zoo.formats.reader import Reader
-from zoo.formats.readers import READERS, get_reader
+from zoo.formats.function import Function, decide_function
+from zoo.formats.layout import Found, evidence, find_part, import_command, misfit, outline, parts_in, take
+from zoo.formats.reader import Part, Reader
+from zoo.formats.readers import GENERAL, OURS, READERS, get_reader
 from zoo.models.runs import CHECKPOINT_FORMAT
+from zoo.models.selection import CollisionError, Selection, StateDict, selected, spell, state_dicts
 from zoo.reading.checkpoint_file import Checkpoint, open_checkpoint
 
 AUTO = "auto"
 _FIRST_NAMES = ("conv1.weight", "layer1.0.conv1.weight", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
+# With what a backbone's names begin that some prefix stands before, for the general reader.
+_START = re.compile(r"(.*?)(conv1\.weight|conv1\.0\.weight|cls_token|class_token|patch_embed\.proj\.weight|stem\.0\.weight)")
+# A prefix that says of its network that it is a copy that follows the trained one, or one that is not meant.
+_FOLLOWERS = re.compile(r"momentum|teacher|target|(^|[._])(k|key|ema|slow|avg|mean|old)([._]|$)")
+# The part of a backbone's names that makes another prefix one more network.
+_ANOTHER = 0.25
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,10 @@ class Reading:
         The names that the file asked for and that inert stand-ins took the place of.
     facts
         Plain values beside the weights (``epoch``, ``arch``, ...), unchecked.
+    function
+        What names and shapes leave open of what the network computes, and was decided.
+    selection
+        What the user said by hand of where the tensors are.
     """
 
     path: Path
@@ -102,6 +113,8 @@ class Reading:
     accounting: Accounting
     replaced: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    function: Function = field(default_factory=Function)
+    selection: Selection = field(default_factory=Selection)
 
     @property
     def method(self) -> str | None:
@@ -123,6 +136,8 @@ def read_backbone(
     arch: str | None = None,
     encoder: str | None = None,
     image_size: int | None = None,
+    heads: int | None = None,
+    selection: Selection | None = None,
     trust_pickle: bool = False,
 ) -> Reading:
     """The backbone in a checkpoint file.
@@ -133,43 +148,69 @@ def read_backbone(
         A reader's name, or ``"auto"``: recognise the layout. Where several fit and give the same tensors, the first is taken; where they
         do not, the file is refused with their names.
     arch
-        timm's name of the architecture; None: by the shapes.
+        timm's name of the architecture; None: by the shapes, or what the file itself says.
     encoder
         Which of the layout's networks; None: the one that the method's authors evaluate.
     image_size
         Side in pixels that a network of fixed input size is built for; None: what the weights tell, else the architecture's own.
+    heads
+        Number of heads of a vision transformer; None: timm's, unless something speaks for another (:mod:`zoo.formats.function`).
+    selection
+        Which tensors are the network's; the layout is not recognised then. None or empty: by the layout.
     trust_pickle
         As in :func:`zoo.reading.checkpoint_file.open_checkpoint`.
 
     Raises
     ------
     UserError
-        The file cannot be opened safely, is of no known layout or of several, lacks a tensor of the backbone or has one too many, or
-        its values cannot be weights.
+        The file cannot be opened safely, is of no known layout or of several, lacks a tensor of the backbone or has one too many, its
+        values cannot be weights, or its network may compute something else than timm's of these names and shapes.
     """
     checkpoint = open_checkpoint(path, trust_pickle=trust_pickle)
-    return backbone_in(checkpoint, format=format, arch=arch, encoder=encoder, image_size=image_size)
+    return backbone_in(
+        checkpoint, format=format, arch=arch, encoder=encoder, image_size=image_size, heads=heads, selection=selection or Selection()
+    )
 
 
 def backbone_in(
-    checkpoint: Checkpoint, *, format: str = AUTO, arch: str | None = None, encoder: str | None = None, image_size: int | None = None
+    checkpoint: Checkpoint,
+    *,
+    format: str = AUTO,
+    arch: str | None = None,
+    encoder: str | None = None,
+    image_size: int | None = None,
+    heads: int | None = None,
+    selection: Selection = Selection(),
 ) -> Reading:
     """:func:`read_backbone` of a file that is open."""
     content = checkpoint.content
-    _refuse(checkpoint)
-    if format == AUTO:
-        reader, also = _recognise(checkpoint)
+    also: tuple[str, ...] = ()
+    if selection:
+        if format not in (AUTO, GENERAL):
+            raise UserError(
+                f"--key, --prefix, --rename and --drop say by hand where the network is, instead of --format {format}: leave one out"
+            )
+        reader, found = get_reader(GENERAL), _selected(checkpoint, selection)
     else:
-        reader, also = get_reader(format), ()
-    found = _choose(checkpoint, reader, encoder)
+        _refuse(checkpoint)
+        reader, also = _recognise(checkpoint) if format == AUTO else (get_reader(format), ())
+        if reader.name == GENERAL:
+            found = _only_network(checkpoint, arch)
+        else:
+            found = _choose(checkpoint, reader, encoder)
+            encoder = None
+    if encoder not in (None, found.part.encoder):
+        raise UserError(f"{checkpoint.path} has no '{encoder}' network that a known layout names; say where it is with --prefix")
     _check_aliases(checkpoint, reader, found)
-    _check_values(checkpoint, found)
+    _check_values(checkpoint, found, found.names.values())
     architecture = _architecture(checkpoint, found, arch, image_size)
-    for pattern, reason in reader.refused.items():
-        if fnmatchcase(architecture.name, pattern):
-            raise UserError(f"{checkpoint.path} is a {architecture.name} of {reader.title}, which is not read: {reason}")
-    backbone, accounting = _build(checkpoint, found, architecture)
+    if reader.name == GENERAL:
+        found = _without_strangers(found, architecture)
+    tensors = {target: found.state.tensors[name] for target, name in found.names.items()}
     outer = content if isinstance(content, Mapping) else {}
+    names = tuple(found.state.tensors)
+    function = decide_function(str(checkpoint.path), reader.name, architecture.name, tensors, outer, names, heads)
+    backbone, accounting = _build(checkpoint, found, architecture, function)
     facts = {str(key): value for key, value in outer.items() if isinstance(value, (int, float, str, list, tuple))}
     return Reading(
         path=checkpoint.path,
@@ -182,6 +223,8 @@ def backbone_in(
         accounting=accounting,
         replaced=checkpoint.replaced,
         facts=facts,
+        function=function,
+        selection=selection,
     )
 
 
@@ -212,20 +255,32 @@ def _refuse(checkpoint: Checkpoint) -> None:
 
 
 def _recognise(checkpoint: Checkpoint) -> tuple[Reader, tuple[str, ...]]:
+    """The layout, and others that take the same tensors; the general one where none fits."""
     content = checkpoint.content
     if content.get("format") == CHECKPOINT_FORMAT:
-        return get_reader("ours"), ()
-    fitting = [reader for reader in READERS if reader.name != "ours" and misfit(reader, content) is None]
+        return get_reader(OURS), ()
+    fitting = [reader for reader in READERS if reader.name not in (OURS, GENERAL) and misfit(reader, content) is None]
+    marked = [reader for reader in fitting if reader.framework]
+    if marked or _is_openmmlab(content):
+        fitting = marked
     if not fitting:
-        raise UserError(f"{checkpoint.path} is of no known format: {outline(content)}{_backbone_like(checkpoint)}")
+        return get_reader(GENERAL), ()
     for reader in fitting:
         if reader.ask and sum(find_part(reader, part, content) is not None for part in reader.parts) > 1:
             return reader, ()
     mappings = {reader.name: _first(checkpoint, reader).mapping() for reader in fitting}
     if len(set(mappings.values())) > 1:
         readings = "; ".join(f"{reader.name}: {evidence(reader, _first(checkpoint, reader))}" for reader in fitting)
-        raise UserError(f"{checkpoint.path} fits several formats, which would read different tensors; choose with --format ({readings})")
+        commands = " or ".join(import_command(checkpoint.path, format=reader.name) for reader in fitting)
+        raise UserError(
+            f"{checkpoint.path} fits several formats, which would read different tensors; choose with --format ({readings}): {commands}"
+        )
     return fitting[0], tuple(reader.name for reader in fitting[1:])
+
+
+def _is_openmmlab(content: Mapping[str, Any]) -> bool:
+    meta = content.get("meta")
+    return isinstance(meta, Mapping) and "mmengine_version" in meta
 
 
 def _first(checkpoint: Checkpoint, reader: Reader) -> Found:
@@ -245,14 +300,16 @@ def _choose(checkpoint: Checkpoint, reader: Reader, encoder: str | None) -> Foun
     except CollisionError as error:
         raise UserError(f"{path} is not {reader.title}: {error}") from error
     if not present:
-        raise UserError(f"{path} is not {reader.title}: {misfit(reader, content)}; {outline(content)}{_backbone_like(checkpoint)}")
+        raise UserError(f"{path} is not {reader.title}: {misfit(reader, content)}; {outline(content)}{_backbone_like(checkpoint, None)}")
     if encoder is None and reader.ask and len(present) > 1:
-        raise UserError(f"{path} holds several networks; choose with --encoder {' or --encoder '.join(present)}")
+        commands = " or ".join(import_command(path, encoder=name) for name in present)
+        raise UserError(f"{path} holds several networks; choose with --encoder {' or --encoder '.join(present)}: {commands}")
     wanted = encoder or parts[0].encoder
     if wanted not in present:
         known = [part.encoder for part in parts]
         if wanted in known or encoder is None:
-            raise UserError(f"{path} has no {wanted} network; it has {', '.join(present)}: choose with --encoder")
+            command = import_command(path, encoder=next(iter(present)))
+            raise UserError(f"{path} has no {wanted} network; it has {', '.join(present)}: choose with --encoder, such as {command}")
         raise UserError(f"{path} has no '{wanted}' network: {reader.title} has {', '.join(known)}")
     return present[wanted]
 
@@ -270,32 +327,155 @@ def _check_aliases(checkpoint: Checkpoint, reader: Reader, found: Found) -> None
                 )
 
 
-def _check_values(checkpoint: Checkpoint, found: Found) -> None:
+def _check_values(checkpoint: Checkpoint, found: Found, names: Iterable[str]) -> None:
     """Raise UserError for tensors that no network has. Before anything is built: a shape may claim more than the file holds."""
-    for name in found.names.values():
+    for name in names:
         reason = _unfit(found.state.tensors[name])
         if reason:
             raise UserError(f"{checkpoint.path} holds no usable weights: '{name}' {reason}")
 
 
 def _architecture(checkpoint: Checkpoint, found: Found, arch: str | None, image_size: int | None) -> Architecture:
-    if arch is not None:
-        known = None
-        with contextlib.suppress(UserError):
-            known = infer_architecture(_shapes(found)).image_size
-        return Architecture(arch, image_size if image_size is not None else known)
+    """The architecture as the user names it, else as the file itself does where its tensors fit, else by the shapes."""
+    shapes = _shapes(found)
+    inferred: Architecture | None = None
+    reason: UserError | None = None
     try:
-        inferred = infer_architecture(_shapes(found))
+        inferred = infer_architecture(shapes)
     except UserError as error:
-        raise UserError(f"{checkpoint.path}: {error}") from error
-    return Architecture(inferred.name, image_size if image_size is not None else inferred.image_size)
+        reason = error
+    named = arch or _own_architecture(checkpoint, inferred, shapes)
+    side = image_size if image_size is not None else inferred.image_size if inferred else None
+    if named is not None:
+        return Architecture(named, side)
+    if inferred is None:
+        raise UserError(f"{checkpoint.path}: {reason}") from reason
+    return Architecture(inferred.name, side)
+
+
+def _own_architecture(checkpoint: Checkpoint, inferred: Architecture | None, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What the file says that it is, by timm's names, where nothing else is known or where its tensors fit that one too.
+
+    Training scripts of timm and those of MoCo's kind write ``arch``, by names of timm or torchvision; several of timm's networks have the
+    same names and shapes and compute something else (resnet50 and resnetaa50).
+    """
+    content = checkpoint.content
+    said = content.get("arch") if isinstance(content, Mapping) else None
+    name = said.partition(".")[0] if isinstance(said, str) else ""
+    if not name or (inferred is not None and name == inferred.name):
+        return None
+    try:
+        wanted = bare_backbone(name, image_size=inferred.image_size if inferred else None).state_dict()
+    except Exception:  # no name of timm's, or a constructor that does not work so: a word of the file's is no reason to fail
+        return None
+    if inferred is None:
+        return name
+    fits = all(shapes.get(key) == tuple(tensor.shape) for key, tensor in wanted.items() if not key.endswith("num_batches_tracked"))
+    return name if fits and not shapes.keys() - wanted.keys() else None
 
 
 def _shapes(found: Found) -> dict[str, tuple[int, ...]]:
     return {target: tuple(found.state.tensors[name].shape) for target, name in found.names.items()}
 
 
-def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> tuple[nn.Module, Accounting]:
+def _selected(checkpoint: Checkpoint, selection: Selection) -> Found:
+    """The network that the user points at."""
+    reader = get_reader(GENERAL)
+    renames = () if selection.renames else reader.renames
+    state, prefix = selected(str(checkpoint.path), checkpoint.content, selection)
+    part = Part(reader.parts[0].encoder, (state.place,), (prefix,))
+    names: dict[str, str] = {}
+    dropped: list[str] = []
+    found = take(replace(reader, renames=renames, drop=()), part, state, prefix)
+    for inner, name in found.names.items():
+        target = selection.name(inner)
+        if selection.drops(target) or any(re.match(pattern, target) for pattern in reader.drop):
+            dropped.append(name)
+        elif target in names:
+            raise UserError(f"{checkpoint.path}: '{names[target]}' and '{name}' would both be '{target}'; change --rename or --drop one")
+        else:
+            names[target] = name
+    return Found(part, state, prefix, names, tuple(dropped), found.unknown, ())
+
+
+def _only_network(checkpoint: Checkpoint, arch: str | None) -> Found:
+    """The network of a file of no known layout, where one prefix alone covers a whole backbone.
+
+    Raises UserError that says what the file has instead, and the command that would read it.
+    """
+    path, content = checkpoint.path, checkpoint.content
+    unknown = f"{path} is of no known format: {outline(content)}"
+    whole = list(_whole_networks(checkpoint, arch))
+    if not whole:
+        raise UserError(unknown + _backbone_like(checkpoint, arch))
+
+    def command(one: Found) -> str:
+        place, front = ".".join(one.state.place), one.state.wrapper + one.prefix
+        return import_command(path, format=None if place or front else GENERAL, key=place, prefix=front, arch=arch)
+
+    commands = " or ".join(command(one) for one in whole)
+    if len(whole) > 1:
+        raise UserError(f"{unknown}; it holds several networks: choose with {commands}")
+    front = whole[0].state.wrapper + whole[0].prefix
+    # A dictionary's own name says as much as a prefix ('model_ema').
+    words = ".".join((*whole[0].state.place, front))
+    if _FOLLOWERS.search(words):
+        raise UserError(
+            f"{unknown}; the network behind '{front}' in {spell(whole[0].state.place)} may follow the trained one, so it is not taken "
+            f"unless you say so: {commands}"
+        )
+    if another := _another_network(checkpoint, whole[0]):
+        raise UserError(
+            f"{unknown}; beside the network behind '{front}' there are tensors of another one ({another}): if the first is the right one, "
+            + commands
+        )
+    return whole[0]
+
+
+def _whole_networks(checkpoint: Checkpoint, arch: str | None) -> Iterator[Found]:
+    """Every prefix of a file behind which a whole backbone stands."""
+    reader = get_reader(GENERAL)
+    for state in state_dicts(checkpoint.content):
+        starts = [match[1] for match in map(_START.fullmatch, state.tensors) if match]
+        for prefix in dict.fromkeys(start for start in starts if not start or start.endswith(".")):
+            part = Part(reader.parts[0].encoder, (state.place,), (prefix,))
+            try:
+                found = take(reader, part, state, prefix)
+                architecture = _architecture(checkpoint, found, arch, None)
+                wanted = bare_backbone(architecture.name, image_size=architecture.image_size).state_dict()
+            except (CollisionError, UserError):
+                continue
+            except Exception:  # an architecture that cannot be built without numbers, or not for this size
+                continue
+            shapes = _shapes(found)
+            if all(shapes.get(name) == tuple(tensor.shape) for name, tensor in wanted.items() if not name.endswith("num_batches_tracked")):
+                yield found
+
+
+def _another_network(checkpoint: Checkpoint, found: Found) -> str | None:
+    """Where else in the file many of a network's names stand; None where they do nowhere."""
+    wanted = {name.removeprefix(found.prefix) for name in found.names.values()}
+    for state in state_dicts(checkpoint.content):
+        for prefix, count in _prefixes(state, wanted).items():
+            same = state.place == found.state.place and prefix == found.prefix
+            if not same and count >= _ANOTHER * len(found.names):
+                return f"{count} of its names behind '{state.wrapper}{prefix}' in {spell(state.place)}"
+    return None
+
+
+def _without_strangers(found: Found, architecture: Architecture) -> Found:
+    """The network without the tensors beside it that are of other parts: their first word is none of the architecture's."""
+    try:
+        wanted = bare_backbone(architecture.name, image_size=architecture.image_size).state_dict()
+    except Exception:  # what is wrong is said where the network is built
+        return found
+    own = {name.partition(".")[0] for name in wanted}
+    strangers = {target: name for target, name in found.names.items() if target.partition(".")[0] not in own}
+    names = {target: name for target, name in found.names.items() if target not in strangers}
+    return replace(found, names=names, unknown=(*found.unknown, *strangers.values()))
+
+
+def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture, function: Function) -> tuple[nn.Module, Accounting]:
     given: dict[str, Tensor] = {target: found.state.tensors[name] for target, name in found.names.items()}
     front = found.state.wrapper + found.prefix
     where = spell(found.state.place) + (f" under '{front}'" if front else "")
@@ -306,14 +486,23 @@ def _build(checkpoint: Checkpoint, found: Found, architecture: Architecture) -> 
             given,
             f"{checkpoint.path} ({where})",
             image_size=architecture.image_size,
+            arguments=function.arguments,
             copy=checkpoint.container != "legacy",
         )
     except WeightsError as error:
+        # Some networks have a part of theirs where others have their classifier (ConvNeXt's head.norm).
+        inner = {name.removeprefix(found.prefix): name for name in found.dropped}
+        kept = {target: name for target, name in inner.items() if target in error.missing}
+        if kept:
+            _check_values(checkpoint, found, kept.values())
+            dropped = tuple(name for name in found.dropped if name not in kept.values())
+            return _build(checkpoint, replace(found, names={**found.names, **kept}, dropped=dropped), architecture, function)
         if not error.missing:
             raise
+        elsewhere = _elsewhere(checkpoint, error.wanted, len(error.wanted) - len(error.missing), architecture)
         raise UserError(
             f"{checkpoint.path} is not a whole {architecture.name}: {len(error.missing)} of its {len(error.wanted)} tensors are missing in "
-            f"{where} ({some_of(error.missing)}){_elsewhere(checkpoint, error.wanted, len(error.wanted) - len(error.missing))}"
+            f"{where} ({some_of(error.missing)}){elsewhere}"
         ) from error
     _check_trained(checkpoint, backbone)
     accounting = Accounting(
@@ -351,39 +540,52 @@ def _check_trained(checkpoint: Checkpoint, backbone: nn.Module) -> None:
         raise UserError(f"{checkpoint.path} holds a network that has never seen an image: every running mean is 0 and every variance 1")
 
 
+def _prefixes(state: StateDict, wanted: Iterable[str]) -> Counter[str]:
+    """How many of the wanted names stand behind each prefix of a state dict."""
+    wanted = set(wanted)
+    counts: Counter[str] = Counter()
+    for name in state.tensors:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if ".".join(parts[start:]) in wanted:
+                counts[".".join(parts[:start]) + ("." if start else "")] += 1
+    return counts
+
+
 def _nearest(checkpoint: Checkpoint, wanted: Iterable[str]) -> tuple[int, str, StateDict] | None:
     """How many of the wanted names stand behind the prefix where most of them do, that prefix, and the state dict."""
     wanted = set(wanted)
     best: tuple[int, str, StateDict] | None = None
     for state in state_dicts(checkpoint.content):
-        counts: Counter[str] = Counter()
-        for name in state.tensors:
-            parts = name.split(".")
-            for start in range(len(parts)):
-                if ".".join(parts[start:]) in wanted:
-                    counts[".".join(parts[:start]) + ("." if start else "")] += 1
-        for prefix, count in counts.most_common(1):
+        for prefix, count in _prefixes(state, wanted).most_common(1):
             if best is None or count > best[0]:
                 best = (count, prefix, state)
     return best
 
 
-def _elsewhere(checkpoint: Checkpoint, wanted: Iterable[str], matched: int) -> str:
+def _elsewhere(checkpoint: Checkpoint, wanted: Iterable[str], matched: int, architecture: Architecture) -> str:
     """Where more of the wanted names are than were matched: the mistake that people make is a prefix."""
+    wanted = set(wanted)
     best = _nearest(checkpoint, wanted)
     if best is None or best[0] <= matched:
         return ""
     count, prefix, state = best
-    return f"; the nearest prefix is '{state.wrapper}{prefix}' in {spell(state.place)}, with {count} of the names"
+    text = f"; the nearest prefix is '{state.wrapper}{prefix}' in {spell(state.place)}, with {count} of the names"
+    counters = sum(name.endswith("num_batches_tracked") for name in wanted)
+    if count not in (len(wanted), len(wanted) - counters):
+        return text
+    command = import_command(checkpoint.path, key=".".join(state.place), prefix=state.wrapper + prefix, arch=architecture.name)
+    return f"{text}: {command} reads that one"
 
 
-def _backbone_like(checkpoint: Checkpoint) -> str:
+def _backbone_like(checkpoint: Checkpoint, arch: str | None) -> str:
     """Where names that backbones begin with are, in a file that no layout fits."""
     best = _nearest(checkpoint, _FIRST_NAMES)
     if best is None:
         return "; no tensor in it is named like a backbone's first"
     _, prefix, state = best
-    return f"; names of a backbone stand behind '{state.wrapper}{prefix}' in {spell(state.place)}"
+    command = import_command(checkpoint.path, key=".".join(state.place), prefix=state.wrapper + prefix, arch=arch or "NAME")
+    return f"; names of a backbone stand behind '{state.wrapper}{prefix}' in {spell(state.place)}: {command} looks there"
 
 
 def _grouped(names: Iterable[str]) -> str:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zoo.formats.reader import Part, Place, Reader
+from zoo.formats.reader import Part, Reader
+from zoo.models.selection import CollisionError, Place, StateDict, is_tensor, spell, state_dict_at
 
-# What wrapping a network in DataParallel, DistributedDataParallel or torch.compile puts in front of every name.
-_WRAPPERS = ("module.", "_orig_mod.")
 # Attributes that say what a key's value is, to a person.
 _KIND_NAMES = {"StandInObject": "an object", "StandInList": "an object", "OrderedDict": "dict"}
-
-
-@dataclass(frozen=True)
-class StateDict:
-    """One dictionary of tensors in a file.
-
-    Attributes
-    ----------
-    place
-        The keys that lead to it.
-    wrapper
-        What was taken off the front of every name.
-    tensors
-        By what is left of their names.
-    """
-
-    place: Place
-    wrapper: str
-    tensors: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,50 +50,6 @@ class Found:
         return self.state.place, tuple(sorted(self.names.items()))
 
 
-class CollisionError(ValueError):
-    """Two tensors of a network would have one name in the backbone."""
-
-
-def is_tensor(value: object) -> bool:
-    """Whether ``value`` is a tensor, without importing torch."""
-    return hasattr(value, "shape") and hasattr(value, "dtype") and hasattr(value, "untyped_storage")
-
-
-def state_dict_at(content: Any, place: Place) -> StateDict | None:
-    """The dictionary of tensors at ``place``, its names unwrapped; None where there is none, or where it holds something else too."""
-    for key in place:
-        content = content.get(key) if isinstance(content, Mapping) else None
-    if not isinstance(content, Mapping) or not content:
-        return None
-    if not all(isinstance(name, str) and is_tensor(value) for name, value in content.items()):
-        return None
-    wrapper = ""
-    names = dict(content)
-    while (front := _common_wrapper(names)) is not None:
-        names = {name.removeprefix(front): value for name, value in names.items()}
-        wrapper += front
-    return StateDict(place, wrapper, names)
-
-
-def _common_wrapper(names: Mapping[str, Any]) -> str | None:
-    return next((front for front in _WRAPPERS if all(name.startswith(front) and name != front for name in names)), None)
-
-
-def state_dicts(content: Any, place: Place = ()) -> Iterator[StateDict]:
-    """Every dictionary of tensors in a file, to the depth that layouts have."""
-    state = state_dict_at(content, place) if len(place) <= 4 else None
-    if state is not None:
-        yield state
-        return
-    inner = content
-    for key in place:
-        inner = inner[key]
-    if isinstance(inner, Mapping) and len(place) < 4:
-        for key, value in inner.items():
-            if isinstance(key, str) and isinstance(value, Mapping):
-                yield from state_dicts(content, (*place, key))
-
-
 def parts_in(reader: Reader, content: Mapping[str, Any]) -> tuple[Part, ...]:
     """The networks of a layout; those of our own checkpoints stand in the file."""
     if reader.parts:
@@ -134,11 +71,11 @@ def find_part(reader: Reader, part: Part, content: Any) -> Found | None:
             continue
         for prefix in part.prefixes:
             if any(name.startswith(prefix) for name in state.tensors):
-                return _take(reader, part, state, prefix)
+                return take(reader, part, state, prefix)
     return None
 
 
-def _take(reader: Reader, part: Part, state: StateDict, prefix: str) -> Found:
+def take(reader: Reader, part: Part, state: StateDict, prefix: str) -> Found:
     names: dict[str, str] = {}
     dropped: list[str] = []
     others: list[str] = []
@@ -224,9 +161,10 @@ def evidence(reader: Reader, found: Found) -> str:
     return f"{spell(found.state.place)}{wrapper}, {names}" + (f"; it has {', '.join(marks)}" if marks else "")
 
 
-def spell(place: Place) -> str:
-    """A place in words."""
-    return "'" + ".".join(place) + "'" if place else "the file's own dictionary"
+def import_command(path: object, **options: str | None) -> str:
+    """The command that would read a file with these options (without their dashes), for a message; None and "" are left out."""
+    words = [word for option, value in options.items() if value for word in (f"--{option}", shlex.quote(value))]
+    return " ".join(["zoo import", shlex.quote(str(path)), "--out DIR", *words])
 
 
 def outline(content: Any) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Where a state dict lies in a file: the keys that lead to it; () is the file's own dictionary.
-Place = tuple[str, ...]
+from zoo.models.selection import Place
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class Reader:
         Patterns of tensor names that the layout never has.
     beside
         Keys that lie beside the state dict in the file's dictionary; all must be there for the layout to be recognised.
+    framework
+        Whether one of these is a framework's mark: a file that has it is of the layouts of that framework, whatever else would fit.
     without
         Keys that the layout never has there.
     shapes
@@ -59,8 +60,6 @@ class Reader:
         Pattern and replacement, by which names become those of timm; the first pattern that matches a name is used.
     aliases
         Prefixes under which the same tensors occur again; they must be equal.
-    refused
-        Shell pattern of an architecture, and why its tensors would fit a network that computes something else.
     method
         What the file's weights were made by, where the layout tells.
     epochs
@@ -81,13 +80,13 @@ class Reader:
     needs: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
+    framework: bool = False
     without: tuple[str, ...] = ()
     shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     renames: tuple[tuple[str, str], ...] = ()
     aliases: tuple[str, ...] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
     epochs: str | None = None
     mean: tuple[float, float, float] | None = None

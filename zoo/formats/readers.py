@@ -9,7 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from zoo.errors import UserError, did_you_mean
-from zoo.formats.reader import Part, Place, Reader
+from zoo.formats.reader import Part, Reader
+from zoo.models.selection import Place
+
+# The readers that work by no layout: a file of our own says where its networks are; of the general one the user or the only prefix does.
+OURS, GENERAL = "ours", "general"
 
 # What a network of timm's or torchvision's names begins with.
 _BACKBONE = r"(conv1\.|cls_token|pos_embed|patch_embed\.)"
@@ -40,13 +44,20 @@ _MMSELFSUP_VIT = (
     (r"layers\.(\d+)\.ffn\.layers\.1\.", r"blocks.\1.mlp.fc2."),
     (r"ln1\.", "norm."),
 )
-_MOCO_V3_VIT_SMALL = (
-    "MoCo v3's ViT-S has 12 heads where timm's has 6: every shape fits, and the features would be wrong (its ViT-B and ResNets are read)"
+_TORCHVISION_VIT = (
+    (r"class_token$", "cls_token"),
+    (r"conv_proj\.", "patch_embed.proj."),
+    (r"encoder\.pos_embedding$", "pos_embed"),
+    (r"encoder\.ln\.", "norm."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.ln_([12])\.", r"blocks.\1.norm\2."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_", r"blocks.\1.attn.qkv."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.", r"blocks.\1.attn.proj."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(0|linear_1)\.", r"blocks.\1.mlp.fc1."),
+    (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(3|linear_2)\.", r"blocks.\1.mlp.fc2."),
 )
 _OPENMMLAB_VIT = r"(backbone\.)?layers\.\d"
-_SOLO_LEARN_STEM = (
-    "solo-learn pads conv1 of its small-image networks by 2 where ours pad by 1: every shape fits, and the features would be wrong"
-)
+# What masked image modelling has instead of the patches it hides: no part of the network that is used.
+_MASKS = (r"mask_token$", r"masked_embed$")
 
 
 def _ccrop(method: str, encoders: tuple[tuple[str, str], ...], others: tuple[str, ...], needs: tuple[str, ...]) -> Reader:
@@ -65,7 +76,7 @@ def _ccrop(method: str, encoders: tuple[tuple[str, str], ...], others: tuple[str
 
 READERS: tuple[Reader, ...] = (
     Reader(
-        "ours",
+        OURS,
         "a checkpoint of a run of this toolkit",
         (),  # the file says itself where its encoders are
         beside=("format", "encoders", "model"),
@@ -124,7 +135,6 @@ READERS: tuple[Reader, ...] = (
         needs=(rf"(base|momentum)_encoder\.{_BACKBONE}",),
         drop=_HEADS,
         others=(r"base_encoder\.", r"momentum_encoder\.", r"predictor\."),
-        refused={"vit_small_*": _MOCO_V3_VIT_SMALL},
         method="moco_v3",
     ),
     _ccrop("simclr", (("online", ""),), (), (_BACKBONE,)),
@@ -153,19 +163,19 @@ READERS: tuple[Reader, ...] = (
         (Part("backbone", (_MODEL, _STATE, _BARE), ("model.backbone.", "backbone.")),),
         needs=(rf"(model\.)?backbone\.{_BACKBONE}",),
         lacks=(_OPENMMLAB_VIT, r"projector\.", r"neck\.", r"classifier\.", r"momentum_backbone\.", r"projection_head\.", r"encoder_q\.0\."),
-        drop=(*_HEADS, r"masked_embed"),
+        drop=(*_HEADS, *_MASKS),
         others=(
             r"(model\.)?(encoder|encoder_q|encoder_k|predictor|prototypes|queue|queue_ptr|projections|teacher|student|head)(\.|$|\d)",
             r"projections\.",
         ),
-        aliases=("encoder_q.", "model.encoder_q."),
+        aliases=tuple(front + name for front in ("", "model.") for name in ("encoder_q.", "encoder.", "teacher.backbone.")),
         note="in files of DINO and iBOT the part called backbone is the teacher, else the trained network",
     ),
     Reader(
         "torchvision",
         "torchvision's ResNet names, nothing in front of them",
         (Part("online", (_BARE, _STATE, _MODEL), ("",)),),
-        needs=(r"conv1\.", r"layer4\."),
+        needs=(r"conv1\.weight$", r"layer4\."),
         lacks=(r"projection_head\.", r"prototypes", r"encoder", r"backbone\.", r"queue"),
         drop=(r"fc\.",),
         confirmed=True,
@@ -178,10 +188,26 @@ READERS: tuple[Reader, ...] = (
             Part("ema", (("state_dict_ema",), ("model_ema",)), ("",)),
         ),
         needs=(r"(conv1|cls_token|pos_embed|patch_embed|stem|conv_stem)\b",),
-        lacks=(r"projection_head\.", r"prototypes", r"encoder", r"backbone\.", r"queue", r"fc\.[0-9]"),
-        drop=(r"fc\.", r"head\.", r"head_dist\.", r"classifier\."),
+        lacks=(r"projection_head\.", r"prototypes", r"encoder", r"backbone\.", r"queue", r"fc\.[0-9]", r"decoder_"),
+        drop=(r"fc\.", r"head\.", r"head_dist\.", r"classifier\.", *_MASKS),
         ask=True,
         confirmed=True,
+    ),
+    Reader(
+        "torchvision_vit",
+        "torchvision's vision transformers",
+        (Part("online", (_BARE, _STATE, _MODEL), ("",)),),
+        needs=(r"class_token$", r"conv_proj\."),
+        drop=(r"heads\.",),
+        renames=_TORCHVISION_VIT,
+    ),
+    Reader(
+        "mae",
+        "MAE with its decoder",
+        (Part("online", (_MODEL, _STATE, _BARE), ("",)),),
+        needs=(r"cls_token$", r"patch_embed\.", r"decoder_embed\.", r"decoder_blocks\."),
+        drop=(*_HEADS, *_MASKS, r"decoder_"),
+        method="mae",
     ),
     Reader(
         "dino",
@@ -191,8 +217,8 @@ READERS: tuple[Reader, ...] = (
             Part("student", (("student",),), ("backbone.",)),
         ),
         needs=(rf"(backbone\.)?{_BACKBONE}",),
-        lacks=(_OPENMMLAB_VIT, r"projector\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue"),
-        drop=(*_HEADS, r"masked_embed"),
+        lacks=(_OPENMMLAB_VIT, r"projector\.", r"encoder", r"projection_head\.", r"prototypes", r"neck\.", r"queue", r"decoder_"),
+        drop=(*_HEADS, *_MASKS),
         others=(r"head\.",),
     ),
     Reader(
@@ -248,6 +274,8 @@ READERS: tuple[Reader, ...] = (
         needs=(r"backbone\.(conv1|cls_token|patch_embed)",),
         lacks=(r"encoder_q\.", r"momentum_backbone\.", r"projection_head\.", r"projector\.", r"classifier\."),
         beside=("meta",),
+        framework=True,
+        drop=_MASKS,
         others=(r"neck\.", r"head\.", r"encoder_k\.", r"target_net\.", r"momentum_encoder\.", r"queue", r"data_preprocessor\."),
         renames=_MMSELFSUP_VIT,
     ),
@@ -270,9 +298,9 @@ READERS: tuple[Reader, ...] = (
         (Part("online", (_STATE,), ("backbone.", "encoder.")), Part("key", (_STATE,), ("momentum_backbone.", "momentum_encoder."))),
         needs=(rf"(backbone|encoder)\.{_BACKBONE}", r"(classifier|projector)\."),
         beside=("pytorch-lightning_version",),
+        framework=True,
         drop=_HEADS,
         others=(r"momentum_", r"projector\.", r"predictor\.", r"classifier\.", r"queue", r"prototypes"),
-        refused={"*_small": _SOLO_LEARN_STEM},
     ),
     Reader(
         "lightly",
@@ -296,6 +324,30 @@ READERS: tuple[Reader, ...] = (
         note="of DINO's two networks the teacher",
     ),
     Reader(
+        "lightly_vit",
+        "lightly, vision transformers of its examples and benchmarks",
+        (
+            Part("online", (_STATE, _BARE), ("teacher_backbone.vit.", "backbone.vit.")),
+            Part("student", (_STATE, _BARE), ("student_backbone.vit.",)),
+            Part("anchor", (_STATE, _BARE), ("anchor_backbone.vit.",)),
+            Part("key", (_STATE, _BARE), ("backbone_momentum.vit.", "momentum_backbone.vit.")),
+        ),
+        needs=(r"(teacher_)?backbone\.vit\.(cls_token|class_token)$",),
+        drop=(r"head\.", r"heads\.", *_MASKS),
+        others=(
+            r"(\w+_)?backbone(_momentum)?\.",
+            r"(\w+_)?(projection|prediction)_head",
+            r"(\w+_)?head\.",
+            r"decoder",
+            r"prototypes",
+            r"criterion\.",
+            r"online_classifier\.",
+            r"knn_classifier\.",
+        ),
+        renames=_TORCHVISION_VIT,
+        note="of DINO's two networks the teacher, of MSN's the target",
+    ),
+    Reader(
         "lightly_benchmark",
         "lightly's ImageNet benchmarks",
         (
@@ -305,6 +357,7 @@ READERS: tuple[Reader, ...] = (
         ),
         needs=(rf"backbone\.{_BACKBONE}", r"(student_|teacher_)?projection_head\."),
         beside=("pytorch-lightning_version",),
+        framework=True,
         drop=_HEADS,
         others=(
             r"(student_|teacher_|key_|query_)?(projection|prediction)_head",
@@ -316,6 +369,15 @@ READERS: tuple[Reader, ...] = (
             r"memory_bank",
         ),
         note="of DINO's two networks the part called backbone is the teacher",
+    ),
+    # Where no other layout fits, or where the user says by hand which tensors are the network's.
+    Reader(
+        GENERAL,
+        "one network behind one prefix, or the one that --key and --prefix name",
+        (Part("online", (), ()),),
+        drop=(*_HEADS, r"heads\.", r"head_dist\.", r"classifier\.", *_MASKS),
+        renames=_TORCHVISION_VIT,
+        note="no known layout: which network this is, the file does not say",
     ),
 )
 

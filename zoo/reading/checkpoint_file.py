@@ -16,7 +16,7 @@ from typing import Any
 
 from zoo.errors import UserError, first_line, some_of
 from zoo.reading.file_head import download_accident, looks_like_safetensors, read_head
-from zoo.reading.pickle_scan import PickleScan, scan_pickle, stand_in
+from zoo.reading.pickle_scan import GETATTR, PickleScan, scan_pickle, stand_in
 
 _ZIP_HEAD = b"PK\x03\x04"
 # torch's format before version 1.6: pickles one after the other (of the number that stands here, of a version, of the machine, of the
@@ -50,6 +50,9 @@ _HARMLESS_NAMES = re.compile(
     r"|(pytorch_lightning\.utilities\.parsing|lightning_fabric\.utilities\.data|lightning\.fabric\.utilities\.data)\.AttributeDict"
     r"|mmengine\.logging\.history_buffer\.HistoryBuffer"
 )
+# mmengine's record of logged numbers keeps functions of its own class, which pickle writes as getattr(HistoryBuffer, "mean").
+_HISTORY_BUFFER = "mmengine.logging.history_buffer.HistoryBuffer"
+_SCRIPT = "__main__."  # functions of the script that wrote the file: VICReg's optimizer (LARS) keeps two of them among its settings
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,7 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
         raise UserError(
             f"{path} asks for {some_of(system, _NAMES_IN_MESSAGE)}, to act on this machine; nothing of it was called: do not use this file"
         )
-    unknown = sorted(name for name in foreign if _HARMLESS_NAMES.fullmatch(name) is None)
+    unknown = sorted(name for name in foreign if not _harmless(name, scan))
     if unknown and not trust_pickle:
         raise UserError(
             f"{path} asks for what weights have no use for: {some_of(unknown, _NAMES_IN_MESSAGE)}; nothing of it was called. If you know "
@@ -238,6 +241,15 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
     except Exception as error:
         raise UserError(f"{path} is damaged, or holds what cannot be read safely ({_torch_reason(error)})") from error
     return Checkpoint(path, content, container, tuple(sorted(foreign)))
+
+
+def _harmless(name: str, scan: PickleScan) -> bool:
+    """Whether a stand-in may take the place of a name without being asked for."""
+    if name == GETATTR:
+        return name in scan.called and all(owner == _HISTORY_BUFFER for owner, _ in scan.attributes)
+    if name.startswith(_SCRIPT):
+        return name not in scan.called
+    return _HARMLESS_NAMES.fullmatch(name) is not None
 
 
 def _torch_reason(error: Exception) -> str:

@@ -11,7 +11,9 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, Self
+
+GETATTR = "builtins.getattr"
 
 # Bytes of an element, by the name of torch's storage class; torch writes no others for dense tensors.
 _ELEMENT_BYTES = {
@@ -26,7 +28,7 @@ _ELEMENT_BYTES = {
 class StandIn:
     """In the place of a class or function that a file names: takes whatever it is given, and does nothing."""
 
-    def __new__(cls, *_arguments: object, **_named: object) -> StandIn:
+    def __new__(cls, *_arguments: object, **_named: object) -> Self:
         return super().__new__(cls)
 
     def __init__(self, *_arguments: object, **_named: object) -> None: ...
@@ -35,10 +37,18 @@ class StandIn:
 
 
 class _NotedStandIn(StandIn):
-    """A stand-in that also notes whether it is filled like a dictionary or like a list."""
+    """A stand-in that also notes whether it is called, and whether it is filled like a dictionary or like a list."""
 
     full_name = ""
     filled_as: type | None = None
+    called = False
+    attributes: set[tuple[str, str]]
+
+    def __new__(cls, *arguments: object, **named: object) -> Self:
+        cls.called = True
+        if cls.full_name == GETATTR:
+            cls.attributes.add(_attribute(arguments, named))
+        return super().__new__(cls)
 
     def __setitem__(self, _key: object, _value: object) -> None:
         type(self).filled_as = dict
@@ -50,6 +60,13 @@ class _NotedStandIn(StandIn):
         type(self).filled_as = list
 
     def add(self, _value: object) -> None: ...
+
+
+def _attribute(arguments: tuple[object, ...], named: dict[str, object]) -> tuple[str, str]:
+    """Of which class a call of ``getattr`` asks for which attribute; two empty texts for a call that asks for anything else."""
+    if len(arguments) == 2 and not named and isinstance(arguments[1], str):
+        return str(getattr(arguments[0], "full_name", "")) if isinstance(arguments[0], type) else "", arguments[1]
+    return "", ""
 
 
 @dataclass
@@ -64,11 +81,17 @@ class PickleScan:
         Bytes of each tensor storage, by its key.
     protocol
         Of the pickle.
+    called
+        Those of the names that are called; the others are only mentioned.
+    attributes
+        What ``getattr`` is called for: the full name of a class and the attribute's name; the class is empty where it is none.
     """
 
     names: dict[str, type | None] = field(default_factory=dict)
     storages: dict[str, int] = field(default_factory=dict)
     protocol: int = 0
+    called: frozenset[str] = frozenset()
+    attributes: frozenset[tuple[str, str]] = frozenset()
 
 
 class _Scanner(pickle._Unpickler):
@@ -84,7 +107,7 @@ class _Scanner(pickle._Unpickler):
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full_name = f"{module}.{name}"
         if full_name not in self.classes:
-            self.classes[full_name] = type("_Named", (_NotedStandIn,), {"full_name": full_name})
+            self.classes[full_name] = type("_Named", (_NotedStandIn,), {"full_name": full_name, "attributes": set()})
         return self.classes[full_name]
 
     def persistent_load(self, pid: Any) -> Any:
@@ -108,7 +131,10 @@ def scan_pickle(file: IO[bytes]) -> PickleScan:
     scanner = _Scanner(file)
     scanner.load()
     names = {name: kind.filled_as for name, kind in scanner.classes.items()}
-    return PickleScan(names, scanner.storages, int(getattr(scanner, "proto", 0)))
+    called = frozenset(name for name, kind in scanner.classes.items() if kind.called)
+    getattr_ = scanner.classes.get(GETATTR)
+    attributes = frozenset(getattr_.attributes) if getattr_ else frozenset()
+    return PickleScan(names, scanner.storages, int(getattr(scanner, "proto", 0)), called, attributes)
 
 
 def stand_in(filled_as: type | None) -> Callable[..., object]:

@@ -23,9 +23,11 @@ def shapes_of(arch: str, **settings: object) -> dict[str, tuple[int, ...]]:
         *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
         *("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small"),
         *("wide_resnet50_2", "wide_resnet101_2", "resnext50_32x4d"),
+        *("resnext101_32x4d", "resnext101_32x8d", "resnext101_64x4d"),
+        *("convnext_tiny", "convnext_small", "convnext_base", "convnext_large", "convnext_xlarge"),
     ],
 )
-def test_resnets(arch):
+def test_networks_of_convolutions(arch):
     found = infer_architecture(shapes_of(arch))
     assert (found.name, found.image_size) == (arch, None)
 
@@ -40,6 +42,9 @@ def test_resnets(arch):
         ("vit_base_patch8_224", 224),
         ("vit_base_patch32_224", 224),
         ("vit_large_patch16_224", 224),
+        ("vit_small_patch14_dinov2", 518),
+        ("vit_base_patch14_dinov2", 224),
+        ("vit_large_patch14_dinov2", 518),
     ],
 )
 def test_vision_transformers(arch, side):
@@ -67,7 +72,10 @@ def _changed(arch: str, **shapes: tuple[int, ...] | None) -> dict[str, tuple[int
         (_changed("resnet50", conv1__weight=(64,)), "is no architecture of this toolkit"),
         (_changed("resnet18", layer1__0__conv2__weight=(96, 64, 3, 3)), "96 channels in 1 groups inside"),
         (_changed("resnet18", layer5__0__conv1__weight=(9, 9, 3, 3)), "a ResNet of 2-2-2-2-1 basic blocks"),
-        (shapes_of("vit_small_patch14_dinov2"), "is not a plain ViT"),
+        (shapes_of("vit_small_patch14_reg4_dinov2"), "is not a plain ViT"),
+        (shapes_of("deit3_small_patch16_224"), "is not a plain ViT"),
+        (shapes_of("convnext_nano"), "a ConvNeXt of 2-2-8-2 blocks"),
+        (shapes_of("convnextv2_tiny"), "a ConvNeXt of 3-3-9-3 blocks"),
         (_changed("vit_tiny_patch16_224", pos_embed=(1, 198, 192)), "no ViT of a size that is told from shapes"),
         (_changed("vit_tiny_patch16_224", pos_embed=(1, 1, 192)), "no ViT of a size that is told from shapes"),
         (_changed("vit_tiny_patch16_224", pos_embed=(0,)), "is not a plain ViT"),

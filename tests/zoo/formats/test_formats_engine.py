@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 import torch
 from data_files import shared_data
@@ -9,6 +12,7 @@ from fake_checkpoints import ARCH, FAKES, behind, linear, moco, other, training
 
 from zoo.errors import UserError
 from zoo.formats.engine import read_backbone
+from zoo.models.selection import read_selection
 
 
 @pytest.fixture(scope="module")
@@ -140,22 +144,181 @@ def test_a_file_that_is_not_of_the_format_asked_for(right, refusal):
     assert "'state_dict': dict of" in text
 
 
-def test_an_unknown_prefix_is_found(right, refusal):
-    text = refusal({"net": behind("my.trunk.", right), "epoch": 3})
-    assert "is of no known format: it holds 'net': dict of 78, 'epoch': int" in text
-    assert "names of a backbone stand behind 'my.trunk.' in 'net'" in text
+@pytest.fixture
+def read(tmp_path):
+    """Save a content and read the backbone in it."""
+
+    def save_and_read(content, **options):
+        torch.save(content, tmp_path / "checkpoint.pth")
+        return read_backbone(tmp_path / "checkpoint.pth", **options)
+
+    return save_and_read
 
 
-def test_a_fork_that_saves_the_encoder_behind_another_name_is_not_guessed(right, refusal):
+def equal(backbone, state):
+    found = backbone.state_dict()
+    return found.keys() == state.keys() and all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda right: {"net": behind("my.trunk.", right), "epoch": 3},
+        lambda right: training(behind("module.encoder_q.", {**right, **linear("fc.", 0, 2)})),
+        lambda right: {"state": {"model": {**behind("module.net.", right), **linear("module.projector.", 0)}}},
+        lambda right: {"state_dict": behind("model.", right), "n_averaged": torch.ones((), dtype=torch.long)},
+    ],
+    ids=["of a fork", "of MoCo without its queue", "deep", "behind model."],
+)
+def test_a_file_of_no_known_layout_with_one_network_is_read_with_a_note(content, right, read):
+    reading = read(content(right))
+    assert reading.reader.name == "general"
+    assert "no known layout" in reading.reader.note
+    assert reading.method is None
+    assert equal(reading.backbone, right)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (lambda right: behind("encoder_momentum.", right), "behind 'encoder_momentum.' in 'state_dict' may follow the trained one"),
+        (lambda right: behind("module.encoder_k.", right), "behind 'module.encoder_k.' in 'state_dict' may follow the trained one"),
+        (lambda right: {**behind("one.", right), **behind("two.", other(right))}, "it holds several networks: choose with"),
+        (
+            lambda right: {**behind("one.", right), **behind("two.", without(other(right), "conv1.weight"))},
+            "beside the network behind 'one.' there are tensors of another one (77 of its names behind 'two.' in 'state_dict')",
+        ),
+        (lambda right: {**behind("one.", without(right, "bn1.weight"))}, "names of a backbone stand behind 'one.' in 'state_dict'"),
+    ],
+    ids=["momentum", "key", "two", "two, one broken", "broken"],
+)
+def test_a_network_of_no_known_layout_is_not_guessed(content, sentence, right, refusal):
     """`startswith("encoder")` would take it."""
-    assert "of no known format" in refusal(training({**behind("encoder_momentum.", right), **linear("predictor.", 0)}))
+    text = refusal(training(content(right)))
+    assert "of no known format" in text
+    assert sentence in text
+
+
+def _options(command):
+    """What a command in a message says, as options of :func:`read_backbone`."""
+    words = shlex.split(command)
+    assert words[:2] == ["zoo", "import"]
+    assert words[3:5] == ["--out", "DIR"]
+    given = dict(zip(words[5::2], words[6::2], strict=True))
+    selection = read_selection(given.pop("--key", None), given.pop("--prefix", None))
+    return words[2], {option.removeprefix("--"): value for option, value in given.items()} | {"selection": selection}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda right: training(behind("module.encoder_momentum.", right)),
+        lambda right: {"a.b": {"c": behind("one.", right)}, "d": behind("one.", other(right))},
+        lambda right: training(behind("module.", {**behind("encoder_k.", right), "queue": torch.ones(4, 8)})),
+        lambda right: {"state_dict": right, "state_dict_ema": other(right)},
+        lambda right: {"state_dict": right, "model": other(right)},
+    ],
+    ids=["momentum", "two places", "key alone", "raw and ema", "two formats"],
+)
+def test_the_command_that_a_refusal_prints_reads_the_file(content, right, refusal):
+    text = refusal(content(right))
+    command = re.search(r"zoo import .*?(?= or zoo import|$)", text)[0]
+    path, options = _options(command)
+    assert equal(read_backbone(path, **options).backbone, right)
+
+
+def test_by_hand(right, read, refusal):
+    content = {"state": {"model": {**behind("student.net.", right), **behind("teacher.net.", other(right))}, "model_ema": other(right)}}
+    by_hand = read_selection("state.model", "student.net.")
+    reading = read(content, selection=by_hand)
+    assert (reading.reader.name, reading.selection) == ("general", by_hand)
+    assert equal(reading.backbone, right)
+    assert len(reading.accounting.others) == len(right)
+    assert "no dictionary of tensors at 'state.modell'; it has: 'state.model', 'state.model_ema'" in refusal(
+        content, selection=read_selection("state.modell")
+    )
+    assert "no tensor whose name begins with 'pupil.'; names in it begin with student., teacher." in refusal(
+        content, selection=read_selection("state.model", "pupil.")
+    )
+    assert "instead of --format moco: leave one out" in _message(content, read, selection=by_hand, format="moco")
+
+
+def _message(content, read, **options):
+    with pytest.raises(UserError) as error:
+        read(content, **options)
+    return str(error.value)
+
+
+def test_by_hand_renamed_and_dropped(right, read):
+    strange = {name.replace("layer", "stage_").replace("bn1", "norm_one"): tensor for name, tensor in right.items()}
+    content = {"weights": {**behind("module.", strange), "module.stage_1.extra": torch.ones(2)}}
+    selection = read_selection(None, "module.", [r"stage_(\d)=layer\1", "norm_one=bn1"], [r"\.extra$"])
+    reading = read(content, selection=selection)
+    assert equal(reading.backbone, right)
+    assert reading.accounting.dropped == ("stage_1.extra",)
+    selection = read_selection(None, "", ["norm_one.*=bn1.weight"])
+    assert "would both be 'bn1.weight'; change --rename or --drop one" in _message({"w": strange}, read, selection=selection)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((None, None, ["a"]), "--rename takes 'PATTERN=REPLACEMENT', and 'a' is not that"),
+        ((None, None, ["(=b"]), r"--rename takes a regular expression, and '\(=b' is none"),
+        ((None, None, [r"a=\3"]), r"--rename takes a regular expression, and 'a=\\3' is none"),
+        ((None, None, None, ["["]), r"--drop takes a regular expression, and '\[' is none"),
+    ],
+)
+def test_by_hand_with_a_mistake(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        read_selection(*arguments)
+
+
+def test_what_the_file_itself_says_that_it_is(tmp_path, make_backbone, read):
+    """Names and shapes are those of a ResNet-18, and the pooling of the blurred one has no tensors."""
+    state = make_backbone("resnetblur18", image_size=64).state_dict()
+    assert read({"state_dict": state, "arch": "resnetblur18"}).architecture.name == "resnetblur18"
+    assert read({"state_dict": state, "arch": "resnet18"}).architecture.name == "resnet18"
+    assert read({"state_dict": state, "arch": "resnet50"}).architecture.name == "resnet18"
+    assert read({"state_dict": state, "arch": "a network of mine"}).architecture.name == "resnet18"
+    assert read({"state_dict": state, "arch": "resnetblur18"}, arch="resnet18").architecture.name == "resnet18"
+
+
+def test_what_others_call_a_head_is_kept_where_the_network_has_it(make_backbone, read):
+    state = make_backbone("convnext_tiny", image_size=64).state_dict()
+    assert "head.norm.weight" in state
+    reading = read({"state_dict": {**state, **linear("head.fc.")}})
+    assert (reading.reader.name, reading.architecture.name) == ("timm", "convnext_tiny")
+    assert equal(reading.backbone, state)
+    assert reading.accounting.dropped == ("head.fc.weight", "head.fc.bias")
+
+
+def test_hirl_aliases_of_every_method(right, refusal):
+    for alias in ("encoder.", "encoder_q.", "teacher.backbone.", "model.encoder.", "model.teacher.backbone."):
+        front = "model." if alias.startswith("model.") else ""
+        state = {**behind(f"{front}backbone.", right), **behind(alias, {**right, "conv1.weight": right["conv1.weight"] + 1})}
+        assert f"'{front}backbone.conv1.weight' and '{alias}conv1.weight' are two names of one tensor" in refusal({"model": state})
+
+
+def test_the_mark_of_openmmlab_outranks_general_layouts(right, refusal, read):
+    """Without its names of the key encoder a classifier's fit HIRL's layout, and others DenseCL's."""
+    meta = {"mmengine_version": "0.10.7", "cfg": "model = dict()"}
+    reading = read({"meta": meta, "state_dict": {**behind("backbone.", right), **linear("head.fc.")}})
+    assert (reading.reader.name, reading.also) == ("mmselfsup", ())
+    assert read({"state_dict": {**behind("backbone.", right), **linear("head.fc.")}}).reader.name == "hirl"
+    bottlenecks = {**right, "layer1.0.conv3.weight": torch.ones(128, 32, 1, 1)}
+    caffe = {"mmengine_version": "0.10.7", "cfg": "backbone=dict(depth=50, style='caffe', type='ResNet')"}
+    assert "style 'caffe'" in refusal({"meta": caffe, "state_dict": behind("backbone.", bottlenecks)}, arch="resnet10_small")
 
 
 def test_moco_v3s_small_vit_is_not_read_as_timms(tmp_path, make_backbone):
     state = make_backbone("vit_small_patch16_224", image_size=32).state_dict()
     torch.save(training(behind("module.base_encoder.", state)), tmp_path / "vit.pth")
-    with pytest.raises(UserError, match="12 heads where timm's has 6"):
+    with pytest.raises(UserError, match=r"12 heads where timm's has 6: .*say which with --heads 12 or --heads 6"):
         read_backbone(tmp_path / "vit.pth")
+    assert read_backbone(tmp_path / "vit.pth", heads=6).backbone.blocks[0].attn.num_heads == 6
+    reading = read_backbone(tmp_path / "vit.pth", heads=12)
+    assert (reading.backbone.blocks[0].attn.num_heads, reading.function.arguments) == (12, {"num_heads": 12})
 
 
 @pytest.mark.parametrize(

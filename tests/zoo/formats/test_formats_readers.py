@@ -68,8 +68,9 @@ def test_the_right_tensors_come_out(fake: Fake, legacy, right, right_vit, read):
 
 def test_every_reader_is_tried_by_some_fake():
     tried = {fake.reader for fake in FAKES.values()} | {name for fake in FAKES.values() for name in fake.also}
-    # Checkpoints of our own runs are written by the fixture of the runs; solo-learn's small stem is refused, and its ResNet-18 read below.
-    assert set(reader_names()) - tried == {"ours", "solo_learn"}
+    # Checkpoints of our own runs are written by the fixture of the runs; solo-learn's small stem is refused, and its ResNet-18 read below;
+    # the general one is for files of no layout (test_formats_engine.py).
+    assert set(reader_names()) - tried == {"ours", "solo_learn", "general"}
 
 
 def test_the_account_covers_every_tensor_of_the_state_dict(right, read):
@@ -177,7 +178,7 @@ def test_solo_learn(tmp_path, make_backbone, right):
     assert (reading.reader.name, reading.encoder) == ("solo_learn", "online")
     assert equal(reading.backbone, state)
     torch.save(content(right), tmp_path / "small.ckpt")
-    with pytest.raises(UserError, match=r"is a resnet10_small of solo-learn checkpoint, which is not read: solo-learn pads conv1"):
+    with pytest.raises(UserError, match=r"is a resnet10_small of solo-learn, which is not read: solo-learn pads conv1"):
         read_backbone(tmp_path / "small.ckpt")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layout_checkpoints import writers_classes
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
@@ -162,6 +163,48 @@ def test_unknown_names_are_refused_by_name_and_never_called(save, legacy, functi
     check(checkpoint.content["state_dict"])
     assert name in checkpoint.replaced
     assert not marker.exists()
+
+
+def exclude_bias(parameter):
+    """Stands for a function of a training script, which the pickle mentions and does not call."""
+
+
+@pytest.fixture
+def _script(monkeypatch):
+    """The function as one of the script's, where pickle looks for it when it writes."""
+    monkeypatch.setattr(exclude_bias, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "exclude_bias", exclude_bias, raising=False)
+
+
+@pytest.mark.usefixtures("_script")
+@CONTAINERS
+def test_functions_of_the_script_are_left_out_where_they_are_only_mentioned(save, legacy):
+    checkpoint = open_checkpoint(save({"state_dict": STATE, "param_groups": [{"filter": exclude_bias}]}, legacy))
+    check(checkpoint.content["state_dict"])
+    assert checkpoint.replaced == ("__main__.exclude_bias",)
+    with pytest.raises(UserError, match=r"no use for: __main__\.exclude_bias; nothing of it was called"):
+        open_checkpoint(save({"state_dict": STATE, "x": Command(exclude_bias, 1)}, legacy))
+
+
+@CONTAINERS
+def test_functions_of_mmengines_history_buffer_are_left_out(save, legacy):
+    with writers_classes():
+        history = sys.modules["mmengine.logging.history_buffer"].HistoryBuffer
+        path = save({"state_dict": STATE, "message_hub": {"log_scalars": {"loss": history()}}}, legacy)
+        checkpoint = open_checkpoint(path)
+        check(checkpoint.content["state_dict"])
+        assert {"builtins.getattr", "mmengine.logging.history_buffer.HistoryBuffer"} <= set(checkpoint.replaced)
+        others = {
+            "of another class": Command(getattr, Path, "cwd"),
+            "of an object": Command(getattr, history(), "max_length"),
+            "with a default": Command(getattr, history, "min", None),
+            "not called": getattr,
+        }
+        for extra in others.values():
+            for beside in (history(), None):
+                path = save({"state_dict": STATE, "x": extra} | ({"y": beside} if extra is not getattr else {}), legacy)
+                with pytest.raises(UserError, match=r"asks for what weights have no use for: builtins\.getattr"):
+                    open_checkpoint(path)
 
 
 @CONTAINERS
