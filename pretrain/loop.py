@@ -132,8 +132,6 @@ class Training:
         self.recipe, self.data, self.accelerator, self.folder = recipe, data, accelerator, folder
         self.device = accelerator.device
         self.max_seconds = parse_duration(recipe.max_time) if recipe.max_time else None
-        recipe.views.check()
-        recipe.boxes.check()
         self.scan: Scan | None = None
         self.identity = ""
         self.notes: list[str] = []

@@ -104,6 +104,10 @@ def _check(raw: DictConfig, where: str) -> DictConfig:
     unknown = [key for key in merged.fit if key not in FIT_KEYS]
     if unknown:
         raise UserError(f"recipe '{where}': fit names '{unknown[0]}'; by the rule go {', '.join(FIT_KEYS)}")
+    try:
+        typed(merged).check()
+    except UserError as error:
+        raise UserError(f"recipe '{where}': {error}") from error
     return merged
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+from evaluation.training.kernels import AUTO
 from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
+from evaluation.training.stopping import parse_duration
 from evaluation.views.settings import ViewSettings, check_box
 from zoo.errors import UserError
+from zoo.ranges import SEED, SHARE, WORKERS, Range, check_ranges
 
 
 class DeviceName(StrEnum):
@@ -42,9 +45,9 @@ class CheckpointSettings:
         How many to keep, the newest.
     """
 
-    every_epochs: int = 1
-    every_steps: int = 0
-    keep: int = 2
+    every_epochs: Annotated[int, Range(1)] = 1
+    every_steps: Annotated[int, Range(0)] = 0
+    keep: Annotated[int, Range(1)] = 2
 
 
 @dataclass
@@ -61,10 +64,10 @@ class KnnCheckSettings:
         At most so many of each, evenly spread over the split.
     """
 
-    every_epochs: int = 10
+    every_epochs: Annotated[int, Range(0)] = 10
     preset: str = "dino"
-    train_images: int = 20000
-    test_images: int = 5000
+    train_images: Annotated[int, Range(1)] = 20000
+    test_images: Annotated[int, Range(1)] = 5000
 
 
 @dataclass
@@ -89,24 +92,12 @@ class BoxSettings:
         all tables; no box then reaches beyond the centre crop.
     """
 
-    warmup_epochs: int | None = None
-    every_epochs: int | None = None
-    threshold: float = 0.1
-    quantile: float | None = None
-    initial: list[float] = field(default_factory=lambda: [0.0, 0.0, 1.0, 1.0])
+    warmup_epochs: Annotated[int | None, Range(0)] = None
+    every_epochs: Annotated[int | None, Range(1)] = None
+    threshold: Annotated[float, Range(0, 1, below=True)] = 0.1
+    quantile: Annotated[float | None, Range(0, 1, below=True)] = None
+    initial: Annotated[list[float], SHARE] = field(default_factory=lambda: [0.0, 0.0, 1.0, 1.0])
     look: BoxLook = BoxLook.whole
-
-    def check(self) -> None:
-        """Raise UserError for the first value that has no meaning."""
-        for name, least in (("warmup_epochs", 0), ("every_epochs", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"boxes.{name} must be {least} or more, not {value}")
-        for name in ("threshold", "quantile"):
-            value = getattr(self, name)
-            if value is not None and not 0.0 <= value < 1.0:
-                raise UserError(f"boxes.{name} must be at least 0 and below 1, not {value}")
-        check_box("boxes.initial", self.initial)
 
 
 @dataclass
@@ -174,19 +165,19 @@ class Recipe:
     """
 
     data: str = "shapes"
-    max_images: int | None = None
+    max_images: Annotated[int | None, Range(1)] = None
     backbone: str = "resnet50"
     zero_init_residual: bool = False
     init: str | None = None
     method: Any = None
     views: ViewSettings = field(default_factory=ViewSettings)
     boxes: BoxSettings = field(default_factory=BoxSettings)
-    batch: int | None = None
-    micro_batch: int | str | None = None
-    bn_splits: int = 1
+    batch: Annotated[int | None, Range(1)] = None
+    micro_batch: Annotated[int | str | None, Range(1)] = None
+    bn_splits: Annotated[int, Range(1)] = 1
     sync_bn: bool = False
-    epochs: int = 200
-    seed: int = 0
+    epochs: Annotated[int, Range(1)] = 200
+    seed: Annotated[int, SEED] = 0
     fit: list[str] = field(default_factory=list)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -197,13 +188,26 @@ class Recipe:
     deterministic: bool = False
     compile: bool = False
     activation_checkpointing: bool = False
-    threads: int | None = None
-    workers: int = 4
+    threads: Annotated[int | None, Range(1, 1024)] = None
+    workers: Annotated[int, WORKERS] = 4
     max_time: str | None = None
-    log_every: int = 20
+    log_every: Annotated[int, Range(1)] = 20
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     knn: KnnCheckSettings = field(default_factory=KnnCheckSettings)
+
+
+    def check(self) -> None:
+        """Raise UserError, which says what is allowed, for the first value that has no meaning."""
+        check_ranges(self)
+        # The method holds its own settings to theirs as well, for whoever makes one without a recipe; here it is before any image is read.
+        check_ranges(self.method, "method.")
+        self.views.check()
+        check_box("boxes.initial", self.boxes.initial)
+        if self.max_time is not None:
+            parse_duration(self.max_time)
+        if isinstance(self.micro_batch, str) and self.micro_batch != AUTO:
+            raise UserError(f"micro_batch is a number of images or auto, not '{self.micro_batch}'")
 
 
 # What may be changed when a run is resumed: nothing that its numbers depend on.

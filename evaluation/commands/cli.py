@@ -18,6 +18,7 @@ from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
 from zoo.console import EXIT_STOPPED, make_app, run, version_option
 from zoo.data.base import CLASS_LEVEL
+from zoo.ranges import SEED, SIDE, WORKERS, Range
 from zoo.results import save_result
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ _STD = "Standard deviation of each channel, likewise."
 _CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
 
 _DOWNLOAD = "First fetch the data set into its folder, by torchvision: CIFAR, STL-10, Fashion-MNIST and other small ones."
+_WORKERS = "Processes that decode files; by default one per core."
+BATCH_SIZE = Range(1)
 
 app = make_app(HELP)
 
@@ -76,7 +79,7 @@ def evaluate(
     pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
     level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
-    image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
+    image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=f"{_IMAGE_SIZE} [{SIDE}]")] = None,
     mean: Annotated[str | None, typer.Option("--mean", metavar="A,B,C", help=_MEAN)] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="A,B,C", help=_STD)] = None,
     channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
@@ -84,13 +87,20 @@ def evaluate(
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help=f"Images per forward pass of one process. [{BATCH_SIZE}]")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help=f"{_WORKERS} [{WORKERS}]")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
     seed: Annotated[int, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
     version: bool = version_option("evaluate"),
     **task_options: Any,
 ) -> None:
+    for flag, within, value in (
+        ("--image-size", SIDE, image_size),
+        ("--batch-size", BATCH_SIZE, batch_size),
+        ("--workers", WORKERS, workers),
+        ("--seed", SEED, seed),
+    ):
+        within.check(flag, value)
     plans = make_plans(task, preset or [], task_options)
     tasks = [plan.task for plan in plans]
     sources = model_sources(models, weights or [], features, mean, std, channels)
@@ -232,7 +242,7 @@ def _with_task_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (option for task in TASKS.values() for option in task.options):
         tasks = [task.name for task in TASKS.values() if option.name in [other.name for other in task.options]]
         panel = f"Options of {', '.join(tasks)}"
-        declared = typer.Option(option.flag, help=option.help, metavar=option.metavar, rich_help_panel=panel)
+        declared = typer.Option(option.flag, help=option.full_help, metavar=option.metavar, rich_help_panel=panel)
         added[option.name] = inspect.Parameter(
             option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[option.kind | None, declared]
         )

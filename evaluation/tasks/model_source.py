@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluation.tasks.task import numbers
 from zoo.errors import UserError
+from zoo.ranges import POSITIVE, Range
 
 PYTHON_SCHEME = "python:"
 
@@ -44,6 +45,8 @@ def _three(flag: str, text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     values = tuple(numbers(flag)(text))
-    if len(values) != 3 or (flag == "--std" and min(values) <= 0):
+    if len(values) == 3:
+        (POSITIVE if flag == "--std" else Range()).check(flag, values)
+    else:
         raise UserError(f"{flag} takes three numbers, for channels of pixels in [0, 1], such as {flag} 0.485,0.456,0.406, not '{text}'")
     return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from evaluation.tasks.presets import Preset, find
 from zoo.errors import UserError
+from zoo.ranges import Range
 
 if TYPE_CHECKING:
     from evaluation.tasks.runtime import Runtime
@@ -50,6 +51,8 @@ class Option:
         What ``--help`` says of it.
     parse
         Turns what was typed into the value; raises UserError.
+    within
+        The numbers that it may be; :func:`check_options` holds it to them, and ``--help`` shows them.
     """
 
     name: str
@@ -57,10 +60,16 @@ class Option:
     help: str
     metavar: str | None = None
     parse: Callable[[Any], Any] | None = None
+    within: Range | None = None
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def full_help(self) -> str:
+        """The help, with the range where there is one."""
+        return self.help if self.within is None else f"{self.help} [{self.within}]"
 
 
 @dataclass(frozen=True)
@@ -131,6 +140,18 @@ class Task(Generic[AnyPreset]):
         return {
             option.name: values[option.name] for option in self.options if option.kind is not Path and values.get(option.name) is not None
         }
+
+
+def check_options(options: Sequence[Option], values: Mapping[str, Any]) -> None:
+    """Raise UserError for the first of the ``options`` whose value lies outside its range, or that names a number twice."""
+    for option in options:
+        value = values.get(option.name)
+        if option.within is None or value is None:
+            continue
+        if isinstance(value, (list, tuple)) and (not value or len(set(value)) < len(value)):
+            typed = ",".join(map(str, value)) or "none"
+            raise UserError(f"{option.flag} takes different numbers, each {option.within}, not {typed}")
+        option.within.check(option.flag, value)
 
 
 def load(reference: str) -> Any:

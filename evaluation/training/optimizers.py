@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from timm.optim.lars import Lars
 from torch import nn
 
 from zoo.errors import UserError
+from zoo.ranges import POSITIVE, SHARE, Range
 
 
 class OptimizerName(StrEnum):
@@ -54,12 +55,12 @@ class OptimizerSettings:
     """
 
     name: OptimizerName = OptimizerName.sgd
-    lr: float | None = None
-    lr_per_256: float | None = None
-    momentum: float = 0.9
+    lr: Annotated[float | None, Range(0)] = None
+    lr_per_256: Annotated[float | None, Range(0)] = None
+    momentum: Annotated[float, Range(0, 1, below=True)] = 0.9
     nesterov: bool = False
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    weight_decay: float = 1e-4
+    betas: Annotated[list[float], Range(0, 1, below=True)] = field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: Annotated[float, Range(0)] = 1e-4
     decay_all: bool = True
 
     def peak_lr(self, batch: int) -> float:
@@ -90,12 +91,12 @@ class ScheduleSettings:
     """
 
     name: ScheduleName = ScheduleName.cosine
-    warmup_epochs: float = 0.0
-    warmup_start: float = 0.0
-    final_lr: float = 0.0
-    milestones: list[int] = field(default_factory=list)
-    gamma: float = 0.1
-    period: float = 10.0
+    warmup_epochs: Annotated[float, Range(0)] = 0.0
+    warmup_start: Annotated[float, SHARE] = 0.0
+    final_lr: Annotated[float, SHARE] = 0.0
+    milestones: Annotated[list[int], Range(0)] = field(default_factory=list)
+    gamma: Annotated[float, Range(0)] = 0.1
+    period: Annotated[float, POSITIVE] = 10.0
     unit: ScheduleUnit = ScheduleUnit.step
 
 

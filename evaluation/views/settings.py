@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from zoo.errors import UserError
+from zoo.ranges import POSITIVE, SHARE, SIDE, Range, check_ranges
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 BACKENDS = ("device", "cpu")
-PROBABILITIES = ("flip", "vertical_flip", "jitter", "channel_permutation", "grayscale", "blur", "solarize", "invert")
 
 
 @dataclass(frozen=True)
@@ -105,47 +105,35 @@ class ViewSettings:
         What is different in one view, by the view's name: ``{second: {blur: 0.1, solarize: 0.2}}``.
     """
 
-    size: int = 224
+    size: Annotated[int, SIDE] = 224
     crop: str = "random_resized_crop"
-    alpha: float = 0.6
-    central_box: list[float] = field(default_factory=lambda: [0.25, 0.25, 0.75, 0.75])
+    alpha: Annotated[float, POSITIVE] = 0.6
+    central_box: Annotated[list[float], SHARE] = field(default_factory=lambda: [0.25, 0.25, 0.75, 0.75])
     inclusive: bool = False
-    scale: list[float] = field(default_factory=lambda: [0.2, 1.0])
-    ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    scale: Annotated[list[float], Range(0, 1, above=True)] = field(default_factory=lambda: [0.2, 1.0])
+    ratio: Annotated[list[float], POSITIVE] = field(default_factory=lambda: [3 / 4, 4 / 3])
     interpolation: str = "bilinear"
-    flip: float = 0.5
-    vertical_flip: float = 0.0
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    channel_permutation: float = 0.0
-    grayscale: float = 0.2
-    blur: float = 0.5
-    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
-    solarize: float = 0.0
-    invert: float = 0.0
+    flip: Annotated[float, SHARE] = 0.5
+    vertical_flip: Annotated[float, SHARE] = 0.0
+    jitter: Annotated[float, SHARE] = 0.8
+    brightness: Annotated[float, Range(0)] = 0.4
+    contrast: Annotated[float, Range(0)] = 0.4
+    saturation: Annotated[float, Range(0)] = 0.4
+    hue: Annotated[float, Range(0, 0.5)] = 0.1
+    channel_permutation: Annotated[float, SHARE] = 0.0
+    grayscale: Annotated[float, SHARE] = 0.2
+    blur: Annotated[float, SHARE] = 0.5
+    blur_sigma: Annotated[list[float], POSITIVE] = field(default_factory=lambda: [0.1, 2.0])
+    solarize: Annotated[float, SHARE] = 0.0
+    invert: Annotated[float, SHARE] = 0.0
     backend: str = "device"
     each: dict[str, Any] = field(default_factory=dict)
 
     def check(self, group: str = "views") -> None:
         """Raise UserError for the first value that has no meaning; ``group`` is what the message calls these settings."""
-        if self.size < 1:
-            raise UserError(f"{group}.size must be at least 1 pixel, not {self.size}")
-        _check_range(f"{group}.scale", self.scale, upper=1.0)
-        _check_range(f"{group}.ratio", self.ratio)
-        _check_range(f"{group}.blur_sigma", self.blur_sigma)
-        for name in PROBABILITIES:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"{group}.{name} is a probability and must lie in 0 .. 1, not {getattr(self, name)}")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise UserError(f"{group}.{name} is a strength and must be 0 or more, not {getattr(self, name)}")
-        if not 0.0 <= self.hue <= 0.5:
-            raise UserError(f"{group}.hue must lie in 0 .. 0.5 (turns of the colour circle), not {self.hue}")
-        if not 0.0 < self.alpha < float("inf"):
-            raise UserError(f"{group}.alpha is the parameter of a Beta law and must be above 0, not {self.alpha}")
+        check_ranges(self, f"{group}.")
+        for name in ("scale", "ratio", "blur_sigma"):
+            _check_pair(f"{group}.{name}", getattr(self, name))
         check_box(f"{group}.central_box", self.central_box)
         _check_choice(f"{group}.interpolation", self.interpolation, INTERPOLATIONS)
         _check_choice(f"{group}.backend", self.backend, BACKENDS)
@@ -178,10 +166,9 @@ def check_box(name: str, box: Sequence[float]) -> None:
         )
 
 
-def _check_range(name: str, values: Sequence[float], upper: float = float("inf")) -> None:
-    if len(values) != 2 or not 0.0 < values[0] <= values[1] <= upper or values[1] == float("inf"):
-        limit = "positive numbers" if upper == float("inf") else f"numbers in (0, {upper:g}]"
-        raise UserError(f"{name} must be two increasing {limit}, not {list(values)}")
+def _check_pair(name: str, values: Sequence[float]) -> None:
+    if len(values) != 2 or values[0] > values[1]:
+        raise UserError(f"{name} must be two increasing numbers, not {list(values)}")
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

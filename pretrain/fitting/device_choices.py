@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evaluation.training.kernels import AUTO, resolve_channels_last, resolve_precision, training_device
+from evaluation.training.kernels import resolve_channels_last, resolve_precision, training_device
 from pretrain.settings import PrecisionName
-from zoo.errors import UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
 def with_device_choices(config: DictConfig) -> DictConfig:
-    """``config`` with the precision and the memory layout that ``auto`` stands for here.
-
-    Raises UserError for a value of ``channels_last`` or ``micro_batch`` without meaning.
-    """
+    """``config`` with the precision and the memory layout that ``auto`` stands for here."""
     device = training_device(str(config.device.value))
     config = config.copy()
     config.channels_last = resolve_channels_last(config.channels_last, device)
     config.precision = PrecisionName(resolve_precision(str(config.precision.value), device))
-    if isinstance(config.micro_batch, str) and config.micro_batch != AUTO:
-        raise UserError(f"micro_batch is a number of images or auto, not '{config.micro_batch}'")
     return config

@@ -16,6 +16,7 @@ from evaluation.views.settings import ViewSpec
 from pretrain.encoder import Encoder
 from pretrain.survey.survey import TableMaker
 from zoo.data.base import Images
+from zoo.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Method(nn.Module):
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: Any, facts: RunFacts) -> None:
         super().__init__()
+        check_ranges(settings, "method.")
 
     def backbone(self) -> nn.Module:
         """The trained backbone: normalised images (B, 3, H, W) -> features (B, D)."""

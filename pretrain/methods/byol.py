@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from evaluation.views.settings import ViewSpec
 from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import freeze, mean_cosine, projection, update_average
-from zoo.errors import UserError
+from zoo.ranges import SHARE, Range
 
 
 @dataclass
@@ -37,11 +37,11 @@ class BYOLSettings:
         Start the target from random weights of its own, as ContrastiveCrop's code does, in place of a copy of the online network.
     """
 
-    dim: int = 128
-    hidden: int = 512
+    dim: Annotated[int, Range(1)] = 128
+    hidden: Annotated[int, Range(1)] = 512
     head_norm: bool = True
-    momentum: float = 0.996
-    momentum_final: float | None = None
+    momentum: Annotated[float, SHARE] = 0.996
+    momentum_final: Annotated[float | None, SHARE] = None
     legacy_target: bool = False
 
 
@@ -61,10 +61,6 @@ class BYOL(Method):
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: BYOLSettings, facts: RunFacts) -> None:
         super().__init__(make_backbone, settings, facts)
-        for name, value in (("momentum", settings.momentum), ("momentum_final", settings.momentum_final)):
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise UserError(f"method.{name} is the share that an average keeps and must lie in 0 .. 1, not {value}")
-
         def network() -> Encoder:
             backbone = make_backbone()
             width = int(backbone.num_features)  # type: ignore[arg-type]

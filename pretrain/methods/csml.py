@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from pretrain.survey.neighbours import NeighbourMaker, check_neighbours
 from pretrain.survey.survey import TableMaker
 from zoo.data.base import Images
 from zoo.errors import UserError
+from zoo.ranges import SHARE, Range
 
 
 @dataclass
@@ -62,16 +63,16 @@ class CsMlSettings(SelectionSettings, MoCoSettings):
     """
 
     neighbours: bool = True
-    k: int = 5
-    refresh_epochs: int | None = None
-    cross_weight: float = 0.5
-    cross_epochs: int | None = None
+    k: Annotated[int, Range(1)] = 5
+    refresh_epochs: Annotated[int | None, Range(1)] = None
+    cross_weight: Annotated[float, SHARE] = 0.5
+    cross_epochs: Annotated[int | None, Range(0)] = None
     mix: bool = True
     early_mix: bool = True
     level4: LevelMode = LevelMode.off
-    level4_weight: float = 1.0
-    window: int | None = None
-    stride: int | None = None
+    level4_weight: Annotated[float, Range(0)] = 1.0
+    window: Annotated[int | None, Range(1)] = None
+    stride: Annotated[int | None, Range(1)] = None
     local_views: bool = False
     instance_selection: bool = False
     prototypes: bool = False
@@ -290,17 +291,9 @@ def _weighted(*targets: tuple[int, float]) -> tuple[tuple[int, float], ...]:
 
 
 def _check(settings: CsMlSettings, facts: RunFacts) -> None:
-    """Raise UserError for the first setting without meaning."""
-    if settings.neighbours and not 1 <= settings.k < facts.images:
+    """Raise UserError for more neighbours than there are images."""
+    if settings.neighbours and settings.k >= facts.images:
         raise UserError(
-            f"method.k={settings.k} neighbours of each of {facts.images} images: k must be at least 1 and below the number of images; use "
+            f"method.k={settings.k} neighbours of each of {facts.images} images: k must be below the number of images; use "
             f"for example method.k={min(CsMlSettings.k, facts.images - 1)}"
         )
-    if not 0.0 <= settings.cross_weight <= 1.0:
-        raise UserError(f"method.cross_weight is the share of the other image's key and must lie in 0 .. 1, not {settings.cross_weight}")
-    if not settings.level4_weight >= 0.0:
-        raise UserError(f"method.level4_weight must be 0 or more, not {settings.level4_weight}")
-    for name, least in (("refresh_epochs", 1), ("cross_epochs", 0)):
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise UserError(f"method.{name} must be {least} or more, not {value}")

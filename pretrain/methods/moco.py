@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from pretrain.methods.parts import Queue, freeze, gather, info_nce, projection, 
 from pretrain.sizes import queue_length
 from zoo.errors import UserError
 from zoo.randomness import generator
+from zoo.ranges import POSITIVE, SHARE, Range
 
 
 @dataclass
@@ -38,11 +39,11 @@ class MoCoSettings:
         0.2 in MoCo v2, 0.07 in v1.
     """
 
-    dim: int = 128
+    dim: Annotated[int, Range(1)] = 128
     mlp: bool = True
-    queue: int | None = None
-    momentum: float = 0.999
-    temperature: float = 0.2
+    queue: Annotated[int | None, Range(1)] = None
+    momentum: Annotated[float, SHARE] = 0.999
+    temperature: Annotated[float, POSITIVE] = 0.2
 
 
 class MoCo(Method):
@@ -63,7 +64,7 @@ class MoCo(Method):
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: MoCoSettings, facts: RunFacts) -> None:
         super().__init__(make_backbone, settings, facts)
         length = queue_length(facts.images, facts.batch) if settings.queue is None else settings.queue
-        if length < 1 or length % facts.batch:
+        if length % facts.batch:
             fitting = max(length // facts.batch, 1) * facts.batch
             raise UserError(f"method.queue={length} is not a multiple of batch={facts.batch}; use for example method.queue={fitting}")
         backbone = make_backbone()

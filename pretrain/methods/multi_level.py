@@ -132,14 +132,11 @@ class Patches:
                 "views.size, a backbone with the small-image stem (resnet18_small), or method.level4=global"
             )
         chosen = match_window(side) if window is None else window
-        if not 1 <= chosen <= side:
+        if chosen > side:
             raise UserError(
                 f"method.window={window} does not fit into the map of {side}x{side} cells; use for example {match_window(side)}"
             )
-        steps = match_stride(side, chosen) if stride is None else stride
-        if steps < 1:
-            raise UserError(f"method.stride must be 1 or more, not {stride}")
-        return cls(chosen, steps)
+        return cls(chosen, match_stride(side, chosen) if stride is None else stride)
 
     def draw(self, side: int, *, seed: int, step: int, part: int, key: int) -> tuple[int, int]:
         """Top and left of the patch of a step's keys number ``key``: any place on maps of ``side`` cells, the last ones included."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from pretrain.survey.survey import TableMaker
 from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.randomness import generator
+from zoo.ranges import Range
 
 
 @dataclass
@@ -47,8 +49,8 @@ class SelectionSettings:
         ``sum`` or ``mean`` over levels of the instance loss; that of prototypes is always a mean (the published code: ``sum``).
     """
 
-    levels: list[int] | None = None
-    warmup_epochs: int | None = None
+    levels: Annotated[list[int] | None, Range(1)] = None
+    warmup_epochs: Annotated[int | None, Range(0)] = None
     instance_selection: bool = True
     prototype_selection: bool = True
     prototypes: bool = True
@@ -84,8 +86,6 @@ class Selection:
             check_levels(self.levels, facts.images)
         except UserError as error:
             raise UserError(f"method.levels: {error}") from error
-        if settings.warmup_epochs is not None and settings.warmup_epochs < 0:
-            raise UserError(f"method.warmup_epochs must be 0 or more, not {settings.warmup_epochs}")
 
     @property
     def used(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from pretrain.batchnorm import splits_of
 from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import full_precision, gather_with_gradient, projection
-from zoo.errors import UserError
+from zoo.ranges import POSITIVE, Range
 
 
 @dataclass
@@ -35,11 +35,11 @@ class SimCLRSettings:
         gradient, 7.14 times as large at temperature 0.5. None: the loss as it is.
     """
 
-    dim: int = 128
-    hidden: int | None = None
+    dim: Annotated[int, Range(1)] = 128
+    hidden: Annotated[int | None, Range(1)] = None
     head_norm: bool = False
-    temperature: float = 0.5
-    base_temperature: float | None = None
+    temperature: Annotated[float, POSITIVE] = 0.5
+    base_temperature: Annotated[float | None, POSITIVE] = None
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
@@ -80,8 +80,6 @@ class SimCLR(Method):
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: SimCLRSettings, facts: RunFacts) -> None:
         super().__init__(make_backbone, settings, facts)
-        if settings.base_temperature is not None and settings.base_temperature <= 0.0:
-            raise UserError(f"method.base_temperature divides the loss and must be above 0, not {settings.base_temperature}")
         backbone = make_backbone()
         width = int(backbone.num_features)  # type: ignore[arg-type]
         self.encoder = Encoder(backbone, projection(width, settings.hidden or width, settings.dim, norm=settings.head_norm))

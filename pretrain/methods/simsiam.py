@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -13,6 +13,7 @@ from evaluation.views.settings import ViewSpec
 from pretrain.encoder import Encoder
 from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.parts import mean_cosine
+from zoo.ranges import Range
 
 
 @dataclass
@@ -29,8 +30,8 @@ class SimSiamSettings:
         Whether the predictor's learning rate stays at the peak while the rest follows the schedule (paper, section 4.2).
     """
 
-    dim: int = 512
-    predictor_hidden: int = 128
+    dim: Annotated[int, Range(1)] = 512
+    predictor_hidden: Annotated[int, Range(1)] = 128
     head_norm: bool = True
     constant_predictor_lr: bool = True
 

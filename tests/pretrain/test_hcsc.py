@@ -381,7 +381,7 @@ def test_a_step_neither_waits_for_the_device_nor_loops_over_clusters_or_images(h
         ),
         ({"levels": [10, 20]}, r"method.levels: a level clusters the centroids of the one before .* give levels 20, 10"),
         ({"queue": 10}, r"method.queue=10 is not a multiple of batch=6; use for example method.queue=6"),
-        ({"warmup_epochs": -1}, r"method.warmup_epochs must be 0 or more, not -1"),
+        ({"warmup_epochs": -1}, r"method.warmup_epochs must be at least 0, not -1"),
     ],
 )
 def test_what_cannot_be_is_refused_with_numbers_that_would_work(settings: dict[str, object], message: str) -> None:

@@ -249,7 +249,7 @@ def test_byol_momentum_over_the_run() -> None:
 
 @pytest.mark.parametrize("setting", ["momentum", "momentum_final"])
 def test_a_momentum_that_is_no_share_is_refused(setting: str) -> None:
-    with pytest.raises(UserError, match=rf"method\.{setting} is the share that an average keeps and must lie in 0 .. 1, not 1.5"):
+    with pytest.raises(UserError, match=rf"method\.{setting} must be at least 0 and at most 1, not 1.5"):
         BYOL(Flat, BYOLSettings(**{setting: 1.5}), FACTS)  # type: ignore[arg-type]
 
 
@@ -288,7 +288,7 @@ def test_simclr_loss_times_temperature_over_base() -> None:
         loss.backward()
     for small, large in zip(plain.parameters(), scaled.parameters(), strict=True):
         assert torch.allclose(large.grad, small.grad * 0.5 / 0.07, rtol=1e-5, atol=1e-6)  # type: ignore[operator]
-    with pytest.raises(UserError, match=r"method\.base_temperature divides the loss and must be above 0, not 0"):
+    with pytest.raises(UserError, match=r"method\.base_temperature must be above 0, not 0"):
         make_simclr(base_temperature=0.0)
 
 

@@ -25,6 +25,7 @@ from transfer.detection.engine.dataset_catalog import register
 from transfer.detection.engine.mapper import LayerMapper
 from transfer.detection.engine.settings import (
     check_model,
+    check_network,
     fit_to_data,
     fit_to_device,
     given_keys,
@@ -47,6 +48,7 @@ from zoo.errors import UserError, first_line
 from zoo.files import replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
+from zoo.ranges import SEED
 from zoo.results import ModelFacts, Result, load_result, save_result
 from zoo.results.provenance import toolkit_commit
 
@@ -109,6 +111,7 @@ def start(
         Anything that does not fit: model and config, config and data, broken annotations with ``strict``, an existing folder; and a
         training that diverges.
     """
+    SEED.check("--seed", seed)
     check_out(out, overwrite=overwrite)
     cfg = load_config(config, overrides)
     place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)
@@ -124,6 +127,7 @@ def start(
     lines = fit_to_device(cfg, place, processes)
     batch = cfg.SOLVER.IMS_PER_BATCH if "SOLVER.IMS_PER_BATCH" not in given else load_config(config).SOLVER.IMS_PER_BATCH
     scaled = scale_to(cfg, processes, given, published=batch)
+    check_network(cfg, name)
     cfg.SEED, cfg.OUTPUT_DIR = seed, str(out)
     cfg.MODEL.WEIGHTS = str(out / run_folder.BACKBONE_FILE)
     assert opened.mean is not None

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import LAZY_SPLITS, Option, Task, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, check_options, whole_numbers
 from zoo.errors import UserError
+from zoo.ranges import Range
 
 if TYPE_CHECKING:
     from zoo.results import Result
@@ -49,19 +50,15 @@ class ClusterPreset(Preset):
         kmeans_restarts: int | None = None,
     ) -> ClusterPreset:
         """The preset with other values; those that are None stay. Raises UserError for values without meaning."""
+        given = {"clusters": clusters, "kmeans_iterations": kmeans_iterations, "kmeans_restarts": kmeans_restarts}
+        check_options(TASK.options, given)
         changed = self
         if clusters is not None:
-            if not clusters or min(clusters) < 1 or len(set(clusters)) < len(clusters):
-                typed = ",".join(map(str, clusters)) or "none"
-                raise UserError(f"--clusters must be different whole numbers from 1 on, such as --clusters 10,100, not {typed}")
             changed = replace(changed, k=tuple(clusters))
         if split is not None:
             if split not in ("train", "val"):
                 raise UserError(f"--split is train, or val for the test images, not '{split}'")
             changed = replace(changed, split="train" if split == "train" else "val")
-        for name, value in (("iterations", kmeans_iterations), ("restarts", kmeans_restarts)):
-            if value is not None and value < 1:
-                raise UserError(f"--kmeans-{name} must be at least 1, not {value}")
         return replace(changed, iterations=kmeans_iterations or self.iterations, restarts=kmeans_restarts or self.restarts)
 
     @property
@@ -114,10 +111,10 @@ TASK = Task(
     presets=CLUSTER_PRESETS,
     default_preset="hirl",
     options=(
-        Option("clusters", str, "Numbers of clusters, not the preset's.", "K[,K...]", whole_numbers("--clusters")),
+        Option("clusters", str, "Numbers of clusters, not the preset's.", "K[,K...]", whole_numbers("--clusters"), Range(1)),
         SPLIT,
-        Option("kmeans_iterations", int, "Iterations of k-means, not the preset's."),
-        Option("kmeans_restarts", int, "Restarts of k-means, not the preset's."),
+        Option("kmeans_iterations", int, "Iterations of k-means, not the preset's.", "N", within=Range(1)),
+        Option("kmeans_restarts", int, "Restarts of k-means, not the preset's.", "N", within=Range(1)),
     ),
     change=ClusterPreset.change,
     run="evaluation.tasks.cluster.run:run_cluster",

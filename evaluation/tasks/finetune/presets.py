@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task
+from evaluation.tasks.task import Option, Task, check_options
 from zoo.errors import UserError
+from zoo.ranges import Range
 
 if TYPE_CHECKING:
     from zoo.results import Result
@@ -126,19 +127,14 @@ def change_training(
 
     Milestones move with the number of epochs, in proportion. Raises UserError for values without meaning.
     """
+    given = {"epochs": epochs, "batch": batch, "trunk_lr": trunk_lr, "head_lr": head_lr, "weight_decay": weight_decay, "holdout": holdout}
+    check_options(TRAINING_OPTIONS, given)
     changed = preset
     if epochs is not None:
-        if epochs < 1:
-            raise UserError(f"--epochs must be at least 1, not {epochs}")
         moved = tuple(round(milestone * epochs / preset.epochs) for milestone in preset.milestones)
         changed = replace(changed, epochs=epochs, milestones=moved)
     if batch is not None:
-        if batch < 2:
-            raise UserError(f"--batch must be at least 2, for batch norm, not {batch}")
         changed = replace(changed, batch=batch)
-    for name, value in (("trunk-lr", trunk_lr), ("head-lr", head_lr)):
-        if value is not None and not 0 <= value < float("inf"):
-            raise UserError(f"--{name} must be 0 or more, not {value}")
     if trunk_lr is not None or head_lr is not None:
         rates = {
             percent: Rates(known.trunk if trunk_lr is None else trunk_lr, known.head if head_lr is None else head_lr)
@@ -146,12 +142,8 @@ def change_training(
         }
         changed = replace(changed, rates=rates, grid=())
     if weight_decay is not None:
-        if not 0 <= weight_decay < float("inf"):
-            raise UserError(f"--weight-decay must be 0 or more, not {weight_decay}")
         changed = replace(changed, weight_decay=weight_decay)
     if holdout is not None:
-        if not 0 <= holdout < 1:
-            raise UserError(f"--holdout is a share of the labelled images, at least 0 and less than 1, not {holdout}")
         changed = replace(changed, holdout=holdout)
     if legacy_std is not None:
         changed = replace(changed, legacy_std=legacy_std)
@@ -160,19 +152,26 @@ def change_training(
     return replace(changed, checkpoints=checkpoints or preset.checkpoints)
 
 
-EPOCHS = Option("epochs", int, "Epochs of the training, not the preset's; its milestones move along.")
-BATCH = Option("batch", int, "Images per optimizer step over all processes, not the preset's.", "IMAGES")
+EPOCHS = Option("epochs", int, "Epochs of the training, not the preset's; its milestones move along.", "N", within=Range(1))
+# Batch norm has no variance over one image.
+BATCH = Option("batch", int, "Images per optimizer step over all processes, not the preset's.", "IMAGES", within=Range(2))
 CHECKPOINTS = Option(
     "checkpoints", Path, "Folder for checkpoints: the same command goes on from there. Without it none are written.", "DIR"
 )
-HEAD_LR = Option("head_lr", float, "Peak learning rate of the linear layer.", "RATE")
-HOLDOUT = Option("holdout", float, "Share of the labelled images that chooses the epoch and is not trained on.", "SHARE")
+HEAD_LR = Option("head_lr", float, "Peak learning rate of the linear layer.", "RATE", within=Range(0))
+HOLDOUT = Option(
+    "holdout",
+    float,
+    "Share of the labelled images that chooses the epoch and is not trained on.",
+    "SHARE",
+    within=Range(0, 1, below=True),
+)
 TRAINING_OPTIONS = (
     EPOCHS,
     BATCH,
-    Option("trunk_lr", float, "Peak learning rate of the backbone.", "RATE"),
+    Option("trunk_lr", float, "Peak learning rate of the backbone.", "RATE", within=Range(0)),
     HEAD_LR,
-    Option("weight_decay", float, "Weight decay, not the preset's."),
+    Option("weight_decay", float, "Weight decay, not the preset's.", "DECAY", within=Range(0)),
     HOLDOUT,
     Option("legacy_std", bool, "Normalise red by .228, as SwAV's and HCSC's scripts do, where it would be .229."),
     CHECKPOINTS,

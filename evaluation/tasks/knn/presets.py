@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, whole_numbers
-from zoo.errors import UserError
+from evaluation.tasks.task import Option, Task, check_options, whole_numbers
+from zoo.ranges import POSITIVE, Range
 
 if TYPE_CHECKING:
     from zoo.results import Result
@@ -48,15 +48,12 @@ class KnnPreset(Preset):
 
         Raises UserError for a k below 1, one given twice, and a temperature that is not positive.
         """
+        check_options(TASK.options, {"k": k, "temperature": temperature})
         changed = self
         if k is not None:
-            if not k or min(k) < 1 or len(set(k)) < len(k):
-                raise UserError(f"k must be different whole numbers from 1 on, such as --k 1,5,20, not {','.join(map(str, k)) or 'none'}")
             headline = self.headline_k if self.headline_k in k else max(k)
             changed = replace(changed, k=tuple(sorted(k)), headline_k=headline)
         if temperature is not None:
-            if not 0 < temperature < float("inf"):
-                raise UserError(f"the temperature must be a positive number, such as --temperature 0.07, not {temperature}")
             changed = replace(changed, temperature=temperature)
         return changed
 
@@ -119,8 +116,8 @@ TASK = Task(
     presets=KNN_PRESETS,
     default_preset="dino",
     options=(
-        Option("k", str, "Numbers of neighbours, not the preset's.", "K[,K...]", whole_numbers("--k")),
-        Option("temperature", float, "Temperature, not the preset's.", "T"),
+        Option("k", str, "Numbers of neighbours, not the preset's.", "K[,K...]", whole_numbers("--k"), Range(1)),
+        Option("temperature", float, "Temperature, not the preset's.", "T", within=POSITIVE),
     ),
     change=KnnPreset.change,
     run="evaluation.tasks.knn.run:run_knn",

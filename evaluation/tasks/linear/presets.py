@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, numbers
+from evaluation.tasks.task import Option, Task, check_options, numbers
 from zoo.errors import UserError
+from zoo.ranges import POSITIVE, Range
 
 if TYPE_CHECKING:
     from zoo.results import Result
@@ -101,15 +102,9 @@ class LinearPreset(Preset):
             instead = "--c is what it takes" if logistic else "--lr is what it takes"
             raise UserError(f"preset '{self.name}' has no --{foreign[0]}; {instead}")
         rates = c if logistic else lr
-        if rates is not None and (not rates or min(rates) <= 0 or max(rates) == float("inf") or len(set(rates)) < len(rates)):
-            raise UserError(f"--{'c' if logistic else 'lr'} takes different positive numbers, not {','.join(map(str, rates)) or 'none'}")
-        for name, value in (("epochs", epochs), ("batch", batch)):
-            if value is not None and value < 1:
-                raise UserError(f"--{name} must be at least 1, not {value}")
+        check_options(TASK.options, {**given, "c": c, "holdout": holdout})
         if mode is not None and mode not in MODES:
             raise UserError(f"--mode is {' or '.join(MODES)}, not '{mode}'")
-        if holdout is not None and not 0 <= holdout < 1:
-            raise UserError(f"--holdout is a share of the training images from 0 to below 1, such as 0.1, not {holdout}")
         values: dict[str, Any] = {
             "rates": None if rates is None else tuple(rates),
             "epochs": epochs,
@@ -244,11 +239,18 @@ TASK = Task(
     default_preset="moco",
     options=(
         Option("mode", str, "cached (centre crops, computed once) or exact (random crops through the network in each epoch).", "MODE"),
-        Option("lr", str, "Learning rates as they are, not the preset's; several are trained side by side.", "LR[,LR...]", numbers("--lr")),
-        Option("c", str, "Values of C for preset logreg.", "C[,C...]", numbers("--c")),
-        Option("epochs", int, "Epochs, not the preset's; milestones move along.", "N"),
-        Option("batch", int, "Images of a training step, not the preset's.", "N"),
-        Option("holdout", float, "Share of the training images by which rate and epoch are chosen.", "SHARE"),
+        Option(
+            "lr",
+            str,
+            "Learning rates as they are, not the preset's; several are trained side by side.",
+            "LR[,LR...]",
+            numbers("--lr"),
+            POSITIVE,
+        ),
+        Option("c", str, "Values of C for preset logreg.", "C[,C...]", numbers("--c"), POSITIVE),
+        Option("epochs", int, "Epochs, not the preset's; milestones move along.", "N", within=Range(1)),
+        Option("batch", int, "Images of a training step, not the preset's.", "N", within=Range(1)),
+        Option("holdout", float, "Share of the training images that chooses rate and epoch.", "SHARE", None, Range(0, 1, below=True)),
     ),
     change=LinearPreset.change,
     run="evaluation.tasks.linear.run:run_linear",

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evaluation.tasks.finetune.presets import BARLOW, HCSC, SWAV, TRAINING_OPTIONS, FineTunePreset, Rates, change_training, training_columns
-from evaluation.tasks.task import Option, Task
+from evaluation.tasks.task import Option, Task, check_options
 from zoo.errors import UserError
+from zoo.ranges import POSITIVE, Range
 
 Way = Literal["fine-tune", "frozen", "pseudo-labels"]
 
@@ -48,11 +49,10 @@ class SemiPreset(FineTunePreset):
         **training: Any,
     ) -> SemiPreset:
         """The preset with other values; those that are None stay. Raises UserError for values without meaning."""
+        check_options(TASK.options, {"percent": percent, "max_entropy": max_entropy, "per_class": per_class})
         changed = change_training(self, **training)
         assert isinstance(changed, SemiPreset)
         if percent is not None:
-            if not 0 < percent <= 100:
-                raise UserError(f"--percent must be more than 0 and at most 100, not {percent:g}")
             if labels is not None:
                 raise UserError("--labels names the labelled images; leave --percent out")
             changed = replace(changed, percent=percent)
@@ -63,12 +63,8 @@ class SemiPreset(FineTunePreset):
             if foreign:
                 raise UserError(f"preset 'frozen' trains no network; leave out --{foreign[0].replace('_', '-')}")
         if max_entropy is not None:
-            if not 0 < max_entropy < float("inf"):
-                raise UserError(f"--max-entropy must be a positive number of bits, not {max_entropy}")
             changed = replace(changed, max_entropy=max_entropy)
         if per_class is not None:
-            if per_class < 1:
-                raise UserError(f"--per-class must be at least 1, not {per_class}")
             changed = replace(changed, per_class=per_class)
         return replace(changed, labels=labels or self.labels)
 
@@ -126,11 +122,11 @@ TASK = Task(
     presets=SEMI_PRESETS,
     default_preset="swav",
     options=(
-        Option("percent", float, "Share of the training images that keep their labels.", "PERCENT"),
+        Option("percent", float, "Share of the training images that keep their labels.", "PERCENT", None, Range(0, 100, above=True)),
         Option("labels", Path, "File that names the labelled training images, one a line, in place of a share.", "FILE"),
         *TRAINING_OPTIONS,
-        Option("max_entropy", float, "csml: leave out images whose predicted classes have a larger entropy.", "BITS"),
-        Option("per_class", int, "csml: keep at most so many pseudo-labels of each class.", "IMAGES"),
+        Option("max_entropy", float, "csml: leave out images whose predicted classes have a larger entropy.", "BITS", within=POSITIVE),
+        Option("per_class", int, "csml: keep at most so many pseudo-labels of each class.", "IMAGES", within=Range(1)),
     ),
     change=SemiPreset.change,
     run="evaluation.tasks.semi.run:run_semi",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.finetune.presets import BATCH, CHECKPOINTS, EPOCHS
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import LAZY_SPLITS, Option, Task, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, check_options, whole_numbers
 from zoo.errors import UserError
+from zoo.ranges import Range
 
 if TYPE_CHECKING:
     from zoo.results import Result
@@ -98,14 +99,12 @@ def change(
                 raise UserError(f"voc07 preset '{preset.name}' has no --{name}: its machines are trained to the end; leave it out")
         if shots is None:
             return preset
-        if len(set(shots)) < len(shots) or any(count < 1 for count in shots):
-            raise UserError(f"--shots must be different whole numbers from 1 on, or {_NONE}, not {','.join(map(str, shots))}")
+        if shots:
+            check_options(TASK.options, {"shots": shots})
         return replace(preset, shots=tuple(sorted(shots)))
     if shots is not None:
         raise UserError(f"voc07 preset '{preset.name}' learns from all images; leave --shots out, or take preset vissl or pcl")
-    for name, value in (("epochs", epochs), ("batch", batch)):
-        if value is not None and value < (1 if name == "epochs" else 2):
-            raise UserError(f"--{name} must be at least {1 if name == 'epochs' else 2}, not {value}")
+    check_options(TASK.options, {"epochs": epochs, "batch": batch})
     return replace(preset, epochs=epochs or preset.epochs, batch=batch or preset.batch, checkpoints=checkpoints or preset.checkpoints)
 
 
@@ -160,7 +159,14 @@ TASK = Task(
     presets=VOC07_PRESETS,
     default_preset="vissl",
     options=(
-        Option("shots", str, f"vissl, pcl: images of each class to learn from besides all of them, or {_NONE}.", "N[,N...]", _shots),
+        Option(
+            "shots",
+            str,
+            f"vissl, pcl: images of each class to learn from besides all of them, or {_NONE}.",
+            "N[,N...]",
+            _shots,
+            Range(1),
+        ),
         EPOCHS,
         BATCH,
         CHECKPOINTS,

@@ -116,8 +116,8 @@ def test_images_without_labels_have_the_distance_only(unlabelled: Path, tmp_path
     [
         (["--preset", "hcsc"], "there are 120 images for 25,000 clusters; choose at most 120"),
         (["--clusters", "91"], "there are 90 images for 91 clusters"),
-        (["--clusters", "0"], "--clusters must be different whole numbers from 1 on"),
-        (["--clusters", "5,5"], "--clusters must be different whole numbers from 1 on"),
+        (["--clusters", "0"], "--clusters must be at least 1, not 0"),
+        (["--clusters", "5,5"], "--clusters takes different numbers, each at least 1, not 5,5"),
         (["--clusters", "ten"], "--clusters takes whole numbers"),
         (["--split", "both"], "--split is train, or val"),
         (["--kmeans-restarts", "0"], "--kmeans-restarts must be at least 1"),

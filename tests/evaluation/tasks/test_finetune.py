@@ -168,10 +168,10 @@ def test_the_red_deviation_of_swav_and_hcsc() -> None:
     [
         ({"epochs": 0}, "--epochs must be at least 1"),
         ({"batch": 1}, "--batch must be at least 2"),
-        ({"trunk_lr": -1.0}, "--trunk-lr must be 0 or more"),
-        ({"head_lr": float("nan")}, "--head-lr must be 0 or more"),
-        ({"weight_decay": -0.1}, "--weight-decay must be 0 or more"),
-        ({"holdout": 1.0}, "--holdout is a share"),
+        ({"trunk_lr": -1.0}, "--trunk-lr must be at least 0, not -1.0"),
+        ({"head_lr": float("nan")}, "--head-lr must be at least 0, not nan"),
+        ({"weight_decay": -0.1}, "--weight-decay must be at least 0"),
+        ({"holdout": 1.0}, "--holdout must be at least 0 and below 1, not 1.0"),
     ],
 )
 def test_values_without_meaning_are_refused(values: dict[str, float], message: str) -> None:

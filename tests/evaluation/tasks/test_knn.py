@@ -247,10 +247,10 @@ def test_a_changed_preset_says_what_was_changed() -> None:
     assert dino.change(k=[5, 1]).headline_k == 5
     assert dino.change(temperature=0.1).changed == ["temperature"]
     for values in ([], [0], [3, 3]):
-        with pytest.raises(UserError, match="k must be different whole numbers"):
+        with pytest.raises(UserError, match=r"--k (must be at least 1|takes different numbers, each at least 1), not"):
             dino.change(k=values)
     for temperature in (0.0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(UserError, match="temperature must be a positive number"):
+        with pytest.raises(UserError, match="--temperature must be above 0, not"):
             dino.change(temperature=temperature)
 
 

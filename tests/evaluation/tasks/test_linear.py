@@ -198,14 +198,16 @@ def test_presets_have_the_published_values() -> None:
 @pytest.mark.parametrize(
     ("preset", "changes", "message"),
     [
-        ("moco", {"lr": [0.1, 0.1]}, "different positive numbers"),
-        ("moco", {"lr": [-1.0]}, "different positive numbers"),
+        ("moco", {"lr": [0.1, 0.1]}, "--lr takes different numbers, each above 0, not 0.1,0.1"),
+        ("moco", {"lr": [-1.0]}, "--lr must be above 0, not -1.0"),
+        ("moco", {"lr": [float("nan")]}, "--lr must be above 0, not nan"),
+        ("logreg", {"c": [float("nan")]}, "--c must be above 0, not nan"),
         ("moco", {"c": [1.0]}, "has no --c"),
         ("logreg", {"lr": [1.0]}, "has no --lr"),
         ("logreg", {"epochs": 3}, "has no --epochs"),
         ("moco", {"epochs": 0}, "--epochs must be at least 1"),
         ("moco", {"mode": "fast"}, "--mode is cached or exact"),
-        ("moco", {"holdout": 1.0}, "share of the training images"),
+        ("moco", {"holdout": 1.0}, "--holdout must be at least 0 and below 1, not 1.0"),
         ("dinov2", {"holdout": 0.0}, "nothing can choose among several rates"),
     ],
 )

@@ -157,11 +157,11 @@ def test_pseudo_labels_that_cannot_be_had() -> None:
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("swav", {"percent": 0.0}, "--percent must be more than 0 and at most 100"),
+        ("swav", {"percent": 0.0}, "--percent must be above 0 and at most 100, not 0.0"),
         ("swav", {"percent": 1.0, "labels": Path("x")}, "leave --percent out"),
         ("swav", {"max_entropy": 1.0}, "makes no pseudo-labels"),
         ("swav", {"per_class": 5}, "makes no pseudo-labels"),
-        ("csml", {"max_entropy": 0.0}, "--max-entropy must be a positive number of bits"),
+        ("csml", {"max_entropy": 0.0}, "--max-entropy must be above 0, not 0.0"),
         ("csml", {"per_class": 0}, "--per-class must be at least 1"),
         ("frozen", {"epochs": 3}, "preset 'frozen' trains no network; leave out --epochs"),
         ("frozen", {"trunk_lr": 3.0}, "leave out --trunk-lr"),

@@ -168,7 +168,7 @@ def test_mistakes_are_one_sentence(root: Path, capsys: pytest.CaptureFixture[str
     data = ("--data", f"voc07:{root}")
     assert "task voc07 is for images that may show several classes, not for 'digits'" in refusal(capsys, *WORDS, "--data", "digits")
     assert "is shown by" in refusal(capsys, *WORDS, *data, "--preset", "pcl", "--shots", "30")
-    assert "--shots must be different whole numbers from 1 on, or none" in refusal(capsys, *WORDS, *data, "--shots", "2,2")
+    assert "--shots takes different numbers, each at least 1, not 2,2" in refusal(capsys, *WORDS, *data, "--shots", "2,2")
     assert "learns from all images; leave --shots out" in refusal(capsys, *WORDS, *data, "--preset", "hcsc", "--shots", "2")
     assert "voc07 preset 'vissl' has no --epochs" in refusal(capsys, *WORDS, *data, "--epochs", "2")
     assert "task 'knn' has no option --shots" in refusal(capsys, "--model", "pixels", "--data", "digits", "--shots", "2")

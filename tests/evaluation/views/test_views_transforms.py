@@ -164,7 +164,7 @@ def test_a_box_may_be_a_point():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "ContrastiveCrop.size must be at least 1 pixel"),
+        ({"size": 0}, "ContrastiveCrop.size must be at least 1 and at most 8192, not 0"),
         ({"size": (8, 8, 8)}, "one side or a height and a width"),
         ({"scale": (0.5, 0.2)}, "ContrastiveCrop.scale"),
         ({"ratio": (0.0, 1.0)}, "ContrastiveCrop.ratio"),

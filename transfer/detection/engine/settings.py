@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from transfer.detection.config_files import CONFIGS
@@ -16,11 +17,54 @@ from transfer.formats.detectron2_names import is_basic
 from zoo.data.boxes.detection_data import DetectionData
 from zoo.errors import UserError, did_you_mean, first_line
 from zoo.models.model import Model
+from zoo.ranges import POSITIVE, SHARE, SIDE, WORKERS, Range
 
 # Of 255 levels: pixel statistics that differ by less are the same, written with fewer digits.
 _PIXEL_TOLERANCE = 0.05
 _NORM_KEYS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.ROI_BOX_HEAD.NORM", "MODEL.ROI_MASK_HEAD.NORM")
 _SAMPLER = "TrainingSampler"
+# The numbers that keys of detectron2's may be: it checks none of them, and some make it wait for ever.
+RANGES: Mapping[str, Range] = {
+    "SOLVER.IMS_PER_BATCH": Range(1),
+    "SOLVER.MAX_ITER": Range(1),
+    "SOLVER.CHECKPOINT_PERIOD": Range(1),
+    "SOLVER.BASE_LR": Range(0),
+    "SOLVER.MOMENTUM": Range(0, 1, below=True),
+    "SOLVER.WEIGHT_DECAY": Range(0),
+    "SOLVER.WEIGHT_DECAY_NORM": Range(0),
+    "SOLVER.GAMMA": POSITIVE,
+    "SOLVER.STEPS": Range(0),
+    "SOLVER.WARMUP_ITERS": Range(0),
+    "SOLVER.WARMUP_FACTOR": SHARE,
+    "SOLVER.REFERENCE_WORLD_SIZE": Range(0),
+    "TEST.EVAL_PERIOD": Range(0),
+    "TEST.DETECTIONS_PER_IMAGE": Range(1),
+    "TEST.PRECISE_BN.NUM_ITER": Range(1),
+    "DATALOADER.NUM_WORKERS": WORKERS,
+    "INPUT.MIN_SIZE_TRAIN": SIDE,
+    "INPUT.MAX_SIZE_TRAIN": SIDE,
+    # 0: test images keep their size.
+    "INPUT.MIN_SIZE_TEST": Range(0, SIDE.most),
+    "INPUT.MAX_SIZE_TEST": SIDE,
+    "MODEL.PIXEL_STD": POSITIVE,
+    "MODEL.BACKBONE.FREEZE_AT": Range(0, 5),
+    # The backbones that are transferred have no groups.
+    "MODEL.RESNETS.NUM_GROUPS": Range(1, 1),
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": Range(1),
+    "MODEL.RPN.POSITIVE_FRACTION": SHARE,
+    "MODEL.RPN.NMS_THRESH": SHARE,
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": Range(1),
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": Range(1),
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": Range(1),
+    "MODEL.RPN.POST_NMS_TOPK_TEST": Range(1),
+    "MODEL.ROI_HEADS.NUM_CLASSES": Range(1),
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": Range(1),
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": SHARE,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": SHARE,
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": SHARE,
+    # detectron2's own pictures, which need its own event writers.
+    "VIS_PERIOD": Range(0, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +79,8 @@ class Scaled:
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
     """A config by name or path, with ``KEY VALUE`` pairs over it.
 
-    Raises UserError for a file that is no config, a key that does not exist (the nearest is named) and a value that does not fit it.
+    Raises UserError for a file that is no config, a key that does not exist (the nearest is named), and a value that does not fit it
+    or that lies outside :data:`RANGES`.
     """
     cfg = read_config(CONFIGS.find(name_or_path))
     for key, value in _pairs(overrides):
@@ -45,19 +90,24 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
             raise UserError(f"detectron2's configs have no key '{key}'{did_you_mean(key, _keys(cfg))}") from error
         except ValueError as error:
             raise UserError(f"{key} cannot be '{value}' ({first_line(error)})") from error
+    for key, within in RANGES.items():
+        within.check(key, value_of(cfg, key))
     if cfg.DATALOADER.SAMPLER_TRAIN != _SAMPLER:
         raise UserError(f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; leave it at {_SAMPLER}")
     return cfg
 
 
 def read_config(path: Path) -> CfgNode:
-    """The config in a file, over detectron2's defaults. Raises UserError where it cannot be read."""
+    """The config in a file, over detectron2's defaults. Raises UserError where it cannot be read.
+
+    Nothing in the file, or in a ``_BASE_`` of it, is run: detectron2 by itself falls back to YAML that names Python calls.
+    """
     # The head that MoCo's configs name; imported here, since it registers itself.
     import transfer.detection.engine.heads  # noqa: F401
 
     cfg = get_cfg()
     try:
-        cfg.merge_from_file(str(path))
+        cfg.merge_from_file(str(path), allow_unsafe=False)
     except (OSError, YAMLError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
     return cfg
@@ -191,6 +241,19 @@ def _scale(cfg: CfgNode, batch: int, published: int, given: set[str]) -> list[Sc
         cfg.merge_from_list([key, new])
         changes.append(Scaled(key, old, new))
     return [change for change in changes if change.published != change.here]
+
+
+def check_network(cfg: CfgNode, name: str) -> None:
+    """Build the detector once, and let it go. Raises UserError where detectron2 cannot build it from these values."""
+    tried = cfg.clone()
+    tried.MODEL.DEVICE = "cpu"
+    try:
+        build_model(tried)
+    except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"detectron2 cannot build the network of '{name}' ({type(error).__name__}: {first_line(error)}); "
+            "undo what was changed under MODEL"
+        ) from error
 
 
 def describe(cfg: CfgNode, name: str) -> dict[str, Any]:

@@ -23,7 +23,16 @@ from detectron2.config import get_cfg
 from detectron2.engine import DefaultTrainer
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 
-from transfer.detection.engine.settings import check_model, fit_to_data, fit_to_device, load_config, scale_to, value_of
+from transfer.detection.engine.settings import (
+    RANGES,
+    check_model,
+    check_network,
+    fit_to_data,
+    fit_to_device,
+    load_config,
+    scale_to,
+    value_of,
+)
 
 open_model = cache(open_anew)
 THEIRS = os.path.join(os.path.dirname(detectron2.__file__), "model_zoo", "configs")
@@ -234,3 +243,46 @@ def test_what_a_cpu_cannot_do():
         fit_to_device(load_config("small_r18_fpn", ["SOLVER.AMP.ENABLED", "True"]), "cpu", 1)
     with pytest.raises(UserError, match="SyncBN does not run between CPU processes"):
         fit_to_device(cfg, "cpu", 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["SOLVER.IMS_PER_BATCH", "0"], "SOLVER.IMS_PER_BATCH must be at least 1, not 0"),
+        (["SOLVER.CHECKPOINT_PERIOD", "0"], "SOLVER.CHECKPOINT_PERIOD must be at least 1, not 0"),
+        (["SOLVER.MAX_ITER", "0"], "SOLVER.MAX_ITER must be at least 1, not 0"),
+        (["SOLVER.BASE_LR", "-0.1"], "SOLVER.BASE_LR must be at least 0, not -0.1"),
+        (["VIS_PERIOD", "1"], "VIS_PERIOD must be 0, not 1"),
+        (["MODEL.RESNETS.NUM_GROUPS", "2"], "MODEL.RESNETS.NUM_GROUPS must be 1, not 2"),
+        (["MODEL.PIXEL_STD", "[1.0,0.0,1.0]"], "MODEL.PIXEL_STD must be above 0, not 0.0"),
+    ],
+)
+def test_a_value_outside_its_range_is_refused_with_the_range(words, message):
+    with pytest.raises(UserError) as caught:
+        load_config("small_r18_fpn", words)
+    assert str(caught.value) == message
+
+
+def test_every_key_with_a_range_is_one_of_detectron2s_and_its_default_lies_in_it():
+    cfg = get_cfg()
+    for key, within in RANGES.items():
+        within.check(key, value_of(cfg, key))
+
+
+def test_a_network_that_detectron2_cannot_build_is_refused_in_one_sentence():
+    check_network(load_config("small_r18_fpn"), "small_r18_fpn")
+    with pytest.raises(UserError, match="detectron2 cannot build the network of 'small_r18_fpn'"):
+        check_network(load_config("small_r18_fpn", ["MODEL.FPN.IN_FEATURES", "['res3','res4','res5']"]), "small_r18_fpn")
+
+
+@pytest.mark.parametrize("through_a_base", [False, True])
+def test_yaml_that_names_a_call_is_refused_and_not_run(tmp_path, through_a_base):
+    traitor, ran = tmp_path / "traitor.yaml", tmp_path / "ran"
+    traitor.write_text(f"VERSION: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{ran}]]\n")
+    read = traitor
+    if through_a_base:
+        read = tmp_path / "innocent.yaml"
+        read.write_text("_BASE_: traitor.yaml\n")
+    with pytest.raises(UserError, match="is no config that detectron2 reads"):
+        load_config(str(read))
+    assert not ran.exists()
