@@ -26,10 +26,19 @@ def digests_of(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 16), dtype=np.uint8)
 
 
-def test_a_thumbnail_is_the_mean_of_each_share():
+def test_a_thumbnail_weighs_pixels_by_triangles_that_overlap():
     pixels = noise(3, 90)
-    expected = pixels.reshape(9, 10, 9, 10, 3).mean(axis=(1, 3))
-    assert np.abs(np.asarray(thumbnail(Image.fromarray(pixels))) - expected).max() < 1  # rounded once in each direction
+    centres = 10 * np.arange(9) + 5
+    weights = np.maximum(0, 1 - np.abs(np.arange(90) + 0.5 - centres[:, None]) / 10)
+    weights /= weights.sum(axis=1, keepdims=True)
+    expected = np.einsum("ia,jb,abc->ijc", weights, weights, pixels.astype(float))
+    assert np.abs(np.asarray(thumbnail(Image.fromarray(pixels))) - expected).max() < 1.1  # rounded once in each direction
+
+
+def test_a_large_image_is_sampled_with_little_loss():
+    image = smooth(5, 900, 700)
+    whole = np.asarray(image.resize((9, 9), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(np.asarray(thumbnail(image)).astype(int) - whole).max() <= 4
 
 
 def test_grey_is_pillows():

@@ -160,6 +160,17 @@ def test_unlabelled_images_and_images_in_memory(tmp_path):
     assert look.splits[0].grey == 1352
 
 
+def test_images_of_several_classes(tmp_path):
+    lines = ["image,label"]
+    for number in range(4):
+        save(smooth(number), tmp_path / "own" / f"{number}.png")
+        lines.append(f"{number}.png,{'cat;dog' if number < 3 else 'dog'}")
+    (tmp_path / "own" / "labels.csv").write_text("\n".join(lines))
+    split = look_at(f"csv:{tmp_path / 'own' / 'labels.csv'},image=image,label=label").splits[0]
+    assert split.images == 4
+    assert split.classes == {"cat": 3, "dog": 4}
+
+
 def test_small_images_stay_on_the_disk(tmp_path):
     for number in range(4):
         write_image(tmp_path / "own" / "train" / "a" / f"{number}.png", number)

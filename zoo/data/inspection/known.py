@@ -37,12 +37,13 @@ def holding(spec: str, splits: set[str] | None = None) -> dict[str, Any] | None:
     splits
         Findings about other splits are left out; None: all.
     """
-    look = kept_look(spec)
-    if look is None:
-        return None
     try:
+        look = kept_look(spec)
+        if look is None:
+            return None
         states = subject_of(spec).states
     except UserError:
+        # Images of a program's own have no name by which they could be opened again.
         return None
     findings = [finding for finding in look.findings if _holds(finding, look, states) and (splits is None or splits >= set(finding.splits))]
     if not findings and states != look.states:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from zoo.data.base import Data, FileImages, Images
 from zoo.data.boxes.detection_data import KINDS, open_detection_data
 from zoo.data.inspection.boxes import BoxFacts, box_facts, box_findings, guesses_at, images_of, named_splits
 from zoo.data.inspection.facts import FORMAT
-from zoo.data.inspection.files_state import FilesState
+from zoo.data.inspection.files_state import MISSING, FilesState
 from zoo.data.inspection.findings import NAMED, UNUSED, Case, Finding, LookedSplit, class_findings, general, general_reasons, image_findings
 from zoo.data.inspection.kept import kept_folder
 from zoo.data.inspection.scan import Scan, scan_images
@@ -32,6 +33,7 @@ from zoo.files import replace_file
 SCHEMA = "backbone-loop look 1"
 # Lower ends of the bars of the histogram of shorter sides, in pixels.
 SIDE_BINS = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
+_NONCE_BYTES = 16
 # Called with the split's name, the number of its images done, and their total.
 SplitProgress = Callable[[str, int, int], None]
 
@@ -60,7 +62,7 @@ class SplitFacts(msgspec.Struct, frozen=True):
     bytes
         Encoded, together.
     classes
-        Images of each class, by name in the order of their numbers; empty without labels.
+        Images of each class, by name in the order of their numbers; empty without labels. An image of several classes counts in each.
     levels
         Level of labels -> number of its classes.
     formats, modes
@@ -278,10 +280,16 @@ def roles_of(data: Data, split: str) -> tuple[str, ...]:
 def state_of(images: Images) -> str:
     """A hash of a split's files as they are now (of pixels in memory), and of its labels; no file is read."""
     if isinstance(images, FileImages):
-        digest = hashlib.sha256(f"{FORMAT} {images.reading} {FilesState.of(images).digest()}".encode())
+        state = FilesState.of(images)
+        digest = hashlib.sha256(f"{FORMAT} {images.reading} {state.digest()}".encode())
+        if (state.sizes == MISSING).any():
+            digest.update(os.urandom(_NONCE_BYTES))  # of what is no file nobody knows whether it has changed
     else:
         digest = hashlib.sha256(str(FORMAT).encode())
         digest.update(b"" if images.pixels is None else np.ascontiguousarray(images.pixels).data)
+    if images.multilabel is not None:
+        digest.update(json.dumps(images.multilabel.classes).encode())
+        digest.update(np.ascontiguousarray(images.multilabel.values).data)
     for name, level in images.levels.items():
         digest.update(json.dumps([name, level.classes]).encode())
         digest.update(np.ascontiguousarray(level.labels, dtype="<i8").tobytes())
@@ -296,15 +304,18 @@ def split_facts(split: LookedSplit) -> SplitFacts:
     short = sizes.min(axis=1) if len(sizes) else np.empty(0, np.int64)
     edges = [*SIDE_BINS, np.iinfo(np.int64).max]
     orientations = Counter(table.rows["orientation"][good].tolist())
-    labels = images.labels
-    counts = np.bincount(labels, minlength=len(images.classes)) if labels is not None else np.empty(0, np.int64)
+    labels, classes, counts = images.labels, images.classes, np.empty(0, np.int64)
+    if images.multilabel is not None:
+        classes, counts = images.multilabel.classes, (images.multilabel.values == 1).sum(axis=0)
+    elif labels is not None:
+        counts = np.bincount(labels, minlength=len(classes))
     return SplitFacts(
         name=split.name,
         roles=list(split.roles),
         images=len(images),
         bad=int(table.bad.sum()),
         bytes=int(table.rows["bytes"].sum()),
-        classes={name: int(count) for name, count in zip(images.classes, counts, strict=True)},
+        classes={name: int(count) for name, count in zip(classes, counts, strict=True)},
         levels={name: len(level.classes) for name, level in images.levels.items()},
         formats={name or "in memory": count for name, count in table.counts("format", good).items()},
         modes=table.counts("mode", good),
