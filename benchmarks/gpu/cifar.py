@@ -58,7 +58,7 @@ def pair(context: Context) -> None:
             raise NotPossible(f"no images have arrived in {context.data}")
         settings = [f"data=cifar10:{root}", "trackers=[]", "knn.every_epochs=0", "checkpoint.every_epochs=9999", f"seed={seed}"]
         settings += _TINY if context.dry else ["device=cuda"]
-        epochs = _planned(context, arms, settings, images, began)
+        epochs = _planned(context, arms, settings, images, began, seed)
         context.report(images=images, test_images=tests, epochs=epochs, seed=seed)
         for arm in arms:
             context.report(**{arm: _arm(context, arm, settings, epochs, root, seed)})
@@ -71,12 +71,12 @@ def _made(root: Path) -> tuple[int, int]:
     """Made images in the place of CIFAR-10's, for a dry walk."""
     draw = np.random.default_rng(0)
     arrays = {}
-    for images, labels, count in (("xtr", "ytr", 320), ("xte", "yte", 60)):
+    for images, labels, count in (("xtr", "ytr", 192), ("xte", "yte", 60)):
         arrays[labels] = np.arange(count) % 10
         arrays[images] = (draw.integers(0, 60, (count, 32, 32, 3)) + 19 * arrays[labels][:, None, None, None]).astype(np.uint8)
     assert set(arrays) == set(KEYS)
     np.savez(root / NAME, **arrays)
-    return 320, 60
+    return 192, 60
 
 
 def _recipe(arm: str, settings: list[str], epochs: int) -> Any:
@@ -84,10 +84,11 @@ def _recipe(arm: str, settings: list[str], epochs: int) -> Any:
     return load_recipe(f"{arm}_cifar10", [*settings, *queue, f"epochs={epochs}"])
 
 
-def _planned(context: Context, arms: tuple[str, str], settings: list[str], images: int, began: float) -> int:
+def _planned(context: Context, arms: tuple[str, str], settings: list[str], images: int, began: float, seed: int) -> int:
     """Epochs for both arms: those of an earlier pair on as many images, or as many as the time allows; said before the first one."""
     if context.dry:
-        return 2
+        # Two have a survey between them; once is enough.
+        return 2 if seed == 0 else 1
     costs = []
     for arm in arms:
         tried = try_recipe(_recipe(arm, settings, _ESTIMATED_EPOCHS))
