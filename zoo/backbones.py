@@ -105,8 +105,27 @@ def resnet50_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
 
 
 def is_timm_native(arch: str) -> bool:
-    """Whether timm knows ``arch`` without this module."""
-    return arch not in SMALL_STEM_NAMES
+    """Whether timm knows ``arch`` without this module, and without arguments of its own (:func:`spelled`)."""
+    return arch not in SMALL_STEM_NAMES and "(" not in arch
+
+
+def spelled(arch: str, arguments: Mapping[str, Any]) -> str:
+    """An architecture with the arguments that make it another function: ``"vit_small_patch16_224(num_heads=12)"``; as it is without any."""
+    return f"{arch}({', '.join(f'{name}={value}' for name, value in sorted(arguments.items()))})" if arguments else arch
+
+
+def read_arguments(values: Any, source: str) -> dict[str, Any]:
+    """The arguments for timm's constructor in a model's files, checked: ``num_heads`` and ``global_pool`` are the ones that are written.
+
+    Raises UserError that begins with ``source`` for anything else: a file is not to choose what a constructor is called with.
+    """
+    known = isinstance(values, Mapping) and all(
+        (name == "num_heads" and type(value) is int and value > 0) or (name == "global_pool" and value == "avg")
+        for name, value in values.items()
+    )
+    if not known:
+        raise UserError(f"{source} has model_args that are not read: {values!r}; known are num_heads (a number) and global_pool ('avg')")
+    return dict(values)
 
 
 def check_arch(arch: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import checked, create_backbone, create_empty_backbone, fixed_input, load_state, native_size
+from zoo.backbones import checked, create_backbone, create_empty_backbone, fixed_input, load_state, native_size, spelled
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
 from zoo.hub.pull import HUB_SCHEME, folder_of
@@ -19,6 +19,7 @@ from zoo.models.layers import Layer
 from zoo.models.model import Channels, Inputs, Model
 from zoo.models.python import open_python
 from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 
 KINDS = (
@@ -52,6 +53,8 @@ def open_model(
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
     channels: Channels | None = None,
+    heads: int | None = None,
+    selection: Selection | None = None,
 ) -> Model:
     """Open a model.
 
@@ -73,6 +76,10 @@ def open_model(
         For ``python:`` alone: a file of weights.
     layer
         Take the features of this layer (:class:`zoo.models.layers.Layer`) and not the network's own output.
+    heads
+        Of a vision transformer in a checkpoint file, where it is not timm's number.
+    selection
+        Which tensors of a checkpoint file, or of ``weights``, are the network's.
     mean, std, channels
         How images are to reach the network, instead of what it was trained with or declares.
 
@@ -92,7 +99,7 @@ def open_model(
     elif colon and scheme == HUB_SCHEME:
         model = _open_zoo_model(folder_of(rest), image_size)
     elif colon and scheme == "python":
-        model = open_python(spec, rest, weights)
+        model = open_python(spec, rest, weights, selection)
     elif colon and scheme in ("timm", "torchvision"):
         # Only these two need the network, and the clients behind it are slow to import.
         from zoo.models import published
@@ -100,11 +107,15 @@ def open_model(
         opener = published.open_timm if scheme == "timm" else published.open_torchvision
         model = opener(rest, image_size)
     elif colon and scheme == "file":
-        model = _open_file(Path(rest).expanduser(), weights_encoder, image_size)
+        model = _open_file(Path(rest).expanduser(), weights_encoder, image_size, heads, selection)
     else:
-        model = _open_path(spec, weights_encoder, image_size)
+        model = _open_path(spec, weights_encoder, image_size, heads, selection)
     if weights_encoder != DEFAULT_ENCODER and model.kind not in ("run", "file"):
         raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run or a checkpoint file")
+    if heads is not None and model.kind != "file":
+        raise UserError(f"--heads is for a vision transformer in a checkpoint file, and '{spec}' says itself what it is")
+    if selection and not (model.kind == "file" or (model.kind == "python" and weights is not None)):
+        raise UserError(f"--key, --prefix, --rename and --drop are for a checkpoint file or --weights; '{spec}' says itself what it holds")
     if layer is not None:
         model = replace(model, module=Layer(model.module, layer).eval(), layer=layer, num_features=None)
     return replace(model, mean=mean or model.mean, std=std or model.std, channels=channels or model.channels)
@@ -135,7 +146,7 @@ def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
     )
 
 
-def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
+def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None) -> Model:
     path = Path(spec).expanduser()
     if is_zoo_model(path):
         return _open_zoo_model(path, image_size)
@@ -147,7 +158,7 @@ def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
         return _open_zoo_model(folder_of(spec), image_size)
     if path.is_file():
         try:
-            return _open_file(path, encoder, image_size)
+            return _open_file(path, encoder, image_size, heads, selection)
         except UserError as error:
             raise UserError(f"'{spec}' is no model: {error}") from error
     if path.exists():
@@ -157,11 +168,12 @@ def _open_path(spec: str, encoder: str, image_size: int | None) -> Model:
     raise UserError(f"there is no model '{spec}'; a model is {KINDS}")
 
 
-def _open_file(path: Path, encoder: str, image_size: int | None) -> Model:
+def _open_file(path: Path, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None) -> Model:
     # Only these need the readers.
     from zoo.formats.checkpoint_model import open_file
 
-    return open_file(path, None if encoder == DEFAULT_ENCODER else encoder, image_size)
+    wanted = None if encoder == DEFAULT_ENCODER else encoder
+    return open_file(path, wanted, image_size, heads=heads, selection=selection)
 
 
 def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
@@ -172,7 +184,7 @@ def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
         module,
         name=manifest.name,
         kind="zoo",
-        arch=manifest.arch,
+        arch=spelled(manifest.arch, manifest.arguments),
         tensors_sha256=manifest.tensors_sha256,
         input_size=manifest.image_size,
         mean=manifest.mean,

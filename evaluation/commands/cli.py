@@ -18,6 +18,7 @@ from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
 from zoo.console import EXIT_STOPPED, make_app, run, version_option
 from zoo.data.base import CLASS_LEVEL
+from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.ranges import SEED, SIDE, WORKERS, Range
 from zoo.results import save_result
 
@@ -56,6 +57,7 @@ _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 
 _NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
 _WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
+_HEADS = "Attention heads of a vision transformer in a checkpoint file; without it, timm's number."
 _FEATURES = "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces."
 _MEAN = "Mean of each channel (of pixels in [0, 1]) that the input is normalised with, instead of the model's or the data's."
 _STD = "Standard deviation of each channel, likewise."
@@ -73,6 +75,11 @@ def evaluate(
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Data set with labelled train and test images.")],
     weights: Annotated[list[Path] | None, typer.Option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
     features: Annotated[str | None, typer.Option("--features", metavar="NODE", help=_FEATURES)] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
+    heads: Annotated[int | None, typer.Option("--heads", metavar="N", min=1, help=_HEADS)] = None,
     task: Annotated[list[str], typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK)] = ["knn"],  # noqa: B006 (typer's way)
     preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
     out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
@@ -103,7 +110,8 @@ def evaluate(
         within.check(flag, value)
     plans = make_plans(task, preset or [], task_options)
     tasks = [plan.task for plan in plans]
-    sources = model_sources(models, weights or [], features, mean, std, channels)
+    selection = read_selection(key, prefix, rename, drop)
+    sources = model_sources(models, weights or [], features, mean, std, channels, heads=heads, selection=selection)
     models = [source.name for source in sources]
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)

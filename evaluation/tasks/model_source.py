@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluation.tasks.task import numbers
 from zoo.errors import UserError
+from zoo.models.selection import Selection
 from zoo.ranges import POSITIVE, Range
 
 PYTHON_SCHEME = "python:"
@@ -23,7 +24,15 @@ class ModelSource:
 
 
 def model_sources(
-    models: Sequence[str], weights: Sequence[Path], layer: str | None, mean: str | None, std: str | None, channels: str | None
+    models: Sequence[str],
+    weights: Sequence[Path],
+    layer: str | None,
+    mean: str | None,
+    std: str | None,
+    channels: str | None,
+    *,
+    heads: int | None = None,
+    selection: Selection | None = None,
 ) -> list[ModelSource]:
     """The models that ``--model`` names, with what other options say of them. Raises UserError for options that do not fit."""
     own = [spec for spec in models if spec.startswith(PYTHON_SCHEME)]
@@ -31,7 +40,8 @@ def model_sources(
         raise UserError(f"--weights is given {len(weights)} times for {len(own)} models of the form {PYTHON_SCHEME}...; give one for each")
     if channels not in (None, "rgb", "bgr"):
         raise UserError(f"--channels is rgb or bgr, not '{channels}'")
-    shared = {"layer": layer, "mean": _three("--mean", mean), "std": _three("--std", std), "channels": channels}
+    shared: dict[str, Any] = {"layer": layer, "mean": _three("--mean", mean), "std": _three("--std", std), "channels": channels}
+    shared |= {"heads": heads, "selection": selection} if heads is not None or selection else {}
     files = iter(weights)
     sources = []
     for spec in models:

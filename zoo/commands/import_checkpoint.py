@@ -10,6 +10,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
 from zoo.formats.readers import reader_names
+from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.normalisation import three_channels
 
 if TYPE_CHECKING:
@@ -50,6 +51,13 @@ def import_model(
     crop_pct: Annotated[
         float | None, typer.Option("--crop-pct", metavar="PART", min=0.1, max=1.0, help="Part of the side that the centre crop keeps.")
     ] = None,
+    heads: Annotated[
+        int | None, typer.Option("--heads", metavar="N", min=1, help="Attention heads of a vision transformer; without it, timm's number.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
     trust_pickle: Annotated[
         bool,
         typer.Option(
@@ -69,6 +77,8 @@ def import_model(
 
     * `zoo import checkpoint.pth.tar --out models/mine --format simsiam --licence MIT`
 
+    * `zoo import mine.pth --out models/mine --key state.model --prefix student.backbone. --rename 'ln_=norm' --drop '^extra'`
+
     * `zoo import resnet18.ckpt --out models/r18 --image-size 32 --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2`
     """
     from zoo.hub.fetch import fetch
@@ -77,6 +87,7 @@ def import_model(
     preprocessing = Preprocessing(
         image_size, _numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation), crop_pct
     )
+    selection = read_selection(key, prefix, rename, drop)
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
     path = Path(file).expanduser() if url is None else fetch(url, progress=True)
@@ -94,6 +105,8 @@ def import_model(
         preprocessing=preprocessing,
         entry=entries.get(name) if name else None,
         url=url,
+        heads=heads,
+        selection=selection,
         trust_pickle=trust_pickle,
         overwrite=overwrite,
     )
@@ -118,6 +131,7 @@ def _report(done: Imported) -> list[str]:
         lines.append("no file of its authors has confirmed this layout yet: compare an accuracy with a published one before you rely on it")
     if reading.reader.note:
         lines.append(f"note: {reading.reader.note}")
+    lines += [f"note: {note}" for note in reading.function.notes]
     lines.append(f"network: {reading.encoder}" if len(reading.reader.parts) != 1 else "network: the only one")
     lines += reading.accounting.lines()
     if reading.replaced:

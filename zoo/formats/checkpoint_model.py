@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.backbones import SMALL_STEM_NAMES, checked
+from zoo.backbones import SMALL_STEM_NAMES, checked, spelled
 from zoo.formats.engine import read_backbone
 from zoo.hashing import file_sha256
 from zoo.models.model import Model
+from zoo.models.selection import Selection
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
-def open_file(path: Path, encoder: str | None, image_size: int | None) -> Model:
+def open_file(
+    path: Path, encoder: str | None, image_size: int | None, *, heads: int | None = None, selection: Selection | None = None
+) -> Model:
     """The backbone in a checkpoint of any known layout (``docs/formats.md``).
 
     Its images are taken to be normalised as its layout says, else as ImageNet's; those of a network with the small-image stem, by the
@@ -21,13 +24,15 @@ def open_file(path: Path, encoder: str | None, image_size: int | None) -> Model:
     ----------
     encoder
         Which network of the file; None: the one that the method's authors evaluate.
+    heads, selection
+        As in :func:`zoo.formats.engine.read_backbone`.
 
     Raises
     ------
     UserError
         As :func:`zoo.formats.engine.read_backbone`.
     """
-    reading = read_backbone(path, encoder=encoder, image_size=image_size)
+    reading = read_backbone(path, encoder=encoder, image_size=image_size, heads=heads, selection=selection)
     arch, reader = reading.architecture.name, reading.reader
     module = reading.backbone
     if image_size is not None:
@@ -37,10 +42,11 @@ def open_file(path: Path, encoder: str | None, image_size: int | None) -> Model:
         module,
         name=path.name,
         kind="file",
-        arch=arch,
+        arch=spelled(arch, reading.function.arguments),
         input_size=image_size or reading.architecture.image_size,
         mean=reader.mean or usual[0],
         std=reader.std or usual[1],
         file_sha256=file_sha256(path),
         metadata={"format": reader.name, "encoder": reading.encoder, "recognised by": reading.evidence},
+        notes=tuple(f"{path.name}: {note}" for note in reading.function.notes),
     )

@@ -129,6 +129,7 @@ def _summary(manifest: Manifest) -> str:
 def _loading(manifest: Manifest) -> str:
     register = "" if manifest.timm_native else "import zoo.backbones  # registers this architecture with timm\n"
     size = f", img_size={manifest.image_size}" if manifest.fixed_input else ""
+    size += "".join(f", {name}={value!r}" for name, value in manifest.arguments.items())
     return f"""## How to load it
 
 `FOLDER` is this folder. On the Hugging Face Hub `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`, `zoo.load("hub:ORG/NAME")` that of

@@ -27,6 +27,7 @@ from zoo.backbones import (
     fixed_input,
     is_timm_native,
     load_backbone,
+    read_arguments,
     timm_config,
 )
 from zoo.errors import UserError, first_line
@@ -134,16 +135,20 @@ def load_zoo_model(folder: str | Path) -> tuple[nn.Module, Manifest]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    architecture = read_json_object(folder / CONFIG_FILE).get("architecture")
+    config = read_json_object(folder / CONFIG_FILE)
+    architecture = config.get("architecture")
     if architecture != manifest.arch:
         raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} says '{architecture}', {MANIFEST_FILE} '{manifest.arch}'")
+    arguments = read_arguments(config.get("model_args", {}), str(folder / CONFIG_FILE))
+    if arguments != manifest.arguments:
+        raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} has the model_args {arguments}, {MANIFEST_FILE} {manifest.arguments}")
     check_weights(folder, manifest)
     path = folder / WEIGHTS_FILE
     try:
         state = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is not a safetensors file ({appearance(path)}: {first_line(error)})") from error
-    backbone = load_backbone(manifest.arch, state, str(path), image_size=manifest.image_size)
+    backbone = load_backbone(manifest.arch, state, str(path), image_size=manifest.image_size, arguments=arguments)
     if tensors_sha256(state) != manifest.tensors_sha256:
         raise UserError(f"{folder} contradicts itself: the tensors of {WEIGHTS_FILE} do not have the tensors_sha256 of {MANIFEST_FILE}")
     return backbone, manifest
@@ -173,7 +178,14 @@ def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
     }
     if manifest.licence is not None:
         settings["license"] = manifest.licence
-    return {"architecture": manifest.arch, "num_classes": 0, "num_features": manifest.num_features, "pretrained_cfg": settings}
+    arguments = {"model_args": manifest.arguments} if manifest.arguments else {}
+    return {
+        "architecture": manifest.arch,
+        "num_classes": 0,
+        "num_features": manifest.num_features,
+        **arguments,
+        "pretrained_cfg": settings,
+    }
 
 
 def _separate(backbone: nn.Module) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.backbones import SMALL_STEM_NAMES, native_size
 from zoo.catalogue import CatalogueEntry
@@ -16,6 +17,7 @@ from zoo.formats.engine import AUTO, Reading, read_backbone
 from zoo.hashing import file_sha256
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
+from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.results.provenance import software_versions, toolkit_commit
@@ -78,6 +80,8 @@ def import_checkpoint(
     preprocessing: Preprocessing | None = None,
     entry: CatalogueEntry | None = None,
     url: str | None = None,
+    heads: int | None = None,
+    selection: Selection | None = None,
     trust_pickle: bool = False,
     overwrite: bool = False,
 ) -> Imported:
@@ -87,7 +91,7 @@ def import_checkpoint(
     ----------
     path
         What ``torch.save`` wrote, or safetensors.
-    format, arch, encoder, trust_pickle
+    format, arch, encoder, heads, selection, trust_pickle
         As in :func:`zoo.formats.engine.read_backbone`.
     name
         None: the entry's, else architecture and file name.
@@ -107,7 +111,7 @@ def import_checkpoint(
     """
     path = Path(path)
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
-    if entry is not None and format == AUTO:
+    if entry is not None and format == AUTO and not selection:
         format = entry.reader or AUTO
     stated = preprocessing or Preprocessing()
     reading = read_backbone(
@@ -116,6 +120,8 @@ def import_checkpoint(
         arch=arch or (entry.arch if entry else None),
         encoder=encoder,
         image_size=stated.image_size,
+        heads=heads,
+        selection=selection,
         trust_pickle=trust_pickle,
     )
     sha256 = check_hash(path, entry) if entry else file_sha256(path)
@@ -137,6 +143,8 @@ def import_checkpoint(
             "format": reading.reader.name,
             "format_confirmed": reading.reader.confirmed or bool(entry and entry.confirmed),
             **({"url": url} if url else {}),
+            **({"selection": _spelled(selection)} if selection else {}),
+            **({"model_args": reading.function.arguments} if reading.function.arguments else {}),
             **({"assumed": list(assumed)} if assumed else {}),
             "commit": toolkit_commit(),
             "versions": software_versions(),
@@ -144,6 +152,13 @@ def import_checkpoint(
         licence=licence or (entry.licence if entry else None),
     )
     return Imported(write_zoo_model(out, reading.backbone, manifest, overwrite=overwrite, release=True), reading, assumed)
+
+
+def _spelled(selection: Selection) -> dict[str, Any]:
+    """A selection as zoo.json keeps it, by the names of the options."""
+    renames = [f"{pattern}={replacement}" for pattern, replacement in selection.renames]
+    facts = {"key": selection.key, "prefix": selection.prefix, "rename": renames, "drop": list(selection.drop)}
+    return {name: value for name, value in facts.items() if value}
 
 
 def check_hash(path: str | Path, entry: CatalogueEntry) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,12 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of ``zoo.json``."""
         return {"schema": SCHEMA, **asdict(replace(self, results=())), "results": [result.to_dict() for result in self.results]}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """For timm's constructor, where the network is not the architecture as timm has it (``source`` keeps them as ``model_args``)."""
+        arguments = self.source.get("model_args", {})
+        return dict(arguments) if isinstance(arguments, Mapping) else {}
 
     def to_json(self) -> str:
         """The text of ``zoo.json``."""

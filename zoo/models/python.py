@@ -22,7 +22,9 @@ from zoo.backbones import load_state
 from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.models.model import Inputs, Model
+from zoo.models.selection import Selection, selected, spell
 from zoo.normalisation import three_channels
+from zoo.reading.checkpoint_file import open_checkpoint
 
 # Wrappers that put a prefix before every key: DataParallel and DistributedDataParallel, torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
@@ -30,7 +32,7 @@ _PREFIXES = ("module.", "_orig_mod.")
 _STATE_NAMES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "backbone")
 
 
-def open_python(spec: str, rest: str, weights: str | Path | None) -> Model:
+def open_python(spec: str, rest: str, weights: str | Path | None, selection: Selection | None = None) -> Model:
     """The network that a function returns.
 
     What the network declares of its input is taken from its attributes, or else the function's: a timm ``pretrained_cfg`` or
@@ -43,6 +45,8 @@ def open_python(spec: str, rest: str, weights: str | Path | None) -> Model:
     weights
         A safetensors file, or a checkpoint that ``torch.load(weights_only=True)`` reads: a state dict, or a dict that holds one under a
         usual name. None: the network is used as the function returns it, drawn with seed 0 where it draws.
+    selection
+        Which of the file's tensors are the network's; the file is then read as ``zoo import`` reads one.
 
     Raises
     ------
@@ -69,7 +73,8 @@ def open_python(spec: str, rest: str, weights: str | Path | None) -> Model:
     if weights is None:
         notes.append(f"{name}: no --weights were given, so it is evaluated as {place} returns it")
     else:
-        state, said = read_state(Path(weights).expanduser())
+        file = Path(weights).expanduser()
+        state, said = selected_state(file, selection) if selection else read_state(file)
         load_state(module, state, str(weights), name)
         notes.append(f"{name}: all {len(state)} tensors of {Path(weights).name} loaded" + said)
     declared = _declared(module, function)
@@ -113,6 +118,25 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], str]:
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
             said.append(f"prefix '{prefix}' removed")
     return state, f" ({', '.join(said)})" if said else ""
+
+
+def selected_state(path: Path, selection: Selection) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file that the user points at, by the network's names, and in words what was done to find them.
+
+    Raises UserError for a file that cannot be opened safely, and for a selection that finds nothing or two tensors of one name.
+    """
+    state, prefix = selected(str(path), open_checkpoint(path).content, selection)
+    tensors: dict[str, Tensor] = {}
+    left = 0
+    for full, tensor in state.tensors.items():
+        name = selection.name(full.removeprefix(prefix))
+        if not full.startswith(prefix) or selection.drops(name):
+            left += 1
+        elif name in tensors:
+            raise UserError(f"two tensors of {path} would both be '{name}'; change --rename or --drop one")
+        else:
+            tensors[name] = tensor
+    return tensors, f" ({spell(state.place)}, prefix '{state.wrapper}{prefix}', {left} others left out)"
 
 
 def _is_state(content: object) -> bool:

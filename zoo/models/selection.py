@@ -13,6 +13,11 @@ from typing import Any
 
 from zoo.errors import UserError, some_of
 
+KEY_HELP = "The keys that lead to the network's tensors in the file, with dots between them (state.model)."
+PREFIX_HELP = "What the names of the network's tensors begin with (student.backbone.)."
+RENAME_HELP = "Pattern and replacement for names without the prefix, wherever it matches; may be given several times."
+DROP_HELP = "Leave out tensors whose names match this pattern anywhere; may be given several times."
+
 # Where a state dict lies in a file: the keys that lead to it; () is the file's own dictionary.
 Place = tuple[str, ...]
 # What wrapping a network in DataParallel, DistributedDataParallel or torch.compile puts in front of every name.

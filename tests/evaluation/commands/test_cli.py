@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from typed import refusal, run
@@ -53,6 +54,22 @@ def test_a_table_with_models_side_by_side(capsys: pytest.CaptureFixture[str]) ->
     assert float(rows["pixels"].split("│")[3]) == round(accuracy, 2)
     assert "evaluating on " in captured.err
     assert "nothing was written; --out keeps the result" in captured.err
+
+
+def test_a_checkpoint_file_of_no_layout_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = open_model("random:resnet10_small:3", image_size=8)
+    strange = {"module.student." + name.replace("layer", "stage"): tensor for name, tensor in model.module.state_dict().items()}
+    for name, tensor in strange.items():
+        if name.endswith("running_mean"):
+            tensor += 0.01
+    torch.save({"a": {"b": strange}}, tmp_path / "mine.pth")
+    words = ("--task", "knn", "--model", f"file:{tmp_path / 'mine.pth'}", "--data", DATA, "--out", tmp_path / "knn.json")
+    hand = ("--key", "a.b", "--prefix", "student.", "--rename", "^stage=layer", "--drop", "^nothing")
+    assert refusal(capsys, *words).startswith(f"{tmp_path / 'mine.pth'} is of no known format")
+    assert run(*words, *hand) == 0
+    assert load_result(tmp_path / "knn.json").model.arch == "resnet10_small"
+    capsys.readouterr()
+    assert "--heads is for vision transformers" in refusal(capsys, *words, *hand, "--heads", 4, "--overwrite")
 
 
 def test_a_result_file_says_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

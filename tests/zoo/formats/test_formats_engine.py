@@ -6,9 +6,11 @@ import re
 import shlex
 
 import pytest
+import timm
 import torch
 from data_files import shared_data
 from fake_checkpoints import ARCH, FAKES, behind, linear, moco, other, training
+from layout_checkpoints import sincos
 
 from zoo.errors import UserError
 from zoo.formats.engine import read_backbone
@@ -319,6 +321,36 @@ def test_moco_v3s_small_vit_is_not_read_as_timms(tmp_path, make_backbone):
     assert read_backbone(tmp_path / "vit.pth", heads=6).backbone.blocks[0].attn.num_heads == 6
     reading = read_backbone(tmp_path / "vit.pth", heads=12)
     assert (reading.backbone.blocks[0].attn.num_heads, reading.function.arguments) == (12, {"num_heads": 12})
+
+
+@pytest.mark.parametrize("sixteen_bits", [False, True])
+def test_moco_v3s_positions_speak_for_it_wherever_they_are(make_backbone, read, refusal, sixteen_bits):
+    """A converted file (DeiT's `model`) has no other mark. MAE's positions are the same numbers with columns first: no mark."""
+    state = make_backbone("vit_tiny_patch16_224", image_size=64).state_dict()
+    fixed = sincos(tuple(state["pos_embed"].shape))
+    fixed = fixed.half() if sixteen_bits else fixed
+    assert "has the fixed sine-cosine positions of MoCo v3, whose networks of this width have 12 heads" in refusal(
+        {"model": {**state, "pos_embed": fixed}}
+    )
+    columns_first = torch.cat([fixed[:, :1], fixed[:, 1:].reshape(4, 4, -1).transpose(0, 1).reshape(1, 16, -1)], 1)
+    for positions in (columns_first, fixed + 0.01, state["pos_embed"]):
+        assert read({"model": {**state, "pos_embed": positions}}).backbone.blocks[0].attn.num_heads == 3
+    lightning_file = {"state_dict": {**behind("backbone.", state), **linear("projector.", 0), **linear("classifier.")}}
+    lightning_file |= {"pytorch-lightning_version": "2.1.0", "hyper_parameters": {"method": "mocov3"}}
+    assert "in a checkpoint of solo-learn's MoCo v3" in refusal(lightning_file)
+    content = FAKES["mmselfsup, vit"].build(state)
+    assert "in a checkpoint of OpenMMLab's MoCo v3" in refusal(content)
+    assert read(content, heads=12).function.arguments == {"num_heads": 12}
+
+
+def test_a_normalised_mean_of_patches_is_kept(make_backbone, read):
+    """MAE's fine-tuned networks: `fc_norm` in the place of `norm`."""
+    network = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=0, global_pool="avg")
+    reading = read({"model": {**network.state_dict(), **linear("head.")}})
+    assert reading.function.arguments == {"global_pool": "avg"}
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(reading.backbone(images), network.eval()(images))
 
 
 @pytest.mark.parametrize(

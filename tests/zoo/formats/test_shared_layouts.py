@@ -70,6 +70,29 @@ def test_a_file_as_its_writer_saves_it_gives_its_verdict(name: str, tmp_path: Pa
     _check_features(reading, right, described)
 
 
+@pytest.mark.parametrize("name", [name for name in ("mocov3_vit_s", "solo_mocov3_vit_small") if name in layouts.NAMES])
+def test_a_vision_transformer_of_moco_v3_is_refused_until_its_heads_are_said(name: str, tmp_path: Path) -> None:
+    described, content = layouts.layout(name), layouts.make(name)
+    path = layouts.write(name, content, tmp_path)
+    with pytest.raises(UserError, match=r"12 heads where timm's has 6: .*--heads 12 or --heads 6"):
+        read_backbone(path)
+    reading = read_backbone(path, heads=12)
+    state = reading.backbone.state_dict()
+    _check_features(reading, layouts.right_tensors(content, layouts.backbone_of(name), list(state)), described)
+
+
+@pytest.mark.parametrize("name", [name for name in layouts.NAMES if "same" in layouts.layout(name)])
+@pytest.mark.slow
+def test_tied_names_that_contradict_each_other_are_refused(name: str, tmp_path: Path) -> None:
+    ((_, second),) = layouts.layout(name)["same"]
+    content = layouts.make(name)
+    key = next(key for key in content["model"] if key.startswith(second) and key.endswith((".conv1.weight", ".attn.proj.weight")))
+    content["model"][key] = content["model"][key] + 1
+    path = layouts.write(name, content, tmp_path)
+    with pytest.raises(UserError, match=r"contradicts itself: .* are two names of one tensor"):
+        read_backbone(path)
+
+
 def _check_features(reading: Reading, right: dict[str, Tensor], described: dict[str, object]) -> None:
     shape: list[int] = described["input"]  # type: ignore[assignment]
     images = torch.rand(1, *shape[1:], generator=torch.Generator().manual_seed(0))

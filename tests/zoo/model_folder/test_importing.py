@@ -13,6 +13,7 @@ import torch
 from fake_checkpoints import ARCH, FAKES, behind, linear
 from typer.testing import CliRunner
 
+from zoo.backbones import load_backbone
 from zoo.catalogue import CatalogueEntry, Home
 from zoo.commands.cli import app
 from zoo.errors import UserError
@@ -20,6 +21,7 @@ from zoo.model_folder.folder import load_zoo_model, write_zoo_model
 from zoo.model_folder.importing import Preprocessing, check_hash, import_checkpoint
 from zoo.model_folder.manifest import read_manifest
 from zoo.model_spec import open_model
+from zoo.models.selection import read_selection
 
 CIFAR = Preprocessing(32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -228,6 +230,97 @@ def test_wrong_options_are_one_sentence_and_leave_nothing(hcsc, tmp_path, option
 
 
 # Straight from the file.
+
+
+@pytest.fixture(scope="module")
+def right_vit(make_backbone):
+    state = make_backbone("vit_tiny_patch16_224", image_size=32).state_dict()
+    return load_backbone("vit_tiny_patch16_224", state, "the test", image_size=32, arguments={"num_heads": 12})
+
+
+def test_a_network_with_other_heads_is_kept_as_it_is(right_vit, tmp_path):
+    """12 heads where timm's has 3: `model_args` in config.json, which timm reads; the features are those of the 12."""
+    path = tmp_path / "mocov3.pth"
+    torch.save({"state_dict": behind("module.base_encoder.", right_vit.state_dict())}, path)
+    output = invoke("import", path, "--out", tmp_path / "model", "--heads", 12)
+    assert "note: built with 12 heads, as --heads says, where timm's network of this width has 3" in output
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["model_args"] == {"num_heads": 12}
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    opened = open_model(tmp_path / "model")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True).eval()
+    with torch.no_grad():
+        wanted = right_vit.eval()(images)
+        assert torch.equal(opened.module(images), wanted)
+        assert torch.equal(theirs(images), wanted)
+        other = open_model(f"file:{path}", heads=3)
+        assert not torch.allclose(other.module(images), wanted, atol=1e-2)
+    # One network's cached features and claims are not the other's, though every tensor is the same.
+    assert (opened.arch, other.arch) == ("vit_tiny_patch16_224(num_heads=12)", "vit_tiny_patch16_224")
+    assert open_model(path, heads=12).arch == opened.arch
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert 'timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32, num_heads=12)' in card
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"num_heads": 3}, "contradicts itself: config.json has the model_args {'num_heads': 3}, zoo.json {'num_heads': 12}"),
+        ({"num_heads": True}, "model_args that are not read"),
+        ({"block_fn": "x"}, "model_args that are not read"),
+        ([1], "model_args that are not read"),
+        (None, "contradicts itself"),
+    ],
+)
+def test_arguments_in_a_folder_are_checked(right_vit, tmp_path, arguments, sentence):
+    path = tmp_path / "mocov3.pth"
+    torch.save({"state_dict": behind("module.base_encoder.", right_vit.state_dict())}, path)
+    import_checkpoint(path, tmp_path / "model", heads=12)
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text()) | {"model_args": arguments}
+    if arguments is None:
+        del config["model_args"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError) as error:
+        load_zoo_model(tmp_path / "model")
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("heads", "sentence"),
+    [(5, "--heads 5 does not divide the width of"), (None, "say which with --heads 12 or --heads 3")],
+)
+def test_heads_that_cannot_be(right_vit, tmp_path, heads, sentence):
+    path = tmp_path / "mocov3.pth"
+    torch.save({"state_dict": behind("module.base_encoder.", right_vit.state_dict())}, path)
+    with pytest.raises(UserError, match=sentence):
+        import_checkpoint(path, tmp_path / "model", heads=heads)
+    assert not (tmp_path / "model").exists()
+
+
+def test_by_hand(right_large, tmp_path):
+    strange = {name.replace("layer", "stage"): tensor for name, tensor in right_large.items()}
+    path = tmp_path / "mine.pth"
+    torch.save({"state": {"model": {**behind("student.net.", strange), **behind("teacher.net.", strange)}}}, path)
+    options = ("--key", "state.model", "--prefix", "student.net.", "--rename", r"^stage(\d)=layer\1", "--drop", "^extra")
+    output = invoke("import", path, "--out", tmp_path / "model", *options)
+    assert "recognised general" in output
+    backbone, manifest = load_zoo_model(tmp_path / "model")
+    assert all(torch.equal(tensor, right_large[name]) for name, tensor in backbone.state_dict().items())
+    assert manifest.source["selection"] == {
+        "key": "state.model",
+        "prefix": "student.net.",
+        "rename": [r"^stage(\d)=layer\1"],
+        "drop": ["^extra"],
+    }
+    selection = read_selection("state.model", "student.net.", [r"^stage(\d)=layer\1"])
+    assert open_model(path, selection=selection).tensors_sha256 == manifest.tensors_sha256
+    with pytest.raises(UserError, match="says itself what it holds"):
+        open_model(tmp_path / "model", selection=selection)
+    with pytest.raises(UserError, match="--heads is for a vision transformer in a checkpoint file"):
+        open_model(tmp_path / "model", heads=3)
+    with pytest.raises(UserError, match=r"--heads is for vision transformers, and .*mine.pth is a resnet18"):
+        open_model(path, selection=selection, heads=3)
 
 
 def test_a_checkpoint_file_is_a_model(tmp_path, right_large):

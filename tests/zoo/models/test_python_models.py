@@ -16,6 +16,7 @@ from zoo.hashing import tensors_sha256
 from zoo.model_spec import open_model
 from zoo.models.layers import Layer
 from zoo.models.python import read_state
+from zoo.models.selection import read_selection
 
 # The tests of evaluation have it too.
 FILE = next((Path(__file__).parents[2] / "evaluation").rglob("own_network.py"))
@@ -48,6 +49,23 @@ def test_weights_are_found_in_the_usual_forms(form: str, state: dict[str, torch.
     assert f"all {len(state)} tensors of {path.name} loaded" in note
     assert (f"prefix '{prefix}' removed" in note) == bool(prefix)
     assert (f"under '{form}'" in note) == (form in ("state_dict", "model"))
+
+
+def test_weights_are_found_where_the_user_says(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    strange = {"module.student." + key.replace("conv", "convolution"): value for key, value in state.items()}
+    torch.save({"a": {"b": strange | {"module.student.extra.weight": torch.ones(2), "module.other": torch.ones(1)}}}, path)
+    with pytest.raises(UserError, match="no state dict"):
+        open_model(SPEC, weights=path)
+    for prefix in ("module.student.", "student."):
+        selection = read_selection("a.b", prefix, ["convolution=conv"], ["^extra"])
+        model = open_model(SPEC, weights=path, selection=selection)
+        assert model.tensors_sha256 == tensors_sha256(state)
+        assert "'a.b', prefix 'module.student.', 2 others left out" in model.notes[0]
+    with pytest.raises(UserError, match=r"two tensors of .* would both be 'x'"):
+        open_model(SPEC, weights=path, selection=read_selection(None, "student.", ["^.*$=x"]))
+    with pytest.raises(UserError, match="are for a checkpoint file or --weights"):
+        open_model(SPEC, selection=read_selection("a.b"))
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
