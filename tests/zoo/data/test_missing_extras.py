@@ -23,6 +23,7 @@ def test_heic_without_its_extra_is_named(tmp_path, monkeypatch):
     pillow_heif.from_pillow(image).save(tmp_path / "1.heic")
     write_image(tmp_path / "2.png", 1)
     data = (tmp_path / "1.heic").read_bytes()
+    Image.init()  # or what it registers would be lost with the copy below
     without(monkeypatch, "zoo.data.images.endings")
     endings.read_endings.cache_clear()
     monkeypatch.setattr(Image, "OPEN", {name: opener for name, opener in Image.OPEN.items() if name != "HEIF"})
