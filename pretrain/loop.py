@@ -44,10 +44,18 @@ from pretrain.fitting.made_up import made_up_tables
 from pretrain.fitting.micro_batch import find_micro_batch
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
-from pretrain.recipes import as_yaml, typed
+from pretrain.recipes import as_yaml, check_same_recipe, plain, typed
 from pretrain.runs.knn_check import KnnCheck
-from pretrain.runs.run_folder import BAD_IMAGES_FILE, IDENTITY_FILE, IDENTITY_KEY, check_identity, make_run_folder, training_images
-from pretrain.settings import Recipe
+from pretrain.runs.run_folder import (
+    BAD_IMAGES_FILE,
+    IDENTITY_FILE,
+    IDENTITY_KEY,
+    RECIPE_KEY,
+    check_identity,
+    make_run_folder,
+    training_images,
+)
+from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
 from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
@@ -57,9 +65,10 @@ from zoo.data.identity import Identity, identify
 from zoo.data.inspection.known import known_lines, known_of
 from zoo.data.inspection.scan import Scan, scan_images
 from zoo.data.scan import bad_images
+from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.model_spec import open_model
-from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_checkpoint
+from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_newest_checkpoint
 
 
 @dataclass(frozen=True)
@@ -92,13 +101,18 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
     """
     config = with_device_choices(config)
     recipe = typed(config)
-    checkpoint = read_checkpoint(latest_checkpoint(run)) if resume else None
+    checkpoint, notes = read_newest_checkpoint(run) if resume else (None, [])
     with threads(checkpoint["threads"] if checkpoint else recipe.threads), device_switches(recipe):
         precision = resolve_precision(recipe.precision.value, training_device(recipe.device.value))
         accelerator = make_accelerator(recipe.device.value, precision, trackers=recipe.trackers, project=run)
-        _check_resume(checkpoint, accelerator, run)
+        _check_resume(checkpoint, accelerator, run, config)
+        if not resume:
+            # A run may be resumed from another folder than it was started in.
+            config.data = str(parse_spec(config.data).absolute())
+            recipe = typed(config)
         data = open_data(recipe.data, on_bad="skip")
         training = Training(recipe, config, data, accelerator, run, resume=resume)
+        training.notes += notes
         if checkpoint is not None:
             training.check_images(checkpoint)
         # Nothing is written before everything that can be refused was refused.
@@ -117,8 +131,14 @@ def device_switches(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
     return kernels(training_device(recipe.device.value), deterministic=recipe.deterministic, tf32=recipe.tf32)
 
 
-def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, run: Path) -> None:
-    if checkpoint is not None and checkpoint["processes"] != accelerator.num_processes:
+def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, run: Path, config: DictConfig) -> None:
+    if checkpoint is None:
+        return
+    if (saved := checkpoint.get(RECIPE_KEY)) is not None:
+        # Images that have moved are the same images, where their identity tells.
+        moved = ("data",) if checkpoint.get(IDENTITY_KEY) else ()
+        check_same_recipe(saved, config, str(run), (*CHANGEABLE_ON_RESUME, *moved))
+    if checkpoint["processes"] != accelerator.num_processes:
         raise UserError(
             f"the run {run} was made by {checkpoint['processes']} processes and cannot go on with {accelerator.num_processes}: batch-norm "
             "groups and the order of sums would differ; start it with the same number"
@@ -506,6 +526,7 @@ class Training:
             "data": recipe.data,
             "images": len(self.images),
             IDENTITY_KEY: self.identity,
+            RECIPE_KEY: plain(self.config),
             "threads": torch.get_num_threads(),
             "processes": self.accelerator.num_processes,
             "model": self.method_in_use.state_dict(),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from zoo.errors import UserError, first_line
 from zoo.named_files import NamedFiles
+from zoo.plain_yaml import read_yaml
 
 RECIPES = NamedFiles("recipe", Path(__file__).parent / "recipes", "pretrain --list")
 
@@ -18,12 +18,11 @@ def read_recipe_file(path: Path, seen: tuple[Path, ...] = ()) -> DictConfig:
     """The keys of a recipe file over those of its ``base``, unchecked. Raises UserError for what is not YAML, or builds on itself."""
     if path in seen:
         raise UserError(f"recipe {path} is its own base (by way of {', '.join(p.name for p in seen)})")
+    content = read_yaml(path, "recipe")
     try:
-        own = OmegaConf.load(path)
-    except (YAMLError, OSError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise UserError(f"recipe {path} is not readable YAML ({first_line(error)})") from error
-    if not isinstance(own, DictConfig):
-        raise UserError(f"recipe {path} must be a mapping of keys to values")
+        own = OmegaConf.create(content)
+    except OmegaConfBaseException as error:
+        raise UserError(f"recipe {path} is no recipe ({first_line(error)})") from error
     base = own.pop("base", None)
     if base is None:
         return own

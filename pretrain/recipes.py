@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field as dataclass_field
 from dataclasses import fields, is_dataclass, make_dataclass
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, EnumNode, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from pretrain.methods import METHODS
 from pretrain.recipe_files import RECIPES, over, read_recipe_file
 from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
 from pretrain.sizes import FIT_KEYS
 from zoo.errors import UserError, first_line
+from zoo.plain_yaml import check_references, parse_yaml
 
 OFF = "off"
 
@@ -38,24 +39,60 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """
     raw = read_recipe_file(RECIPES.find(name_or_path))
     try:
-        raw = over(raw, OmegaConf.from_dotlist([_as_assignment(text) for text in overrides]))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"cannot read the overrides {' '.join(overrides)} ({first_line(error)})") from error
+        raw = over(raw, _overrides(overrides))
+    except OmegaConfBaseException as error:
+        raise UserError(f"recipe '{name_or_path}': {first_line(error)}") from error
     return _check(raw, name_or_path)
 
 
 def resume_recipe(recipe: dict[str, Any], overrides: Sequence[str]) -> DictConfig:
     """A run's own recipe with what may be changed on resume. Raises UserError for an override of anything else."""
     for text in overrides:
-        key = _as_assignment(text).split("=", 1)[0]
+        key, _ = _as_assignment(text)
         if key not in CHANGEABLE_ON_RESUME:
             raise UserError(
                 f"'{key}' cannot be changed when a run is resumed, since its numbers depend on it; "
                 f"only {', '.join(CHANGEABLE_ON_RESUME)} can (start another run with init=RUN to go on from these weights)"
             )
-    merged = OmegaConf.merge(OmegaConf.create(recipe), OmegaConf.from_dotlist(list(overrides)))
+    merged = OmegaConf.merge(OmegaConf.create(recipe), _overrides(overrides))
     assert isinstance(merged, DictConfig)
     return _check(merged, "recipe.yaml of the run")
+
+
+def check_same_recipe(saved: Mapping[str, Any], config: DictConfig, run: str, free: Sequence[str] = CHANGEABLE_ON_RESUME) -> None:
+    """Raise UserError, with key, old and new value, where a run's recipe is not the one that its checkpoint was made by.
+
+    Parameters
+    ----------
+    saved
+        The resolved recipe in the checkpoint (:func:`plain`). A key that it lacks, since it is older than the key, is not compared.
+    config
+        The recipe that the run is to go on by.
+    free
+        Keys that may differ.
+    """
+    then, now = _flat(saved), _flat(plain(config))
+    for key, value in then.items():
+        if key not in free and now.get(key) != value:
+            raise UserError(
+                f"{key} is {now.get(key)} in the recipe.yaml of {run}, and its checkpoint was made with {value}; set it back to go on, or "
+                "start another run with init=RUN to go on from these weights with other values"
+            )
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A resolved recipe as plain values, for a checkpoint."""
+    content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups of values as one: ``optimizer.lr`` -> value."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat.update(_flat(inner, f"{prefix}{key}.") if isinstance(inner, Mapping) else {f"{prefix}{key}": inner})
+    return flat
 
 
 def typed(config: DictConfig) -> Recipe:
@@ -75,10 +112,50 @@ def as_yaml(config: DictConfig) -> str:
     return OmegaConf.to_yaml(config, resolve=True)
 
 
-def _as_assignment(text: str) -> str:
-    if "=" not in text or text.startswith("="):
+def _overrides(texts: Sequence[str]) -> DictConfig:
+    """``key=value`` words as a recipe. Raises UserError for one that cannot be read."""
+    given = OmegaConf.create()
+    for text in texts:
+        key, value = _as_assignment(text)
+        try:
+            OmegaConf.update(given, key, _read_value(key, value), force_add=True)
+        except (OmegaConfBaseException, ValueError) as error:
+            raise UserError(f"cannot read the override {text} ({first_line(error)})") from error
+    return given
+
+
+def _read_value(key: str, text: str) -> Any:
+    """What stands behind the first ``=``: of a key that takes words, as it is; else a number, a list and so on. Raises ValueError."""
+    kinds = _kinds(key)
+    if type(None) in kinds and text in ("null", "~", ""):
+        return None
+    if str in kinds and not kinds & {int, float, bool}:
+        check_references(text, key)
+        return text
+    return parse_yaml(text)
+
+
+def _kinds(key: str) -> set[Any]:
+    """The types that a recipe's key takes; none where there is no such key, or where it is a group."""
+    settings: list[type[Any]] = [Recipe]
+    *groups, name = key.split(".")
+    for group in groups:
+        if settings == [Recipe] and group == "method":
+            settings = [method.Settings for method in METHODS.values()]
+            continue
+        inner = [get_type_hints(one).get(group) for one in settings]
+        settings = [hint for hint in inner if isinstance(hint, type) and is_dataclass(hint)]
+    hints = [get_type_hints(one)[name] for one in settings if name in get_type_hints(one)]
+    if key == "method.name":
+        return {str}
+    return {kind for hint in hints[:1] for kind in (get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,))}
+
+
+def _as_assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
         raise UserError(f"'{text}' is not a key=value override; write for example epochs=3")
-    return text
+    return key, value
 
 
 def _check(raw: DictConfig, where: str) -> DictConfig:
@@ -93,8 +170,8 @@ def _check(raw: DictConfig, where: str) -> DictConfig:
     schema = OmegaConf.structured(Recipe)
     schema.method = OmegaConf.structured(named)
     raw = raw.copy()
-    _check_keys(raw, schema, where, ())
     try:
+        _check_keys(raw, schema, where, ())
         merged = OmegaConf.merge(schema, raw)
         OmegaConf.resolve(merged)
     except OmegaConfBaseException as error:
@@ -116,11 +193,13 @@ def _check_keys(raw: DictConfig, schema: DictConfig, where: str, path: tuple[str
         full = ".".join((*path, str(key)))
         if key not in schema:
             raise UserError(f"recipe '{where}' has an unknown key '{full}'{_suggestion(full, path, schema)}")
-        value = None if OmegaConf.is_missing(raw, str(key)) else raw[key]
+        if OmegaConf.is_interpolation(raw, str(key)):
+            continue  # perhaps of a key that has its default
+        value = raw[key]
         inner = schema[key]
         node = schema._get_node(key)
         if value is False and isinstance(node, EnumNode) and OFF in node.enum_type.__members__:
-            # In YAML 1.1, which OmegaConf reads, the word off is a way to write false.
+            # In YAML 1.1 the word off was a way to write false, and so it stands in recipes of old runs.
             raw[key] = OFF
         if isinstance(inner, DictConfig):
             if not isinstance(value, DictConfig):

@@ -13,13 +13,14 @@ from accelerate.utils import broadcast_object_list
 from zoo.errors import UserError, root_cause
 from zoo.files import PARTIAL_SUFFIX, replace_file
 from zoo.models.runs import CHECKPOINT_FOLDER, checkpoint_name, checkpoints
+from zoo.reading.checksum import add_checksum
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> Path:
     """Write the checkpoint of ``step`` atomically, then remove all but the newest ``keep``.
 
     A process killed at any moment leaves either the old set of checkpoints or the new one. Only tensors and plain Python values may
-    be in ``state``, so that it loads with ``weights_only=True``.
+    be in ``state``, so that it loads with ``weights_only=True``. The file holds its own checksum.
 
     Raises
     ------
@@ -31,6 +32,7 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
             torch.save(state, file)
+        add_checksum(temporary)
 
     try:
         replace_file(path, write)

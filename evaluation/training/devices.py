@@ -11,13 +11,38 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
 from evaluation.training.kernels import training_device
 from zoo.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["fp32", "bf16"]
+
+
+# Variables of accelerate that change no number, and values of the others that ask for nothing (`accelerate launch` sets these).
+_HARMLESS = (
+    "ACCELERATE_LOG_LEVEL",
+    "ACCELERATE_DEBUG_MODE",
+    "ACCELERATE_DISABLE_RICH",
+    "ACCELERATE_ENABLE_RICH",
+    "ACCELERATE_CPU_AFFINITY",
+)
+_NOTHING = ("", "no", "false", "0", "none", "default")
+_NOTHING_OF = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("1",), "ACCELERATE_MIXED_PRECISION": ("fp32",)}
+
+
+def check_environment(device: str) -> None:
+    """Raise UserError, by name, for an environment variable of accelerate by which a run would be another than its recipe says."""
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("ACCELERATE_") or name in _HARMLESS:
+            continue
+        if value.lower() in (*_NOTHING, *_NOTHING_OF.get(name, ())) or (name == "ACCELERATE_USE_CPU" and device == "cpu"):
+            continue
+        raise UserError(
+            f"the environment variable {name}={value} would change the training behind its recipe; unset it (and leave the flag of "
+            "`accelerate launch` out that sets it), and say in the recipe what is meant"
+        )
 
 
 def make_accelerator(device: Device, precision: Precision, *, trackers: list[str], project: Path) -> Accelerator:
@@ -37,10 +62,11 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
     Raises
     ------
     UserError
-        ``cuda`` without a GPU; a tracker that is not installed.
+        ``cuda`` without a GPU; a tracker that is not installed; an environment variable that would have accelerate train otherwise.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda was asked for, but torch finds no CUDA GPU here; use device=auto or device=cpu")
+    check_environment(training_device(device).type)
     # accelerate keeps the first precision of a process for good; a program may train more than once, with another one.
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
@@ -52,6 +78,8 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
             # Buffers are batch statistics and queues: the queues are equal on all ranks by construction, and the statistics are
             # only used in eval mode, before which `synchronise_buffers` makes them rank 0's.
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            # Said here, so that nothing is left to its environment variables.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
             step_scheduler_with_optimizer=False,
         )
     except (ImportError, ValueError) as error:

@@ -17,15 +17,24 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 def parse_duration(text: str | float | int) -> float:
-    """Seconds of ``"90s"``, ``"45m"``, ``"3h"``, ``"1h30m"``; a bare number is minutes. Raises UserError for anything else."""
+    """Seconds of ``"90s"``, ``"45m"``, ``"3h"``, ``"1h30m"``, ``"1:30:00"``; a bare number is minutes.
+
+    Raises UserError for anything else, also for ``"1:30"``, which could mean two things.
+    """
+    clock = re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", str(text).strip())
+    if clock:
+        hours, minutes, seconds = map(int, clock.groups())
+        return hours * 3600.0 + minutes * 60 + seconds
     match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(text).strip())
     if match and any(match.groups()):
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return hours * 3600 + minutes * 60 + seconds
+        return sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
     try:
-        return float(text) * 60
+        minutes_alone = float(text)
+        if not 0 < minutes_alone < float("inf"):
+            raise ValueError
     except ValueError:
-        raise UserError(f"max_time '{text}' is not a duration; write for example 45m, 3h or 1h30m") from None
+        raise UserError(f"max_time '{text}' is not a duration; write for example 45m, 3h, 1h30m or 1:30:00") from None
+    return minutes_alone * 60
 
 
 class TrainingStopped(Exception):

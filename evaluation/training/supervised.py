@@ -23,7 +23,7 @@ from evaluation.training.seeding import seed_step
 from evaluation.training.stopping import StopRequest, TrainingStopped
 from zoo.errors import UserError
 from zoo.files import replace_text
-from zoo.models.runs import checkpoints, read_checkpoint
+from zoo.models.runs import checkpoints, read_newest_checkpoint
 
 FORMAT = "backbone-loop supervised training 1"
 _REQUIRED = ("step", "steps", "model", "optimizer", "history", "kept", "threads", "processes")
@@ -352,8 +352,7 @@ def _saved(folder: Path | None, identity: Mapping[str, Any]) -> dict[str, Any] |
             f"{folder} holds another training: its {name} is {own.get(name)}, and here it is {wanted.get(name)}; "
             "choose another folder for checkpoints, or remove it"
         )
-    found = checkpoints(folder)
-    return read_checkpoint(found[-1], kind=FORMAT, required=_REQUIRED) if found else None
+    return read_newest_checkpoint(folder, kind=FORMAT, required=_REQUIRED)[0] if checkpoints(folder) else None
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

@@ -26,6 +26,8 @@ BAD_IMAGES_FILE = "bad_images.txt"
 # The identity of the training images, and the checkpoint's key of its hash.
 IDENTITY_FILE = "images.npz"
 IDENTITY_KEY = "data_identity"
+# The checkpoint's key of the recipe that it was made by.
+RECIPE_KEY = "recipe"
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -73,7 +75,8 @@ def check_identity(run: Path, checkpoint: Mapping[str, Any], images: Images, dat
     """
     recorded = checkpoint.get(IDENTITY_KEY)
     if recorded is None:
-        return f"note: {run} was begun by a version that did not record which images it trains on; only their number was compared"
+        also = "" if RECIPE_KEY in checkpoint else ", nor in its checkpoint by which recipe"
+        return f"note: {run} was begun by a version that did not record which images it trains on{also}; only their number was compared"
     path = run / IDENTITY_FILE
     if path.exists():
         then = Identity.load(path)

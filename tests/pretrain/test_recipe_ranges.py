@@ -34,7 +34,7 @@ BEYOND = [
     ("boxes.threshold=1", "boxes.threshold must be at least 0 and below 1, not 1.0"),
     ("micro_batch=some", "micro_batch is a number of images or auto, not 'some'"),
     ("max_time=soon", "max_time 'soon' is not a duration"),
-    ("backbone=[resnet18,resnet50]", "backbone: "),
+    ("backbone=[resnet18,resnet50]", "[resnet18,resnet50]"),
 ]
 
 

@@ -8,6 +8,7 @@ help on another machine (:meth:`DataSpec.without_place`, :meth:`DataSpec.with_op
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,16 @@ class DataSpec:
             return self
         own = {key: value for key, value in self.options.items() if key in PLACE_KEYS}
         return replace(self, options={**own, **{key: value for key, value in claimed.options.items() if key not in PLACE_KEYS}})
+
+    def absolute(self) -> DataSpec:
+        """The same with places of this machine as absolute paths, so that it means the same wherever it is read; others stay."""
+
+        def whole(place: str) -> str:
+            return os.path.abspath(place) if place and os.path.exists(place) else place
+
+        place = whole(self.place) if self.name in KEYS and (self.name != "hf" or is_hub_folder(self.place)) else self.place
+        options = {key: whole(value) if key in PLACE_KEYS else value for key, value in self.options.items()}
+        return replace(self, place=place, options=options)
 
     def without_options(self, *keys: str) -> DataSpec:
         """The same without some options."""

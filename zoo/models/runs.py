@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UserError, first_line
+from zoo.plain_yaml import read_yaml
+from zoo.reading.checksum import has_good_checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,12 +65,12 @@ def read_recipe(run: str | Path) -> dict[str, Any]:
     """The resolved recipe of a run. Raises UserError where the file is missing or is no recipe."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped]
 
     path = Path(run) / RECIPE_FILE
+    content = read_yaml(path, "the recipe")
     try:
-        recipe = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        recipe = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
+    except OmegaConfBaseException as error:
         raise UserError(f"the recipe {path} cannot be read ({first_line(error)})") from error
     if not isinstance(recipe, dict) or "backbone" not in recipe:
         raise UserError(f"{path} is not a resolved recipe: it names no backbone")
@@ -125,6 +127,29 @@ def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required
     return content
 
 
+def read_newest_checkpoint(
+    run: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED
+) -> tuple[dict[str, Any], list[str]]:
+    """The newest checkpoint of a run that is not damaged (:func:`read_checkpoint`), and what the user should know of it.
+
+    Raises UserError where there is none, and, with the newest one's sentence, where all are damaged.
+    """
+    first: UserError | None = None
+    latest_checkpoint(run)  # raises where there is none
+    for path in reversed(checkpoints(run)):
+        try:
+            content = read_checkpoint(path, kind=kind, required=required)
+        except UserError as error:
+            first = first or error
+            continue
+        notes = [] if first is None else [f"warning: {str(first).split(';')[0]}; going on from the one before it, {path}"]
+        if not has_good_checksum(path):
+            notes.append(f"note: {path} was written by a version without checksums, so damage to it would not be noticed")
+        return content, notes
+    assert first is not None
+    raise first
+
+
 def backbone_state(checkpoint: Mapping[str, Any], encoder: str = DEFAULT_ENCODER) -> dict[str, Tensor]:
     """The backbone's tensors of one encoder, by the backbone's own key names.
 
@@ -156,6 +181,8 @@ def backbone_state(checkpoint: Mapping[str, Any], encoder: str = DEFAULT_ENCODER
 def _load(path: Path) -> Any:
     import torch
 
+    # A checkpoint from before there were checksums has none, and is read as it is.
+    has_good_checksum(path)
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -11,6 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from transfer.formats.detectron2_names import COUNTER, without_prefix
 from zoo.errors import UserError, listed, root_cause
 from zoo.files import replace_file, replace_text
+from zoo.reading.checksum import add_checksum, has_good_checksum
 
 LAST = "last_checkpoint"  # detectron2's name of the file that names the newest checkpoint
 
@@ -57,6 +58,11 @@ class StrictCheckpointer(DetectionCheckpointer):
         _refuse(what, {"not loaded": sorted(lost)})
         return incompatible
 
+    def _load_file(self, filename: str) -> Any:
+        if filename.endswith(".pth"):
+            has_good_checksum(Path(filename))
+        return super()._load_file(filename)
+
     def save(self, name: str, **kwargs: Any) -> None:
         """As detectron2's, but a file that is there is whole. Raises UserError, naming the last good one, where it cannot be written."""
         if not self.save_dir or not self.save_to_disk:
@@ -68,6 +74,7 @@ class StrictCheckpointer(DetectionCheckpointer):
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
                 torch.save(data, file)
+            add_checksum(temporary)
 
         try:
             replace_file(path, write)
