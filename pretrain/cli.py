@@ -49,6 +49,9 @@ def pretrain(
         min=1,
         help=f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN}).",
     ),
+    download: bool = typer.Option(
+        False, "--download", help="First fetch the recipe's data set into its folder, by torchvision: CIFAR, STL-10 and other small ones."
+    ),
     show: bool = typer.Option(False, "--show", help="Print the resolved recipe and leave."),
     list_recipes: bool = typer.Option(False, "--list", help="List the recipes and leave."),
     version: bool = version_option("pretrain"),
@@ -69,7 +72,7 @@ def pretrain(
 
         typer.echo(as_yaml(load_recipe(words[0], words[1:])), nl=False)
     else:
-        _start(words[0], words[1:], out, overwrite)
+        _start(words[0], words[1:], out, overwrite, download=download)
 
 
 def _list() -> None:
@@ -110,7 +113,7 @@ def _run_and_picture(word: str, words: list[str], out: Path | None) -> tuple[Pat
     return run_folder, picture
 
 
-def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -> None:
+def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool, *, download: bool) -> None:
     if out is None:
         raise UserError("say where the run folder shall be written with --out RUN")
     from pretrain.run_folder import check_out
@@ -120,6 +123,10 @@ def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool) -
     from pretrain.recipes import load_recipe
 
     config = load_recipe(name, overrides)
+    if download:
+        from zoo.data import download_data
+
+        download_data(config.data)
 
     _finish(train(config, out, overwrite=overwrite), out)
 

@@ -38,7 +38,7 @@ Examples:
 
 A MODEL is a zoo model folder, a name of the catalogue, `hub:ORG/NAME[@REVISION]`, a run, a checkpoint file, `timm:NAME`,
 `torchvision:NAME`, `random:ARCH[:SEED]`, `pixels`, or any network: `python:FILE_OR_MODULE:CALLABLE` with `--weights FILE`.
-DATA is `NAME[:ROOT]`.
+DATA is `NAME[:PLACE][,KEY=VALUE...]`, such as `folder:photos,holdout=0.2`.
 
 Tasks:
 
@@ -59,6 +59,8 @@ _MEAN = "Mean of each channel (of pixels in [0, 1]) that the input is normalised
 _STD = "Standard deviation of each channel, likewise."
 _CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
 
+_DOWNLOAD = "First fetch the data set into its folder, by torchvision: CIFAR, STL-10, Fashion-MNIST and other small ones."
+
 app = make_app(HELP)
 
 
@@ -77,6 +79,7 @@ def evaluate(
     mean: Annotated[str | None, typer.Option("--mean", metavar="A,B,C", help=_MEAN)] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="A,B,C", help=_STD)] = None,
     channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
+    download: Annotated[bool, typer.Option("--download", help=_DOWNLOAD)] = False,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
@@ -95,6 +98,10 @@ def evaluate(
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
 
     # From here on it takes torch, and seconds.
+    if download:
+        from zoo.data import download_data
+
+        download_data(data)
     from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit
     from evaluation.parallel import choose_device, start_processes, stop_processes
     from evaluation.tasks.runtime import Runtime

@@ -246,10 +246,10 @@ class Verification:
         there is none of that name."""
         claimed = parse_spec(facts.spec)
         same_name = [given for given in map(parse_spec, self.data) if given.name == facts.name]
-        if facts.name in WITHOUT_PLACE:
-            return str(same_name[0]) if same_name else facts.spec
+        if not same_name:
+            return facts.spec if facts.name in WITHOUT_PLACE else None
         exact = [given for given in same_name if given.without_place().place == claimed.place]
-        return str((exact or same_name)[0].with_options_of(claimed)) if same_name else None
+        return str((exact or same_name)[0].with_options_of(claimed))
 
 
 class OtherData(Exception):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.commands.plans import ModelSource
 from zoo.data import Data, Images, open_data
 from zoo.data.scan import check_images
+from zoo.data.spec import name_of, parse_spec
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -61,10 +62,10 @@ class AtHand:
 
     def check(self, results: Sequence[Result]) -> None:
         """Raise UserError where a data set or a model was given that none of the results is of."""
-        names = list(dict.fromkeys(_name(result.data.spec) for result in results))
+        names = list(dict.fromkeys(name_of(result.data.spec) for result in results))
         for spec in self.data:
-            if _name(spec) not in names:
-                raise UserError(f"no result is of data '{_name(spec)}' (--data {spec}); they are of {', '.join(names)}")
+            if name_of(spec) not in names:
+                raise UserError(f"no result is of data '{name_of(spec)}' (--data {spec}); they are of {', '.join(names)}")
         inputs = list(dict.fromkeys((result.protocol.get("layer"), result.protocol.get("crop")) for result in results))
         weights = {result.model.tensors_sha256 for result in results}
         for source in self.models:
@@ -94,10 +95,12 @@ class AtHand:
         return self._features[key]
 
     def _find_images(self, result: Result, role: str) -> Images | Missing:
-        facts, name = result.data.splits[role], _name(result.data.spec)
+        facts, name = result.data.splits[role], name_of(result.data.spec)
         how = f"give --data {name}:ROOT, with the folder that the images lie in"
         why = ""
-        given = [spec for spec in self.data if _name(spec) == name]
+        # The place that was given, read as the result's own was.
+        measured = parse_spec(result.data.spec)
+        given = [str(parse_spec(spec).with_options_of(measured)) for spec in self.data if name_of(spec) == name]
         for spec in [*given, *([] if result.data.spec in given else [result.data.spec])]:
             try:
                 images = self._data(spec, bad=facts.skipped > 0).split(facts.split)
@@ -209,7 +212,3 @@ def _transform(result: Result) -> EvalTransform:
     return EvalTransform(
         protocol["resize"], protocol["crop"], protocol["interpolation"], model.mean, model.std, protocol.get("channels", "rgb")
     )
-
-
-def _name(spec: str) -> str:
-    return spec.partition(":")[0]

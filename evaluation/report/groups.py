@@ -16,6 +16,7 @@ from evaluation.report.details import numbers, table
 from evaluation.report.entries import Entry
 from evaluation.statistics.intervals import wilson
 from zoo.data.base import CLASS_LEVEL
+from zoo.data.spec import NAMED_BY_PLACE, without_place
 from zoo.model_folder.manifest import is_zoo_model, read_manifest
 from zoo.models.runs import is_run, read_recipe
 from zoo.results import DataFacts, Result
@@ -30,7 +31,7 @@ _TELLING = ("percent", "split")
 # Values that protocols hold under other names than presets do.
 _HELD_AS = {"rates": ("lr", "c", "trunk_lr", "head_lr")}
 _SEED = "seed"
-_OWN_DATA = ("folder", "wds")
+_OWN_DATA = NAMED_BY_PLACE
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Group:
     @property
     def title(self) -> str:
         """The data set, and the label level where it is not the classes."""
-        kind, _, place = self.data.spec.partition(":")
+        kind, _, place = without_place(self.data.spec).partition(":")
         # The name of a set of one's own says only how its files lie.
         name = f"{kind} {Path(place).name}" if kind in _OWN_DATA and Path(place).name else self.data.name
         return name + (f", {self.data.level} level" if self.data.level != CLASS_LEVEL else "")

@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import evaluation.commands.cli
 import zoo.commands.cli
@@ -17,6 +19,7 @@ from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
 from evaluation.tasks.registry import TASKS
 from zoo.data import open_data
+from zoo.data.spec import without_place
 from zoo.errors import UserError
 from zoo.model_folder.claims import add_result
 from zoo.model_folder.folder import write_zoo_model
@@ -242,3 +245,23 @@ def test_what_is_no_model(typed, tmp_path, claiming):
     assert "has no zoo.json" in typed("zoo", "verify", tmp_path)[2]
     assert "claims nothing; `evaluate --out` and `zoo add-result` put a result on its card" in typed("zoo", "verify", claiming())[2]
     assert "the catalogue has no model like 'nothing'" in typed("zoo", "verify", "nothing", "--catalogue")[2]
+
+
+def test_a_claims_options_are_applied_to_the_place_that_is_given(tmp_path, measured):
+    """Pictures whose values lie in 0 .. 4095: without the range, all of them are nearly black."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 20), ("val", 6)):
+        for label in range(3):
+            folder = tmp_path / "scans" / split / f"kind{label}"
+            folder.mkdir(parents=True)
+            for index in range(count):
+                values = rng.integers(0, 1000, (16, 16)) + 1500 * label
+                Image.fromarray(values.astype(np.uint16)).save(folder / f"{index}.png")
+    spec = f"folder:{tmp_path / 'scans'}"
+    claim = run_knn(open_model(measured[0]), open_data(f"{spec},range=0+4095"), preset=KNN_PRESETS["dino"].change(k=[1, 5]))
+    claim = replace(claim, data=replace(claim.data, spec=without_place(claim.data.spec)))
+    assert claim.data.spec == "folder:scans,range=0+4095"
+    (verdict,) = verdicts(measured[0], claim, data=(spec,))
+    assert verdict.status == "reproduced", str(verdict)
+    (other,) = verdicts(measured[0], replace(claim, data=replace(claim.data, spec="folder:scans")), data=(f"{spec},range=0+4095",))
+    assert other.status == "other data"

@@ -60,11 +60,11 @@ def test_subset_and_fingerprint_cover_all_levels(root):
         ('{"kind": {"a": ["cat", "cow"], "a": ["oak", "rose"]}}', "'a' stands there twice"),
         ("{", "is not valid JSON"),
         ("[]", "must have the form"),
-        ({"kind": ["cat"]}, "level 'kind' must map group names"),
-        ({"kind": {}}, "level 'kind' must map group names"),
-        ({"kind": {"a": "cat"}}, "group 'a' of level 'kind' must be a list"),
-        ({"kind": {"a": [1]}}, "group 'a' of level 'kind' must be a list"),
-        ({"kind": {"a": []}}, "group 'a' of level 'kind' must be a list"),
+        ({"kind": ["cat"]}, "level 'kind': Expected `object`, got `array`"),
+        ({"kind": {}}, "level 'kind' has no groups"),
+        ({"kind": {"a": "cat"}}, "group 'a' of level 'kind': Expected `array`, got `str`"),
+        ({"kind": {"a": [1]}}, "group 'a' of level 'kind': at `$[0]`: Expected `str`, got `int`"),
+        ({"kind": {"a": []}}, "group 'a' of level 'kind' has no classes"),
     ],
 )
 def test_mistakes_in_the_file(root, content, expected):
@@ -77,7 +77,7 @@ def test_a_built_in_level_cannot_be_given_again(tmp_path):
     pixels = np.stack([noise(0, 32)])
     np.savez(tmp_path / "cifar100.npz", xtr=pixels, ytr=[3], xte=pixels, yte=[3])
     (tmp_path / "hierarchy.json").write_text('{"superclass": {"all": []}}')
-    assert "must be a list" in message_of(open_data, f"cifar100:{tmp_path}")
+    assert "has no classes" in message_of(open_data, f"cifar100:{tmp_path}")
     from zoo.data.sets.cifar import CIFAR100_CLASSES
 
     (tmp_path / "hierarchy.json").write_text(json.dumps({"superclass": {"all": CIFAR100_CLASSES}}))

@@ -266,7 +266,8 @@ def test_labels_that_count_from_1(tmp_path):
 
 
 def test_other_names_of_members(tmp_path):
-    write_shard(tmp_path / "a" / "train-0.tar", [("0.input.png", png(0)), ("0.output.cls", b"0"), ("0.mask.png", png(1)), ("1.img", png(1)), ("1.cls", b"1")])
+    first = [("0.input.png", png(0)), ("0.output.cls", b"0"), ("0.mask.png", png(1))]
+    write_shard(tmp_path / "a" / "train-0.tar", [*first, ("1.img", png(1)), ("1.cls", b"1")])
     images = open_data(f"wds:{tmp_path / 'a'}").role("train")
     assert images.labels.tolist() == [0, 1]
     np.testing.assert_array_equal(pixels_of(images), [noise(0), noise(1)])

@@ -21,6 +21,9 @@ def data(
         Path | None, typer.Option("--sheet", metavar="PNG", help="Of voc: and coco:, write a picture of images with their boxes.")
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Leave with exit status 2 where a problem was found.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="First fetch the set into its folder, by torchvision: CIFAR, STL-10 and other small ones.")
+    ] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that decode (one per core).")] = None,
     again: Annotated[bool, typer.Option("--again", help="Look at every file anew, whatever is known of it from before.")] = False,
 ) -> None:
@@ -43,7 +46,11 @@ def data(
     from rich.console import Console
     from rich.progress import Progress
 
+    from zoo.data import download_data
     from zoo.data.inspection.look import look_at
+
+    if download:
+        download_data(spec)
 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, object] = {}

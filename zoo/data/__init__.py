@@ -2,7 +2,7 @@
 
 from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role, UnusedFile
 from zoo.data.own.torch_data import torch_data
-from zoo.data.registry import data_names, open_data
+from zoo.data.registry import data_names, download_data, open_data
 from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "UnusedFile",
     "check_images",
     "data_names",
+    "download_data",
     "find_bad_images",
     "open_data",
     "torch_data",

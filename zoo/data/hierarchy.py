@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from zoo.data.base import CLASS_LEVEL
+from zoo.data.files import composed
 from zoo.data.levels import Grouping, name_some
+from zoo.data.outside import read_json, read_table, typed
 from zoo.errors import UserError
 
 HIERARCHY_FILE = "hierarchy.json"
@@ -57,7 +59,7 @@ def read_groupings(
         if not path.is_file():
             return tuple(built_in)
         hierarchy = _read_table(path)
-    index = {name: number for number, name in enumerate(classes)}
+    index = {composed(name): number for number, name in enumerate(classes)}
     index.update({key: number for number, key in enumerate(keys or ())})
     taken = {CLASS_LEVEL, *(grouping.name for grouping in built_in)}
     for level in hierarchy:
@@ -77,7 +79,7 @@ def _grouping(path: Path, level: str, groups: Mapping[str, list[str]], classes: 
     of_class = np.full(len(classes), -1, dtype=np.int64)
     names = sorted(groups)
     for number, group in enumerate(names):
-        for member in groups[group]:
+        for member in map(composed, groups[group]):
             if member not in index:
                 raise UserError(f"{path}: level '{level}' names the class '{member}', which the data set does not have")
             position = index[member]
@@ -92,6 +94,26 @@ def _grouping(path: Path, level: str, groups: Mapping[str, list[str]], classes: 
 
 
 def _read_json(path: Path) -> _Hierarchy:
+    form = '{"LEVEL": {"GROUP": ["CLASS", ...], ...}, ...}'
+    content = read_json(path, dict[str, Any], form)
+    _check_repetition(path)
+    hierarchy: _Hierarchy = {}
+    for level, found in content.items():
+        groups = typed(found, dict[str, Any], f"{path}: level '{level}'")
+        if not groups:
+            raise UserError(f"{path}: level '{level}' has no groups; it must have the form {form}")
+        hierarchy[level] = {
+            group: typed(members, list[str], f"{path}: group '{group}' of level '{level}'") for group, members in groups.items()
+        }
+        empty = next((group for group, members in hierarchy[level].items() if not members), None)
+        if empty is not None:
+            raise UserError(f"{path}: group '{empty}' of level '{level}' has no classes")
+    return hierarchy
+
+
+def _check_repetition(path: Path) -> None:
+    """Raise UserError for a key that stands twice, of which a reader of JSON would take the last; the file has the right form."""
+
     def without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
         result: dict[str, object] = {}
         for key, value in pairs:
@@ -100,43 +122,26 @@ def _read_json(path: Path) -> _Hierarchy:
             result[key] = value
         return result
 
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repetition)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error})") from error
-    form = '{"LEVEL": {"GROUP": ["CLASS", ...], ...}, ...}'
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must have the form {form}")
-    for level, groups in content.items():
-        if not isinstance(groups, dict) or not groups:
-            raise UserError(f"{path}: level '{level}' must map group names to lists of classes, in the form {form}")
-        for group, members in groups.items():
-            if not isinstance(members, list) or not members or not all(isinstance(member, str) for member in members):
-                raise UserError(f"{path}: group '{group}' of level '{level}' must be a list of class names")
-    return content
+    json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repetition)
 
 
 def _read_table(path: Path) -> _Hierarchy:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", restkey=""))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path} is not a tab-separated table ({error})") from error
-    columns = list(rows[0]) if rows else []
-    class_column = next((column for column in _CLASS_COLUMNS if column in columns), None)
+    columns, lines = read_table(path, "\t")
+    class_column = next((columns.index(column) for column in _CLASS_COLUMNS if column in columns), None)
     if class_column is None:
         raise UserError(
             f"{path} must be a tab-separated table whose head line has a column 'wnid' or 'class'; "
             "rename it if it is no table of label levels"
         )
-    plain = (class_column, *_PLAIN_COLUMNS)
-    hierarchy: _Hierarchy = {}
-    for column in columns:
-        if column in plain or column.endswith(_ID_SUFFIX):
-            continue
-        groups = hierarchy.setdefault(column, {})
-        for line, row in enumerate(rows, start=2):
-            if not row.get(column) or not row.get(class_column):
-                raise UserError(f"{path}, line {line}: no value in the column '{column}' or '{class_column}'")
-            groups.setdefault(row[column], []).append(row[class_column])
+    levels = {
+        number: column
+        for number, column in enumerate(columns)
+        if number != class_column and column not in _PLAIN_COLUMNS and not column.endswith(_ID_SUFFIX)
+    }
+    hierarchy: _Hierarchy = {column: {} for column in levels.values()}
+    for line, cells in lines:
+        for number, column in levels.items():
+            if not cells[number] or not cells[class_column]:
+                raise UserError(f"{path}, line {line}: no value in the column '{column}' or '{columns[class_column]}'")
+            hierarchy[column].setdefault(cells[number], []).append(cells[class_column])
     return hierarchy

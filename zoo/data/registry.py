@@ -19,6 +19,7 @@ from zoo.data.sets.places205 import open_places205
 from zoo.data.sets.shapes import make_shapes
 from zoo.data.sets.stl10 import open_stl10
 from zoo.data.sets.tiny_imagenet import open_tiny_imagenet
+from zoo.data.sets.torchvision_sets import DOWNLOAD, FETCHED, ROWS, download, open_torchvision
 from zoo.data.sets.voc07 import open_voc07
 from zoo.data.shards.webdataset import open_wds
 from zoo.data.spec import DataSpec, parse_spec, unknown_option
@@ -56,6 +57,22 @@ def open_data(spec: str, on_bad: OnBad = "refuse") -> Data:
     return data
 
 
+def download_data(spec: str) -> None:
+    """Fetch a data set into its folder, by torchvision's own class: what ``--download`` does before :func:`open_data`.
+
+    Raises
+    ------
+    UserError
+        A set that is not fetched so, no folder, or the set cannot be had.
+    """
+    parsed = parse_spec(spec)
+    if parsed.name not in FETCHED:
+        raise UserError(f"data '{spec}' is not fetched by --download; these are: {', '.join(FETCHED)}")
+    if not parsed.place:
+        raise UserError(f"data '{spec}' needs the folder to fetch it into: {parsed.name}:FOLDER")
+    download(parsed.name, Path(parsed.place).expanduser())
+
+
 def data_names() -> tuple[str, ...]:
     """The names that :func:`open_data` knows."""
     return tuple(_OPENERS)
@@ -72,10 +89,11 @@ def _unknown(spec: str, name: str) -> str:
 def _root(spec: DataSpec) -> Path:
     """The existing folder that a name needs after its colon."""
     if not spec.place:
-        raise UserError(f"data '{spec}' needs the folder it lies in: {spec.name}:FOLDER")
+        more = f"; {DOWNLOAD}" if spec.name in FETCHED else ""
+        raise UserError(f"data '{spec}' needs the folder it lies in: {spec.name}:FOLDER{more}")
     root = Path(spec.place).expanduser()
     if not root.is_dir():
-        hint = unknown_option(spec)
+        hint = unknown_option(spec) or (DOWNLOAD if spec.name in FETCHED and not root.exists() else "")
         raise UserError(f"data '{spec}': {root} is {'no folder' if root.exists() else 'missing'}{f'; {hint}' if hint else ''}")
     return root
 
@@ -90,6 +108,10 @@ def _digits(spec: DataSpec, _on_bad: OnBad) -> Data:
     if spec.place:
         raise UserError(f"data '{spec}' takes nothing after its name; write {spec.name}")
     return open_digits(spec.name)
+
+
+def _torchvision(spec: DataSpec, _on_bad: OnBad) -> Data:
+    return open_torchvision(spec.name, str(spec), _root(spec))
 
 
 _OPENERS: dict[str, Callable[[DataSpec, OnBad], Data]] = {
@@ -108,4 +130,5 @@ _OPENERS: dict[str, Callable[[DataSpec, OnBad], Data]] = {
     "voc07": lambda spec, _on_bad: open_voc07(spec, _root(spec)),
     "places205": lambda spec, _on_bad: open_places205(spec, _root(spec)),
     "fashion-mnist": lambda spec, _on_bad: open_fashion_mnist(str(spec), _root(spec)),
+    **dict.fromkeys(ROWS, _torchvision),
 }

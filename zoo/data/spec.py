@@ -42,6 +42,15 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "cifar100": (),
     "stl10": (),
     "fashion-mnist": (),
+    "mnist": (),
+    "kmnist": (),
+    "usps": (),
+    "svhn": (),
+    "gtsrb": (),
+    "dtd": (),
+    "flowers102": (),
+    "pets": (),
+    "aircraft": (),
     "digits": (),
 }
 # Options that are places themselves.
@@ -94,7 +103,12 @@ class DataSpec:
         return replace(self, place=place, options=options)
 
     def with_options_of(self, claimed: DataSpec) -> DataSpec:
-        """This place with the options that a claim was measured with; options that are places stay this one's."""
+        """This place with the options that a claim was measured with; options that are places stay this one's.
+
+        A set without place is its options, and stays what it is.
+        """
+        if self.name in WITHOUT_PLACE:
+            return self
         own = {key: value for key, value in self.options.items() if key in PLACE_KEYS}
         return replace(self, options={**own, **{key: value for key, value in claimed.options.items() if key not in PLACE_KEYS}})
 
@@ -147,6 +161,11 @@ def one_of(spec: DataSpec, key: str, values: Iterable[str], default: str) -> str
     if value not in values:
         raise UserError(f"data '{spec.name}': option '{key}' takes {' or '.join(values)}, not '{value}'")
     return value
+
+
+def name_of(text: str) -> str:
+    """The name of the data set that a text names, whatever its options are."""
+    return re.split("[:,]", text, maxsplit=1)[0]
 
 
 def without_place(text: str) -> str:

@@ -57,8 +57,10 @@ def _front_matter(manifest: Manifest) -> str:
     # The Hub's client takes a moment to import, and `zoo info` uses this module too.
     from huggingface_hub import EvalResult, ModelCardData
 
+    from zoo.data.spec import name_of
+
     tags = ["image-feature-extraction", *([] if manifest.method == SUPERVISED else ["self-supervised-learning"]), "timm"]
-    name = (manifest.data or "").partition(":")[0]
+    name = name_of(manifest.data or "")
     licence, licence_name = _hub_licence(manifest.licence)
     data = ModelCardData(
         library_name="timm",

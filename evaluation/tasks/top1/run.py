@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from evaluation.tasks.presets import Preset, find
 from evaluation.tasks.runtime import Runtime, make_result, transform_for
 from evaluation.tasks.top1.presets import TASK, TOP1_PRESETS
 from zoo.data.base import Data
+from zoo.data.outside import whole_number
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -29,6 +31,10 @@ def run_top1(
     runtime: Runtime | None = None,
 ) -> Result:
     """Top-1 and top-5 accuracy of a network whose outputs are the scores of the data's classes, in their order; nothing is trained.
+
+    Classes whose names are the numbers 0 .. C-1 are the outputs of these numbers, though folders are sorted as text (0, 1, 10, 11, 2, ...).
+    A network that was trained on folders in that order has its outputs in it too; so beside ``top1`` stands
+    ``top1_outputs_sorted_as_text``.
 
     Parameters are those of :func:`evaluation.tasks.knn.run.run_knn`.
 
@@ -50,8 +56,13 @@ def run_top1(
             "task top1 is for a network with a classifier of its own (leave --features out), for others there are knn and linear"
         )
     truth = data.test.level(data.level).labels
+    order = outputs_of_numbers(data.classes)
+    if order is not None:
+        outputs, as_text = outputs[:, order], outputs
     found = count_correct(outputs, truth)
     correct = {"top1": found.correct} | ({} if found.correct5 is None else {"top5": found.correct5})
+    if order is not None:
+        correct["top1_outputs_sorted_as_text"] = count_correct(as_text, truth).correct
     return make_result(
         model,
         data,
@@ -59,7 +70,7 @@ def run_top1(
         transform,
         task="top1",
         preset=preset.name_at(transform.crop),
-        protocol={"source": preset.source, "changed": []},
+        protocol={"source": preset.source, "changed": [], **({} if order is None else {"outputs": "those that the classes' names number"})},
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
@@ -73,3 +84,10 @@ def run_top1(
         },
         seconds={"features": time.perf_counter() - started},
     )
+
+
+def outputs_of_numbers(classes: Sequence[str]) -> list[int] | None:
+    """For each class the output that its name numbers, where names are the numbers 0 .. C-1 in another order than theirs; else None."""
+    numbers = [whole_number(name) for name in classes]
+    order = [number for number in numbers if number is not None]
+    return order if sorted(order) == list(range(len(classes))) and order != sorted(order) else None

@@ -151,10 +151,10 @@ def test_what_is_written_for_the_evaluator_says_the_same(coco_shapes, tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("no json", "is not an annotation file: it is no JSON"),
-        ("[1]", "is not an annotation file in COCO's format: it has no list 'images'"),
-        ('{"images": [], "annotations": []}', "it has no list 'categories'"),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "an entry of 'images' has no 'file_name'"),
+        ("no json", "is not valid JSON"),
+        ("[1]", "Expected `object`, got `array`; it must have the form of COCO's annotations"),
+        ('{"images": [], "annotations": []}', "missing required field `categories`"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', r"at `\$.images\[0\]`: Object missing required field `file_name`"),
         ('{"images": [], "annotations": [], "categories": []}', "names no categories"),
     ],
 )

@@ -226,6 +226,19 @@ def test_a_picture_turned_by_exif_equals_the_turned_picture(orientation, kind):
         assert made.turned == (orientation != 1)
 
 
+def test_an_orientation_behind_the_pixels_of_a_png_counts_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(COLOUR, "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    stop = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    late = data[:start] + data[stop:-12] + data[start:stop] + data[-12:]
+    np.testing.assert_array_equal(pixels_of(late), COLOUR)
+    np.testing.assert_array_equal(pixels_of(late, AS_SEEN), np.rot90(COLOUR, -1))
+    assert header_size(late, AS_SEEN) == (6, 8)
+    assert read_facts(late).orientation == 6
+
+
 def test_damaged_exif_is_no_reason_to_lose_a_picture():
     data = encoded(COLOUR, "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f junk")
     np.testing.assert_array_equal(pixels_of(data, AS_SEEN), COLOUR)

@@ -23,7 +23,13 @@ def labelled(root, train="train", test="val", classes=("cat", "dog"), counts=(3,
 
 @pytest.mark.parametrize(
     ("train", "test", "role"),
-    [("train", "valid", "val"), ("train", "validation", "val"), ("Train", "Test", "test"), ("training", "testing", "test"), ("TRAIN", "dev", "val")],
+    [
+        ("train", "valid", "val"),
+        ("train", "validation", "val"),
+        ("Train", "Test", "test"),
+        ("training", "testing", "test"),
+        ("TRAIN", "dev", "val"),
+    ],
 )
 @pytest.mark.parametrize("below", ["", "birds-v2"])
 def test_other_names_of_splits_give_what_train_and_val_give(tmp_path, train, test, role, below):
@@ -92,14 +98,13 @@ def test_without_holdout_the_way_to_labels_is_told(tmp_path):
 
 
 def test_near_duplicates_stay_on_one_side(tmp_path):
-    smooth = np.asarray(Image.fromarray(noise(1, 8)).resize((96, 96), Image.Resampling.BICUBIC))
     for index in range(12):
         pixels = np.asarray(Image.fromarray(noise(index // 3, 8)).resize((96, 96), Image.Resampling.BICUBIC))
         write_image(tmp_path / "a" / f"{index:02d}.png", np.clip(pixels.astype(int) + index % 3, 0, 255).astype(np.uint8))
-    assert smooth.shape == (96, 96, 3)
     for seed in range(4):
         data = open_data(f"folder:{tmp_path},holdout=0.25,seed={seed}")
-        sides = [{int(os.path.basename(images.where(i))[:2]) // 3 for i in range(len(images))} for images in map(data.role, ("train", "test"))]
+        parts = [data.role("train"), data.role("test")]
+        sides = [{int(os.path.basename(images.where(i))[:2]) // 3 for i in range(len(images))} for images in parts]
         assert not sides[0] & sides[1]
         assert len(data.role("test")) == 3
         assert "4 groups of near duplicates stay on one side each" in data.decisions[-1]
@@ -200,7 +205,7 @@ def test_photographs_are_turned_in_own_folders_and_not_in_research_sets(tmp_path
     np.testing.assert_array_equal(np.asarray(own.read(0)), upright)
     np.testing.assert_array_equal(np.asarray(ignored.read(0)), pixels)
     assert own.fingerprint() != ignored.fingerprint()
-    straight = [open_data(f"folder:{tmp_path}{option}").role("train").subset(np.array([1])).fingerprint() for option in ("", ",exif=ignore")]
+    straight = [images.subset(np.array([1])).fingerprint() for images in (own, ignored)]
     assert straight[0] == straight[1]
     np.testing.assert_array_equal(np.asarray(open_data(f"imagenet:{tmp_path}").role("train").read(0)), pixels)
     np.testing.assert_array_equal(np.asarray(open_data(f"imagenet:{tmp_path},exif=apply").role("train").read(0)), upright)

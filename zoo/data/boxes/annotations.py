@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,8 @@ UNREADABLE_FILE = "annotation files that cannot be read"
 NO_SUCH_IMAGE = "objects of an image that is not listed"
 TWICE = "images listed twice"
 FEW_POINTS = "polygons of fewer than three points"
+BAD_MASK = "masks that are none"
+BAD_FLAG = "flags that are neither 0 nor 1"
 CROWD = "crowd regions (not trained on, ignored in the evaluation)"
 # These are part of a data set that is in order, and `strict` accepts them.
 ACCEPTED = (CROWD,)
@@ -51,6 +53,8 @@ FINGERPRINT_IMAGES = 2000
 TURNED = "turned"
 _THREADS = 8
 _MIN_POLYGON_NUMBERS = 6
+# No coordinate of any image is beyond this.
+_ABSURD = 1e9
 
 
 @dataclass
@@ -130,7 +134,7 @@ def checked_box(box: Sequence[Any], height: int, width: int, where: str, problem
     """A box (x0, y0, x1, y1), cut at the image's edge; None, and a case among the problems, where it is none."""
     try:
         x0, y0, x1, y1 = (float(value) for value in box)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         problems.add(NO_BOX, where, repr(box)[:60])
         return None
     text = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
@@ -147,11 +151,16 @@ def checked_box(box: Sequence[Any], height: int, width: int, where: str, problem
     return None
 
 
-def checked_polygons(polygons: Iterable[Any], where: str, problems: Problems) -> list[list[float]]:
+def checked_polygons(polygons: Any, where: str, problems: Problems) -> list[list[float]]:
     """The polygons with at least three points; the others are cases among the problems."""
-    kept = []
+    kept: list[list[float]] = []
+    if not isinstance(polygons, list):
+        problems.add(BAD_MASK, where, repr(polygons)[:60])
+        return kept
     for polygon in polygons:
-        if isinstance(polygon, list) and len(polygon) >= _MIN_POLYGON_NUMBERS and len(polygon) % 2 == 0:
+        if isinstance(polygon, list) and not all(type(value) in (int, float) and abs(value) < _ABSURD for value in polygon):
+            problems.add(BAD_MASK, where, repr(polygon)[:60])
+        elif isinstance(polygon, list) and len(polygon) >= _MIN_POLYGON_NUMBERS and len(polygon) % 2 == 0:
             kept.append([float(value) for value in polygon])
         else:
             problems.add(FEW_POINTS, where, f"{len(polygon) / 2:g} points" if isinstance(polygon, list) else repr(polygon)[:60])
@@ -183,12 +192,12 @@ def _facts(path: str, reading: Reading) -> ImageFacts | str | None:
     """What the header says; None for a missing file; the reason for one that cannot be read."""
     try:
         with open(path, "rb") as file:
-            _, facts = open_image(file)
+            _, facts = open_image(file, turned=reading.exif == "apply")
             check_facts(facts, reading)
             return facts
     except FileNotFoundError:
         return None
     except OSError as error:
         return error.strerror or str(error)
-    except BadImageError as error:
+    except (BadImageError, ValueError) as error:  # ValueError: a name that no file can have
         return str(error)

@@ -8,7 +8,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from zoo.data.boxes.annotations import (
+    BAD_MASK,
     CROWD,
     NO_BOX,
     NO_SUCH_IMAGE,
@@ -22,11 +25,12 @@ from zoo.data.boxes.annotations import (
     existing_images,
 )
 from zoo.data.images import AS_SEEN, Reading
-from zoo.errors import UserError, first_line
+from zoo.data.outside import read_json
+from zoo.data.own.split_names import SPLIT_WORDS
+from zoo.errors import UserError
 
-_WORDS = {"train": "train", "trainval": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_WORDS = {**SPLIT_WORDS, "trainval": "train"}
 _TEST_ORDER = ("test", "val")
-_KEYS = ("images", "annotations", "categories")
 _TRIED_IMAGES = 5  # names by which the folder of images is found
 HELD_OUT = 4  # of a set without a test file every fourth image is for testing
 
@@ -87,84 +91,114 @@ def _find_files(root: Path) -> dict[str, Path]:
 def _read_file(root: Path, path: Path, problems: Problems, reading: Reading) -> tuple[list[str], list[Record], int]:
     """Classes, the images that are usable, and how many were not."""
     content = load_annotations(path)
-    categories = sorted(content["categories"], key=lambda category: category["id"])
-    position = {category["id"]: index for index, category in enumerate(categories)}
-    folder = _image_folder(root, path, [str(image["file_name"]) for image in content["images"]])
+    categories = sorted(content.categories, key=lambda category: (isinstance(category.id, str), category.id))
+    position = {category.id: index for index, category in enumerate(categories)}
+    folder = _image_folder(root, path, [image.file_name for image in content.images])
     records: dict[Any, Record] = {}
-    for image in content["images"]:
-        if image["id"] in records:
-            problems.add(TWICE, str(path), f"image id {image['id']}")
+    for image in content.images:
+        if image.id in records:
+            problems.add(TWICE, str(path), f"image id {image.id}")
             continue
-        name = str(folder / str(image["file_name"]))
-        records[image["id"]] = {
-            "file_name": name,
-            "image_id": image["id"],
-            "height": int(image["height"]),
-            "width": int(image["width"]),
+        records[image.id] = {
+            "file_name": str(folder / image.file_name),
+            "image_id": image.id,
+            "height": int(image.height),
+            "width": int(image.width),
             "annotations": [],
         }
     by_image = defaultdict(list)
-    for annotation in content["annotations"]:
-        by_image[annotation.get("image_id")].append(annotation)
+    for annotation in content.annotations:
+        by_image[annotation.image_id].append(annotation)
     for image_id, entries in by_image.items():
         if image_id not in records:
             for annotation in entries:
-                problems.add(NO_SUCH_IMAGE, str(path), f"annotation {annotation.get('id')} of image id {image_id}")
+                problems.add(NO_SUCH_IMAGE, str(path), f"annotation {annotation.id} of image id {image_id}")
             continue
         record = records[image_id]
         checked = (_checked(annotation, record, position, problems) for annotation in entries)
         record["annotations"] = [annotation for annotation in checked if annotation is not None]
     kept = existing_images(list(records.values()), problems, reading)
-    return [str(category["name"]) for category in categories], kept, len(records) - len(kept)
+    return [str(category.name) for category in categories], kept, len(records) - len(kept)
 
 
-def _checked(annotation: Record, image: Record, position: dict[Any, int], problems: Problems) -> Record | None:
-    where = f"{image['file_name']} (annotation {annotation.get('id')})"
-    if annotation.get("category_id") not in position:
-        problems.add(UNKNOWN_CLASS, where, f"category id {annotation.get('category_id')}")
+def _checked(annotation: _Annotation, image: Record, position: dict[Any, int], problems: Problems) -> Record | None:
+    where = f"{image['file_name']} (annotation {annotation.id})"
+    if annotation.category_id not in position:
+        problems.add(UNKNOWN_CLASS, where, f"category id {annotation.category_id}")
         return None
     try:
-        x, y, width, height = (float(value) for value in annotation["bbox"])
-    except (KeyError, TypeError, ValueError):
-        problems.add(NO_BOX, where, repr(annotation.get("bbox"))[:60])
+        x, y, width, height = (float(value) for value in annotation.bbox)
+    except (TypeError, ValueError, OverflowError):
+        problems.add(NO_BOX, where, repr(annotation.bbox)[:60])
         return None
     box = checked_box([x, y, x + width, y + height], image["height"], image["width"], where, problems)
     if box is None:
         return None
-    crowd = int(bool(annotation.get("iscrowd", 0)))
+    crowd = int(bool(annotation.iscrowd))
     if crowd:
         problems.add(CROWD, where)
-    kept: Record = {"bbox": box, "category_id": position[annotation["category_id"]], "iscrowd": crowd}
-    mask = annotation.get("segmentation")
+    kept: Record = {"bbox": box, "category_id": position[annotation.category_id], "iscrowd": crowd}
+    mask = annotation.segmentation
     if isinstance(mask, dict):
-        kept["segmentation"] = mask
+        if _is_run_length(mask):
+            kept["segmentation"] = mask
+        else:
+            problems.add(BAD_MASK, where, repr(mask)[:60])
     elif mask:
         polygons = checked_polygons(mask, where, problems)
         if polygons:
             kept["segmentation"] = polygons
-    if "area" in annotation:
-        kept["area"] = float(annotation["area"])
+    if annotation.area is not None:
+        kept["area"] = float(annotation.area)
     return kept
 
 
-def load_annotations(path: Path) -> dict[str, Any]:
-    """The JSON of an annotation file. Raises UserError where it is not one, saying what it lacks."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not an annotation file: it is no JSON ({first_line(error)})") from error
-    missing = [key for key in _KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
-    if missing:
-        raise UserError(f"{path} is not an annotation file in COCO's format: it has no list '{missing[0]}'")
-    for key, needed in (("images", ("id", "file_name", "height", "width")), ("categories", ("id", "name"))):
-        for item in content[key]:
-            lacking = [name for name in needed if not isinstance(item, dict) or name not in item]
-            if lacking:
-                raise UserError(f"{path} is not an annotation file in COCO's format: an entry of '{key}' has no '{lacking[0]}'")
-    if not content["categories"]:
+def _is_run_length(mask: dict[str, Any]) -> bool:
+    """Whether a mask has the form of COCO's run lengths: a size, and counts as numbers or compressed."""
+    size, counts = mask.get("size"), mask.get("counts")
+    numbers = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+    whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)
+    return whole and (numbers or isinstance(counts, str))
+
+
+class _Image(msgspec.Struct):
+    id: int | str
+    file_name: str
+    height: int | float
+    width: int | float
+
+
+class _Category(msgspec.Struct):
+    id: int | str
+    name: str | int
+
+
+class _Annotation(msgspec.Struct):
+    """What an object may say; boxes and masks are looked at one by one, so that a broken one costs itself alone."""
+
+    id: int | str | None = None
+    image_id: int | str | None = None
+    category_id: int | str | None = None
+    bbox: Any = None
+    segmentation: Any = None
+    iscrowd: bool | int | None = None
+    area: int | float | None = None
+
+
+class _Content(msgspec.Struct):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def load_annotations(path: Path) -> _Content:
+    """The content of an annotation file. Raises UserError where it is not one, naming the place in it."""
+    content = read_json(path, _Content, "of COCO's annotations: lists 'images', 'annotations' and 'categories'")
+    if not content.categories:
         raise UserError(f"{path} names no categories, so there is nothing to detect")
+    for position, image in enumerate(content.images):
+        if not (image.width >= 1 and image.height >= 1):
+            raise UserError(f"{path}: at `$.images[{position}]`: an image of {image.width:g} x {image.height:g} pixels")
     return content
 
 

@@ -6,8 +6,10 @@ import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 from zoo.data.boxes.annotations import (
+    BAD_FLAG,
     MISSING_FILE,
     NO_BOX,
     TWICE,
@@ -19,8 +21,11 @@ from zoo.data.boxes.annotations import (
     checked_box,
     existing_images,
 )
+from zoo.data.boxes.places import read_xml
+from zoo.data.files import composed
 from zoo.data.images import AS_SEEN, Reading
 from zoo.data.images.endings import read_endings
+from zoo.data.outside import read_lines, shown, whole_number
 from zoo.errors import UserError
 
 # In the order of the development kit, which detectron2 and published models have too.
@@ -29,6 +34,8 @@ VOC_CLASSES = [
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 ]
 LISTS = Path("ImageSets") / "Main"
+_TRUE = ("1", "true", "True")
+_FLAGS = ("0", "", "false", "False", *_TRUE)
 _TRAIN, _TEST = ("trainval", "train"), ("test", "val")
 _YEAR = re.compile(r"VOC(\d{4})")
 
@@ -101,7 +108,7 @@ def _read_split(folder: Path, split: str, problems: Problems, reading: Reading) 
     """The usable images of a split, and how many are not."""
     path = folder / LISTS / f"{split}.txt"
     # A line may hold more than the name: lists of one class have a flag.
-    names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.split()[0] for _, line in read_lines(path)]
     for name, count in Counter(names).items():
         if count > 1:
             problems.add(TWICE, str(path), name)
@@ -120,15 +127,14 @@ def _read_split(folder: Path, split: str, problems: Problems, reading: Reading) 
 def _read_xml(folder: Path, name: str, image: Path, problems: Problems) -> Record | None:
     path = folder / "Annotations" / f"{name}.xml"
     try:
-        tree = ET.parse(path)
-        size = [int(tree.findtext(f"./size/{side}", "")) for side in ("height", "width")]
+        tree = read_xml(path)
+        height, width = (_side(tree.findtext(f"./size/{side}")) for side in ("height", "width"))
     except FileNotFoundError:
         problems.add(MISSING_FILE, str(path))
         return None
-    except (ET.ParseError, ValueError, OSError) as error:
-        problems.add(UNREADABLE_FILE, str(path), str(error) or "no size")
+    except (ExpatError, ValueError, OSError) as error:
+        problems.add(UNREADABLE_FILE, str(path), str(error))
         return None
-    height, width = size
     annotations = []
     for element in tree.findall("object"):
         corners = [element.findtext(f"./bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
@@ -143,9 +149,20 @@ def _read_xml(folder: Path, name: str, image: Path, problems: Problems) -> Recor
         else:
             kept = checked_box([box[0] - 1, box[1] - 1, box[2], box[3]], height, width, str(path), problems)
         if kept is not None:
-            flags = {flag: int(element.findtext(flag) or 0) for flag in ("difficult",)}
-            annotations.append({"class": (element.findtext("name") or "").strip(), "bbox": kept, "iscrowd": 0, **flags})
+            difficult = (element.findtext("difficult") or "0").strip()
+            if difficult not in _FLAGS:
+                problems.add(BAD_FLAG, str(path), f"'{shown(difficult)}' as difficult, taken for 0")
+            name_of = composed((element.findtext("name") or "").strip())
+            annotations.append({"class": name_of, "bbox": kept, "iscrowd": 0, "difficult": int(difficult in _TRUE)})
     return {"file_name": str(image), "image_id": f"{folder.name}/{name}", "height": height, "width": width, "annotations": annotations}
+
+
+def _side(text: str | None) -> int:
+    """A side of an image in pixels. Raises ValueError where the file gives none."""
+    number = whole_number((text or "").strip())
+    if not number:
+        raise ValueError(f"'{shown((text or '').strip())}' as a side of the image" if text else "no size")
+    return number
 
 
 def write_voc(folder: Path, split: Split) -> None:

@@ -97,7 +97,7 @@ def decoded(source: Source, reading: Reading = AS_STORED) -> Iterator[Decoded]:
         Not an image, truncated, empty, larger than Pillow's limit for decompression bombs; or values or bands whose meaning neither the
         file nor ``reading`` says.
     """
-    image, facts = open_image(source)
+    image, facts = open_image(source, turned=reading.exif == "apply")
     if _cost(facts) <= LARGE:
         yield _decode(source, image, facts, reading)
         return
@@ -122,7 +122,7 @@ def _one_at_a_time(source: Source, image: Image.Image | None, facts: ImageFacts,
 
 def decode_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
     """The RGB image of :func:`decoded`."""
-    image, facts = open_image(source)
+    image, facts = open_image(source, turned=reading.exif == "apply")
     if _cost(facts) <= LARGE:
         return _decode(source, image, facts, reading).image
     with _one_at_a_time(source, image, facts, reading) as made:
@@ -131,7 +131,7 @@ def decode_rgb(source: Source, reading: Reading = AS_STORED) -> Image.Image:
 
 def header_size(source: Source, reading: Reading = AS_STORED) -> tuple[int, int]:
     """Width and height in pixels of what :func:`decode_rgb` gives, from the header alone. Raises BadImageError."""
-    image, facts = open_image(source)
+    image, facts = open_image(source, turned=reading.exif == "apply")
     with nullcontext() if image is None else image:
         return facts.seen_size if reading.exif == "apply" else (facts.width, facts.height)
 
@@ -166,11 +166,19 @@ def _decode(source: Source, image: Image.Image | None, facts: ImageFacts, readin
             # What was opened may share its pixels, or hold others.
             Image.Image.close(image)
         turn = _TURNS.get(facts.orientation) if reading.exif == "apply" else None
+        if turn is not None:
+            _give_back_of(made)
         return Decoded(made if turn is None else made.transpose(turn), facts, turn is not None, note)
     except (MemoryError, BadImageError):
         raise
     except Exception as error:  # Pillow's plug-ins let nearly any exception out on damaged bytes
         raise BadImageError(reason_of(error)) from error
+
+
+def _give_back_of(image: Image.Image) -> None:
+    """:func:`_give_memory_back` before more is taken for a large image: what the last one left would stand beside it."""
+    if image.width * image.height > LARGE:
+        _give_memory_back()
 
 
 def _give_memory_back() -> None:
@@ -233,6 +241,7 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         # `convert` would copy the pixels; and the opened file, with all that its reader holds, is not handed out.
         return image._new(image.im)
+    _give_back_of(image)
     # Alpha is dropped, a palette's too, of which Pillow would warn.
     image.info.pop("transparency", None)
     return image.convert("RGB")
@@ -260,6 +269,7 @@ def _rows_of_pillow(image: Image.Image, facts: ImageFacts, scale: tuple[float, f
     width, height = image.im.size
     held = image._new(image.im)
     Image.Image.close(image)
+    _give_back_of(held)
 
     def read(first: int, stop: int) -> NDArray[Any]:
         values = np.asarray(held.crop((0, first, width, stop)))
@@ -294,8 +304,7 @@ def _mapped(rows: _Rows, facts: ImageFacts, scale: tuple[float, float] | None, *
             brightest = max(brightest, int(values.max()))
         made.paste(Image.fromarray(_to_8_bits(values, facts, scale)), (0, first))
     rows.release()
-    if rows.width * rows.height > LARGE:
-        _give_memory_back()
+    _give_back_of(made)
     return made if grey else made.convert("RGB"), _note(brightest, facts) if scale is None else ""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
+from io import SEEK_CUR, BytesIO
 from typing import Any, BinaryIO, Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -39,6 +39,7 @@ _TIFF_ALPHA = (1, 2, 999)  # ExtraSamples: premultiplied, not; and what Pillow t
 _TIFF_KINDS: dict[int, Kind] = {1: "unsigned", 2: "signed", 3: "float", 4: "unsigned"}
 _MOST_PAGES = 100_000
 _BIG_TIFF = 43
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 # This layer has bounds of its own (zoo.data.images.decode), so that Pillow's warning at half of its limit helps nobody; nor does one
 # about damaged EXIF that does not name the file. Whoever filters warnings otherwise has precedence.
@@ -111,7 +112,7 @@ def read_facts(source: Source) -> ImageFacts:
         return facts
 
 
-def open_image(source: Source, *, count: bool = False) -> tuple[Image.Image | None, ImageFacts]:
+def open_image(source: Source, *, count: bool = False, turned: bool = True) -> tuple[Image.Image | None, ImageFacts]:
     """The image, opened and not decoded, and its facts; no image for a TIFF that Pillow cannot hold.
 
     Parameters
@@ -120,6 +121,8 @@ def open_image(source: Source, *, count: bool = False) -> tuple[Image.Image | No
         Bytes, or a file that stays open while the image is used.
     count
         Count pages and frames too, which reads all of a GIF.
+    turned
+        Whether the orientation matters: in a PNG it may stand behind the pixels, where it is looked for only then.
 
     Raises
     ------
@@ -135,7 +138,12 @@ def open_image(source: Source, *, count: bool = False) -> tuple[Image.Image | No
             if isinstance(found, ImageFacts):
                 return None, found
             image = found
-        return image, facts_of(image, count=count)
+        facts = facts_of(image, count=count)
+        if turned and facts.format == "PNG" and facts.orientation == 1 and _WITH_EXIF.isdisjoint(image.info):
+            place = file.tell()
+            facts = replace(facts, orientation=_behind_the_pixels(file))
+            file.seek(place)
+        return image, facts
     except (MemoryError, BadImageError):
         raise
     except Exception as error:  # Pillow's plug-ins let nearly any exception out on damaged bytes
@@ -171,6 +179,26 @@ def orientation_of(image: Image.Image) -> int:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged EXIF is no reason to lose a picture; viewers show it as it is stored
         return 1
+    return _orientation(value)
+
+
+def _behind_the_pixels(file: BinaryIO) -> int:
+    """The orientation in a PNG's chunk of EXIF, wherever it stands (PNG 1.5 allows it behind the pixels); 1 where there is none."""
+    file.seek(len(_PNG))
+    while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            exif = Image.Exif()
+            try:
+                exif.load(file.read(length))
+                return _orientation(exif.get(ORIENTATION, 1))
+            except Exception:  # as in orientation_of
+                return 1
+        file.seek(length + 4, SEEK_CUR)
+    return 1
+
+
+def _orientation(value: Any) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
@@ -257,7 +285,6 @@ def _tiff_facts(file: BinaryIO, head: bytes, *, count: bool) -> ImageFacts:
             tags.load(file)
             pages += 1
         width, height = int(first[_TAG_WIDTH]), int(first[_TAG_HEIGHT])
-        orientation = first.get(0x0112, 1)
-        return _of_tiff(first, "", width, height, orientation if orientation in range(1, 9) else 1, pages)
+        return _of_tiff(first, "", width, height, _orientation(first.get(ORIENTATION, 1)), pages)
     except Exception as error:  # as above
         raise BadImageError(f"a damaged TIFF ({reason_of(error)})") from error

@@ -151,10 +151,11 @@ def _listed(dataset: Any, count: int) -> NDArray[np.int64] | None:
     if hasattr(dataset, "dataset") and hasattr(dataset, "indices"):
         inner = _listed(dataset.dataset, len(dataset.dataset))
         return None if inner is None else inner[np.asarray(dataset.indices, dtype=np.int64)]
-    for name in ("targets", "labels"):
+    for name in ("targets", "labels", "_labels", "_samples"):
+        listed = getattr(dataset, name, None)
         try:
-            values = np.asarray(getattr(dataset, name, None))
-        except ValueError:
+            values = np.asarray([sample[1] for sample in listed] if name == "_samples" and listed else listed)
+        except (ValueError, TypeError, IndexError):
             continue
         if values.dtype.kind in "iu" and values.shape == (count,) and values.min() >= 0:
             return values.astype(np.int64)

@@ -19,6 +19,7 @@ from zoo.data.levels import Grouping, checked_labels, make_levels, name_some
 from zoo.data.memory import load_images
 from zoo.data.scan import OnBad
 from zoo.data.sets.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_SUPERCLASSES
+from zoo.data.sets.torchvision_sets import DOWNLOAD
 from zoo.errors import UserError
 from zoo.reading.plain_pickle import load_plain_pickle
 
@@ -90,7 +91,7 @@ def open_cifar(variant: Variant, spec: str, root: Path, on_bad: OnBad = "refuse"
     else:
         raise UserError(
             f"{root} holds no {variant.name}: neither {archive.name}, nor {variant.pickle_folder}, "
-            "nor train and test with a folder per class"
+            f"nor train and test with a folder per class; {DOWNLOAD}"
         )
     return Data(
         spec,

@@ -14,6 +14,7 @@ from zoo.data.base import ArrayImages, Data
 from zoo.data.files import nested_root
 from zoo.data.hierarchy import read_groupings
 from zoo.data.levels import Grouping, checked_labels, make_levels
+from zoo.data.sets.torchvision_sets import DOWNLOAD
 from zoo.errors import UserError
 
 NAME = "fashion-mnist"
@@ -75,4 +76,4 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise UserError(f"file {folder / name} (or {name}.gz) is missing")
+    raise UserError(f"file {folder / name} (or {name}.gz) is missing; {DOWNLOAD}")

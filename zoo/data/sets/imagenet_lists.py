@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zoo.data.levels import name_some
+from zoo.data.outside import read_lines, read_table, shown, whole_number
 from zoo.errors import UserError
 
 IMAGENET_CLASSES = 1000
@@ -48,28 +48,32 @@ def read_val_list(root: Path, val: Path, images: Sequence[str], classes: Sequenc
 
 def _kaggle(path: Path, images: Sequence[str], _: Sequence[str]) -> list[str]:
     wnid_of = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        for row in csv.DictReader(file):
-            prediction = (row.get("PredictionString") or "").split()
-            if not row.get("ImageId") or not prediction:
-                raise UserError(f"{path} must have the columns ImageId and PredictionString, filled in each line")
-            wnid_of[row["ImageId"]] = prediction[0]
+    columns, lines = read_table(path, ",")
+    if "ImageId" not in columns or "PredictionString" not in columns:
+        raise UserError(f"{path} must have the columns ImageId and PredictionString, filled in each line")
+    image_column, prediction_column = columns.index("ImageId"), columns.index("PredictionString")
+    for line, cells in lines:
+        prediction = cells[prediction_column].split()
+        if not cells[image_column] or not prediction:
+            raise UserError(f"{path}, line {line}: the columns ImageId and PredictionString must be filled in each line")
+        wnid_of[cells[image_column]] = prediction[0]
     return _by_name(path, wnid_of, {Path(image).stem: image for image in images})
 
 
 def _caffe(path: Path, images: Sequence[str], classes: Sequence[str]) -> list[str]:
     wnid_of = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in read_lines(path):
         fields = line.split()
         if len(fields) != 2:
-            raise UserError(f"{path}, line {number}: expected a file name and a label, not '{line}'")
+            raise UserError(f"{path}, line {number}: expected a file name and a label, not '{shown(line)}'")
         name, label = Path(fields[0]).name, fields[1]
         if label.isdigit():
             if len(classes) != IMAGENET_CLASSES:
                 raise UserError(f"{path} counts among all {IMAGENET_CLASSES} classes, but the training split has {len(classes)} of them")
-            if int(label) >= IMAGENET_CLASSES:
-                raise UserError(f"{path}, line {number}: the label {label} does not lie in 0 .. {IMAGENET_CLASSES - 1}")
-            label = classes[int(label)]
+            position = whole_number(label)
+            if position is None or position >= IMAGENET_CLASSES:
+                raise UserError(f"{path}, line {number}: the label {shown(label)} does not lie in 0 .. {IMAGENET_CLASSES - 1}")
+            label = classes[position]
         wnid_of[name] = label
     return _by_name(path, wnid_of, {image: image for image in images})
 
@@ -126,7 +130,7 @@ def _devkit_classes(folder: Path) -> dict[str, str]:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return [line for _, line in read_lines(path)]
 
 
 _READERS: dict[str, Callable[[Path, Sequence[str], Sequence[str]], list[str]]] = {

@@ -12,6 +12,7 @@ from zoo.data.base import Data, FileImages, Images, Role
 from zoo.data.entries import FileEntry
 from zoo.data.images import Reading, reading_of
 from zoo.data.levels import make_levels
+from zoo.data.outside import read_lines, shown, whole_number
 from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
@@ -67,18 +68,13 @@ def _class_name(path: str) -> str:
 
 def _read(path: Path) -> tuple[list[str], list[int]]:
     paths, labels = [], []
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        image, _, label = line.strip().rpartition(" ")
-        if not image or not label.isascii() or not label.isdecimal() or int(label) >= CLASS_COUNT:
-            raise UserError(f"line {number} of {path} must be a path, a space and a label from 0 to {CLASS_COUNT - 1}, not '{line[:60]}'")
+    for number, line in read_lines(path):
+        image, _, text = line.rpartition(" ")
+        label = whole_number(text)
+        if not image or label is None or label >= CLASS_COUNT:
+            raise UserError(f"line {number} of {path} must be a path, a space and a label from 0 to {CLASS_COUNT - 1}, not '{shown(line)}'")
         paths.append(image.strip().lstrip("/"))
-        labels.append(int(label))
+        labels.append(label)
     if not paths:
         raise UserError(f"the list {path} is empty; unpack the archive again")
     return paths, labels

@@ -12,6 +12,7 @@ from zoo.data.base import ArrayImages, Data
 from zoo.data.files import nested_root
 from zoo.data.hierarchy import read_groupings
 from zoo.data.levels import Grouping, checked_labels, make_levels
+from zoo.data.sets.torchvision_sets import DOWNLOAD
 from zoo.errors import UserError
 
 NAME = "stl10"
@@ -93,5 +94,5 @@ def _planes(path: Path) -> NDArray[np.uint8]:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise UserError(f"file {path} is missing; STL-10 is read from the files of stl10_binary.tar.gz")
+        raise UserError(f"file {path} is missing; STL-10 is read from the files of stl10_binary.tar.gz; {DOWNLOAD}")
     return path

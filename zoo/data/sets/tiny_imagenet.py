@@ -14,6 +14,7 @@ from zoo.data.files import check_known_classes, class_folders, labelled_folder, 
 from zoo.data.hierarchy import read_groupings
 from zoo.data.levels import Grouping, make_levels, name_some
 from zoo.data.memory import load_images
+from zoo.data.outside import read_lines, shown
 from zoo.data.scan import OnBad
 from zoo.errors import UserError
 
@@ -96,12 +97,10 @@ def _read_annotations(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise UserError(f"file {path} is missing; without it the images of 'val' have no labels")
     wnid_of: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         fields = line.split("\t")
         if len(fields) < 2 or fields[0] in wnid_of:
-            raise UserError(f"{path}, line {number}: expected a new image file name and its wnid, separated by a tab, not '{line}'")
+            raise UserError(f"{path}, line {number}: expected a new image file name and its wnid, separated by a tab, not '{shown(line)}'")
         wnid_of[fields[0]] = fields[1].strip()
     return wnid_of
 
@@ -111,7 +110,7 @@ def _class_names(path: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
     if not path.is_file():
         return wnids
     words = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for _, line in read_lines(path):
         wnid, _, text = line.partition("\t")
         words[wnid] = text.partition(",")[0].strip()
     first = [words.get(wnid) or wnid for wnid in wnids]

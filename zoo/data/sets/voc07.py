@@ -12,6 +12,7 @@ from zoo.data.base import Data, FileImages, MultiLabel, Role
 from zoo.data.entries import FileEntry
 from zoo.data.files import nested_root
 from zoo.data.images import Reading, reading_of
+from zoo.data.outside import read_lines, shown
 from zoo.data.spec import DataSpec
 from zoo.errors import UserError
 
@@ -57,7 +58,7 @@ def open_voc07(spec: DataSpec, root: Path) -> Data:
 
 def _split(folder: Path, split: str, reading: Reading) -> FileImages:
     lists = folder / "ImageSets" / "Main"
-    names = [line.split()[0] for line in _lines(lists / f"{split}.txt")]
+    names = [line.split()[0] for _, line in _lines(lists / f"{split}.txt")]
     values: NDArray[np.int8] = np.empty((len(names), len(CLASSES)), dtype=np.int8)
     for column, name in enumerate(CLASSES):
         values[:, column] = _marks(lists / f"{name}_{split}.txt", names)
@@ -68,10 +69,10 @@ def _split(folder: Path, split: str, reading: Reading) -> FileImages:
 def _marks(path: Path, names: list[str]) -> list[int]:
     """What the list of a class says of each image."""
     found = {}
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in _lines(path):
         words = line.split()
         if len(words) != 2 or words[1] not in _MARKS:
-            raise UserError(f"line {number} of {path} must be an image's name and -1, 0 or 1, not '{line[:60]}'")
+            raise UserError(f"line {number} of {path} must be an image's name and -1, 0 or 1, not '{shown(line)}'")
         found[words[0]] = _MARKS[words[1]]
     missing = [name for name in names if name not in found]
     if missing or len(found) != len(names):
@@ -80,11 +81,8 @@ def _marks(path: Path, names: list[str]) -> list[int]:
     return [found[name] for name in names]
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {path} cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from error
+def _lines(path: Path) -> list[tuple[int, str]]:
+    lines = read_lines(path)
     if not lines:
         raise UserError(f"the list {path} is empty; unpack the archive again")
     return lines
