@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from evaluation.parallel import Processes
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
 from evaluation.training.devices import describe, make_accelerator, shares, synchronise_buffers, threads
 from evaluation.training.kernels import (
@@ -55,7 +56,7 @@ from pretrain.runs.run_folder import (
     make_run_folder,
     training_images,
 )
-from pretrain.settings import CHANGEABLE_ON_RESUME, Recipe
+from pretrain.settings import Recipe
 from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
 from pretrain.survey import BoxMaker, Survey, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
@@ -68,6 +69,7 @@ from zoo.data.scan import bad_images
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.model_spec import open_model
+from zoo.models.run_lock import check_unlocked, run_lock
 from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_newest_checkpoint
 
 
@@ -116,14 +118,19 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
         if checkpoint is not None:
             training.check_images(checkpoint)
         # Nothing is written before everything that can be refused was refused.
-        if accelerator.is_main_process:
-            if resume:
-                remove_partial_checkpoints(run)
-            else:
-                make_run_folder(run, as_yaml(training.config), overwrite=overwrite)
-            training.record_images()
-        accelerator.wait_for_everyone()
-        return training.run(checkpoint)
+        with contextlib.ExitStack() as held:
+
+            def prepare() -> None:
+                if not resume:
+                    check_unlocked(run)
+                    make_run_folder(run, as_yaml(training.config), overwrite=overwrite)
+                held.enter_context(run_lock(run))
+                if resume:
+                    remove_partial_checkpoints(run)
+                training.record_images()
+
+            Processes.current().from_main(prepare)
+            return training.run(checkpoint)
 
 
 def device_switches(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
@@ -137,7 +144,7 @@ def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, r
     if (saved := checkpoint.get(RECIPE_KEY)) is not None:
         # Images that have moved are the same images, where their identity tells.
         moved = ("data",) if checkpoint.get(IDENTITY_KEY) else ()
-        check_same_recipe(saved, config, str(run), (*CHANGEABLE_ON_RESUME, *moved))
+        check_same_recipe(saved, config, str(run), moved)
     if checkpoint["processes"] != accelerator.num_processes:
         raise UserError(
             f"the run {run} was made by {checkpoint['processes']} processes and cannot go on with {accelerator.num_processes}: batch-norm "

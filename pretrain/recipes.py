@@ -59,7 +59,7 @@ def resume_recipe(recipe: dict[str, Any], overrides: Sequence[str]) -> DictConfi
     return _check(merged, "recipe.yaml of the run")
 
 
-def check_same_recipe(saved: Mapping[str, Any], config: DictConfig, run: str, free: Sequence[str] = CHANGEABLE_ON_RESUME) -> None:
+def check_same_recipe(saved: Mapping[str, Any], config: DictConfig, run: str, free: Sequence[str] = ()) -> None:
     """Raise UserError, with key, old and new value, where a run's recipe is not the one that its checkpoint was made by.
 
     Parameters
@@ -69,7 +69,7 @@ def check_same_recipe(saved: Mapping[str, Any], config: DictConfig, run: str, fr
     config
         The recipe that the run is to go on by.
     free
-        Keys that may differ.
+        Keys that may differ, besides those of :data:`pretrain.settings.CHANGEABLE_ON_RESUME`, which are in no checkpoint.
     """
     then, now = _flat(saved), _flat(plain(config))
     for key, value in then.items():
@@ -81,9 +81,15 @@ def check_same_recipe(saved: Mapping[str, Any], config: DictConfig, run: str, fr
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """A resolved recipe as plain values, for a checkpoint."""
+    """A resolved recipe as plain values, for a checkpoint: without what may change on resume, on which nothing in it depends."""
     content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(content, dict)
+    for free in CHANGEABLE_ON_RESUME:
+        *groups, name = free.split(".")
+        place = content
+        for group in groups:
+            place = place[group]
+        del place[name]
     return {str(key): value for key, value in content.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version as distribution_version
 from typing import Any
@@ -16,6 +17,8 @@ DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
 # A training that was stopped before its end leaves with this status, so that a job script can queue itself again.
 EXIT_STOPPED = 3
+# Seconds that a process other than the first waits with a mistake that perhaps all of them have found.
+OTHERS_WAIT = 2.0
 
 
 def make_app(help_text: str, **settings: object) -> typer.Typer:
@@ -60,6 +63,11 @@ def run(app: Callable[[], None]) -> None:
     except UserError as error:
         if is_main_process():
             sys.stderr.write(f"error: {error}\n")
+        else:
+            # Mostly the first process says the same and ends, and torchrun then ends this one. Where it does not, this one speaks.
+            time.sleep(OTHERS_WAIT)
+            sys.stderr.write(f"error (process {os.environ['RANK']} of {os.environ.get('WORLD_SIZE', '?')}): {error}\n")
+        sys.stderr.flush()
         sys.exit(EXIT_USER_ERROR)
     except BrokenPipeError:
         # The reader (`| head`) went away: point stdout elsewhere so that the interpreter's flush does not complain.

@@ -21,7 +21,7 @@ from hub_server.store import HubError, Store
 
 MAX_BODY = 128 << 20
 MAX_CONNECTIONS = 64
-MAX_SECONDS = 900.0
+MAX_SECONDS = 7200.0
 _PIECE = 1 << 16
 
 

@@ -48,6 +48,7 @@ from zoo.errors import UserError, first_line
 from zoo.files import replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
+from zoo.models.run_lock import check_unlocked, run_lock
 from zoo.ranges import SEED
 from zoo.results import ModelFacts, Result, load_result, save_result
 from zoo.results.provenance import toolkit_commit
@@ -157,6 +158,7 @@ def start(
         scaled=[[change.key, change.published, change.here] for change in scaled],
         notes=[*found.notes, *look_lines(holding(data)), *lines],
     )
+    check_unlocked(out)
     make_run_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
     weights = Path(cfg.MODEL.WEIGHTS)
     replace_file(weights, lambda temporary: detectron2_file.write(opened, temporary))
@@ -254,6 +256,13 @@ def _short(value: Any) -> str:
 
 def _launch(
     run: Path, data: DetectionData, processes: int, *, overrides: Sequence[str] = (), max_seconds: float | None, say: Any
+) -> Detection:
+    with run_lock(run):
+        return _launch_locked(run, data, processes, overrides, max_seconds, say)
+
+
+def _launch_locked(
+    run: Path, data: DetectionData, processes: int, overrides: Sequence[str], max_seconds: float | None, say: Any
 ) -> Detection:
     if processes == 1:
         return _train(run, data, list(overrides), max_seconds, say)
