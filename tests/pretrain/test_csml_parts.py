@@ -208,8 +208,6 @@ def test_warm_up_and_refresh_by_the_rule() -> None:
     [
         (2, None, None, r"the map has 2x2 cells, and patches need 4x4; .*resnet18_small.*method.level4=global"),
         (8, 9, None, r"method.window=9 does not fit into the map of 8x8 cells; use for example 5"),
-        (8, 0, None, r"method.window=0 does not fit"),
-        (8, 5, 0, r"method.stride must be 1 or more, not 0"),
     ],
 )
 def test_patches_that_cannot_be_are_refused(side: int, window: int | None, stride: int | None, message: str) -> None:

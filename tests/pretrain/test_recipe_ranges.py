@@ -46,6 +46,13 @@ def test_a_value_out_of_range_is_one_sentence_and_leaves_nothing(override: str, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("key", ["method.window", "method.stride"])
+def test_patches_of_csml_have_ranges_too(key: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{key} must be at least 1, not 0"):
+        app(["csml_shapes", "--out", str(tmp_path / "run"), f"{key}=0"], standalone_mode=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_every_number_of_a_recipe_has_a_range() -> None:
     """Whoever adds a number says which it may be."""
     from dataclasses import fields, is_dataclass
