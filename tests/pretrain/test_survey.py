@@ -220,8 +220,8 @@ def test_a_network_whose_maps_are_too_coarse_is_refused_before_anything_is_writt
     [
         ("boxes.threshold=1.5", "boxes.threshold must be at least 0 and below 1, not 1.5"),
         ("boxes.quantile=-0.1", "boxes.quantile must be at least 0 and below 1"),
-        ("boxes.every_epochs=0", "boxes.every_epochs must be 1 or more, not 0"),
-        ("boxes.warmup_epochs=-1", "boxes.warmup_epochs must be 0 or more, not -1"),
+        ("boxes.every_epochs=0", "boxes.every_epochs must be at least 1, not 0"),
+        ("boxes.warmup_epochs=-1", "boxes.warmup_epochs must be at least 0, not -1"),
         ("boxes.initial=[0.5,0.5,0.4,1.0]", r"boxes.initial must be \[top, left, bottom, right\] in shares of the image"),
     ],
 )
