@@ -27,7 +27,7 @@ _DETECTION_FOLDER = ROOT / "transfer" / "detection"
 
 # Beyond torch, torchvision, timm, scikit-learn, accelerate, huggingface-hub, pytest and what these need. faiss (30 MiB and more) stays:
 # where it is not, the torch engine clusters, and the rows say "not installed".
-NEEDED = ("omegaconf", "typer", "rich", "hypothesis")
+NEEDED = ("omegaconf", "msgspec", "typer", "rich", "hypothesis")
 # For `transfer detect`, which is measured where it can be had: what the wheel of detectron2 imports and the list above has not.
 DETECTION = ("yacs", "pycocotools", "termcolor", "tabulate", "cloudpickle", "portalocker")
 # These have no wheel on PyPI, but are plain Python.

@@ -2,6 +2,8 @@
 
 Bytes become typed values here or nowhere. Whatever else may stand in such a file (another type, null, NaN, 1e400, brackets 100,000 deep,
 bytes that are no UTF-8, a label of 5,000 digits) ends in one sentence that names the file and the place in it.
+
+msgspec is imported when something is read: steps, kNN and k-means on images that lie in memory do without it.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-import msgspec
 
 from zoo.errors import UserError
 
@@ -66,6 +66,8 @@ def read_json(path: str | Path, kind: type[T], form: str = "") -> T:
 
 def typed_json(data: bytes | bytearray | memoryview, kind: type[T], where: str, form: str = "") -> T:
     """JSON as ``kind``; ``where`` is its file, and ``form`` what it must look like, for the message. Raises UserError."""
+    import msgspec
+
     must = f"; it must have the form {form}" if form else ""
     if bytes(data[:3]) == b"\xef\xbb\xbf":
         data = memoryview(data)[3:]
@@ -83,6 +85,8 @@ def typed_json(data: bytes | bytearray | memoryview, kind: type[T], where: str, 
 
 def typed(value: Any, kind: type[T], where: str) -> T:
     """A value out of such a file as ``kind``. Raises UserError that begins with ``where``."""
+    import msgspec
+
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:

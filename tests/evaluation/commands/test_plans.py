@@ -74,7 +74,8 @@ def test_weights_go_to_python_models_in_their_order() -> None:
     for arguments, message in (
         ((["pixels"], [Path("a.pth")], None, None, None, None), "--weights is given 1 times for 0 models"),
         (([own], [], None, "1,2", None, None), "--mean takes three numbers"),
-        (([own], [], None, None, "1,0,1", None), "--std takes three numbers"),
+        (([own], [], None, None, "1,0,1", None), "--std must be above 0, not 0.0"),
+        (([own], [], None, None, "1,2", None), "--std takes three numbers"),
         (([own], [], None, None, None, "gbr"), "--channels is rgb or bgr"),
     ):
         with pytest.raises(UserError, match=message):

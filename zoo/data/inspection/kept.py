@@ -15,11 +15,13 @@ from zoo.data.base import FileImages
 from zoo.data.images import Reading
 from zoo.data.inspection.facts import FORMAT, ROW, FactTable
 from zoo.data.inspection.files_state import FilesState
+from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
 from zoo.home import zoo_home
 
 FOLDER = "inspection"
+LOOK_SCHEMA = "backbone-loop look 1"
 # Paths that tell where a split lies: enough that one more file rarely makes it another place.
 _PATHS_ASKED = 64
 
@@ -27,6 +29,13 @@ _PATHS_ASKED = 64
 def kept_folder() -> Path:
     """Where facts and looks are kept."""
     return zoo_home() / FOLDER
+
+
+def look_file(spec: str) -> Path:
+    """The file of the last look at a data set."""
+    parsed = parse_spec(spec)
+    told = json.dumps([LOOK_SCHEMA, FORMAT, parsed.name, str(Path(parsed.place).expanduser().absolute()), dict(parsed.options)])
+    return kept_folder() / f"{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()[:24]}.json"
 
 
 def facts_file(images: FileImages, reading: Reading) -> Path:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.data.base import Data, Images
 from zoo.data.inspection.findings import Finding, general
-from zoo.data.inspection.look import Look, kept_look, subject_of
+from zoo.data.inspection.kept import look_file
 from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.data.inspection.look import Look
 
 # Findings that a line names; `zoo data` shows them all.
 _NAMED = 3
@@ -37,6 +40,10 @@ def holding(spec: str, splits: set[str] | None = None) -> dict[str, Any] | None:
     splits
         Findings about other splits are left out; None: all.
     """
+    if not look_file(spec).is_file():
+        return None
+    from zoo.data.inspection.look import kept_look, subject_of
+
     try:
         look = kept_look(spec)
         if look is None:

@@ -22,7 +22,7 @@ from zoo.data.inspection.boxes import BoxFacts, box_facts, box_findings, guesses
 from zoo.data.inspection.facts import FORMAT
 from zoo.data.inspection.files_state import MISSING, FilesState
 from zoo.data.inspection.findings import NAMED, UNUSED, Case, Finding, LookedSplit, class_findings, general, general_reasons, image_findings
-from zoo.data.inspection.kept import kept_folder
+from zoo.data.inspection.kept import LOOK_SCHEMA, look_file
 from zoo.data.inspection.scan import Scan, scan_images
 from zoo.data.memory import left_on_disk
 from zoo.data.registry import open_data
@@ -30,7 +30,6 @@ from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
 
-SCHEMA = "backbone-loop look 1"
 # Lower ends of the bars of the histogram of shorter sides, in pixels.
 SIDE_BINS = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
 _NONCE_BYTES = 16
@@ -134,7 +133,7 @@ class Look(msgspec.Struct, frozen=True):
     findings: list[Finding]
     states: dict[str, str]
     boxes: list[BoxFacts] = []
-    schema: str = SCHEMA
+    schema: str = LOOK_SCHEMA
 
     @property
     def problems(self) -> list[Finding]:
@@ -344,7 +343,7 @@ def unused_findings(data: Data) -> list[Finding]:
 def kept_look(spec: str) -> Look | None:
     """The last look at a data set, or None; whether its findings still hold is another question (:attr:`Look.states`)."""
     try:
-        return msgspec.json.decode(_look_file(spec).read_bytes(), type=Look)
+        return msgspec.json.decode(look_file(spec).read_bytes(), type=Look)
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -355,15 +354,9 @@ def _keep(look: Look, scans: Sequence[Scan]) -> None:
 
     if not any(scan.not_kept for scan in scans):
         try:
-            replace_file(_look_file(look.data), write)
+            replace_file(look_file(look.data), write)
         except UserError:
             return  # as with facts: the next look takes longer, and nothing else
-
-
-def _look_file(spec: str) -> Path:
-    parsed = parse_spec(spec)
-    told = json.dumps([SCHEMA, FORMAT, parsed.name, str(Path(parsed.place).expanduser().absolute()), dict(parsed.options)])
-    return kept_folder() / f"{hashlib.sha256(told.encode(errors='surrogateescape')).hexdigest()[:24]}.json"
 
 
 def _begins_with(images: Images, first: Images) -> bool:

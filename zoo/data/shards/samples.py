@@ -10,8 +10,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import msgspec
-
 from zoo.data.entries import FileEntry
 from zoo.data.images.endings import HEAD_BYTES, content_of, read_endings
 from zoo.data.outside import shown, typed_json, whole_number
@@ -25,7 +23,8 @@ _ANY_IMAGE = ("img", "image")
 _LABEL_FORM = '{"cls": NUMBER, ...} or {"label": NUMBER, ...}'
 
 
-class _Labels(msgspec.Struct):
+@dataclass
+class _Labels:
     """What a sample's ``.json`` may say of its class; whatever else stands there is its own business."""
 
     cls: int | None = None
