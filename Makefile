@@ -12,7 +12,7 @@ OUT ?= gpu-out
 FROM ?= gpu-out
 DRY ?=
 
-.PHONY: demo test test-slow test-cuda lint benchmark detectron2 clean gpu gpu-rows gpu-tables gpu-models gpu-wheels
+.PHONY: demo test test-slow test-faults test-cuda lint benchmark detectron2 clean gpu gpu-rows gpu-tables gpu-models gpu-wheels
 
 # What a user would type, on the embedded data set. SEED=1 is another run.
 demo: $(STAMP)
@@ -30,6 +30,10 @@ test: $(STAMP) detectron2
 
 test-slow: $(STAMP) detectron2
 	$(BIN)/python -m pytest -m slow
+
+# Kills, signals, full disks, damaged files: what tests/faults has beyond its share of `make test`. It prints its counts.
+test-faults: $(STAMP) detectron2
+	$(BIN)/python -m pytest -m faults -s tests/faults
 
 test-cuda: $(STAMP) detectron2
 	$(BIN)/python -m pytest -m cuda
