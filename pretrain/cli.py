@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option
+from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
 
 # In the place of a recipe's name: draw a run's boxes, or its prototypes; and how many of them where --count says nothing.
@@ -36,6 +36,7 @@ app = make_app(HELP)
 
 
 @app.command(help=HELP)
+@when_memory_runs_out("set a smaller batch=N, or micro_batch=N, which keeps the batch and passes it in parts")
 def pretrain(
     recipe: str | None = typer.Argument(None, help="A recipe's name, or a YAML file; or `boxes` or `prototypes` and a run folder."),
     overrides: list[str] | None = typer.Argument(

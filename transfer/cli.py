@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.console import EXIT_STOPPED, make_app, run, version_option
+from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
 
 app = make_app(
@@ -64,7 +64,11 @@ def convert_command(
     typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
 
 
+_LESS_MEMORY = "set a smaller SOLVER.IMS_PER_BATCH, or smaller images by INPUT.MIN_SIZE_TRAIN"
+
+
 @app.command("detect")
+@when_memory_runs_out(_LESS_MEMORY)
 def detect_command(
     config: Annotated[str | None, typer.Argument(metavar="[CONFIG]", help=_CONFIG)] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help=_OVERRIDES)] = None,
@@ -142,6 +146,7 @@ def detect_command(
 
 
 @app.command("compare")
+@when_memory_runs_out(_LESS_MEMORY)
 def compare_command(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help=_CONFIG)],
     models: Annotated[str, typer.Option("--models", metavar="A,B,...", help="Models with commas between them; `random` is one.")],

@@ -1,17 +1,20 @@
-"""What the four commands share: version, one-sentence errors, exit statuses, tables of text."""
+"""What the four commands share: version, ``--debug``, one-sentence errors, exit statuses, tables of text."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version as distribution_version
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
-from zoo.errors import UserError
+from zoo.errors import LESS_MEMORY, as_user_error, first_line, printable
 
 DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
@@ -21,9 +24,77 @@ EXIT_STOPPED = 3
 OTHERS_WAIT = 2.0
 
 
-def make_app(help_text: str, **settings: object) -> typer.Typer:
+DEBUG_FLAG = "--debug"
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Debugging:
+    """Whether this call of a command shows the stack traces of errors."""
+
+    wanted = False
+
+
+def show_traces(wanted: bool) -> None:
+    """Have :func:`run` show stack traces, once it was wanted."""
+    _Debugging.wanted = _Debugging.wanted or wanted
+
+
+_DEBUG_OPTION = typer.Option(False, DEBUG_FLAG, callback=show_traces, help="Where something goes wrong, show the stack trace too.")
+
+
+def _at_the_boundary(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command's function with ``--debug`` among its options, out of which errors of the machine come as sentences."""
+
+    @functools.wraps(function)
+    def call(*values: Any, debug: bool = False, **options: Any) -> Any:
+        try:
+            return function(*values, **options)
+        except Exception as error:
+            known = as_user_error(error, getattr(function, _LESS_MEMORY, LESS_MEMORY))
+            if known is None or known is error:
+                raise
+            raise known from error
+
+    signature = inspect.signature(function, eval_str=True)
+    added = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=_DEBUG_OPTION, annotation=bool)
+    setattr(call, "__signature__", signature.replace(parameters=[*signature.parameters.values(), added]))  # noqa: B010 (as functions are typed)
+    return call
+
+
+class App(typer.Typer):
+    """An application whose commands, and the group that they are in, have ``--debug``: it may stand before a subcommand or behind it."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        return self._registering(super().command(name, **settings))
+
+    def callback(self, **settings: Any) -> Callable[[Function], Function]:
+        return self._registering(super().callback(**settings))
+
+    @staticmethod
+    def _registering(register: Callable[[Any], Any]) -> Callable[[Function], Function]:
+        def declare(function: Function) -> Function:
+            register(_at_the_boundary(function))
+            return function
+
+        return declare
+
+
+_LESS_MEMORY = "less_memory"
+
+
+def when_memory_runs_out(advice: str) -> Callable[[Function], Function]:
+    """Declare of a command's function what its user should do where memory runs out, such as ``"lower --batch-size"``."""
+
+    def declare(function: Function) -> Function:
+        setattr(function, _LESS_MEMORY, advice)
+        return function
+
+    return declare
+
+
+def make_app(help_text: str, **settings: object) -> App:
     """A typer application with the house's settings."""
-    return typer.Typer(
+    return App(
         help=help_text,
         add_completion=False,
         rich_markup_mode="markdown",
@@ -57,18 +128,48 @@ def is_main_process() -> bool:
 
 
 def run(app: Callable[[], None]) -> None:
-    """Run a command: a :class:`UserError` becomes one sentence on standard error and exit status 2."""
+    """Run a command: the one boundary at which every error becomes one sentence on standard error and exit status 2.
+
+    Those that the user can mend, or that the machine made (:func:`zoo.errors.as_user_error`), say what to do; any other is a mistake of
+    this toolkit, and its sentence says so. ``--debug`` shows the stack trace before it.
+    """
+    _Debugging.wanted = False
+    _let_any_name_through()
     try:
         app()
-    except UserError as error:
-        if is_main_process():
-            sys.stderr.write(f"error: {error}\n")
-        else:
-            # Mostly the first process says the same and ends, and torchrun then ends this one. Where it does not, this one speaks.
-            time.sleep(OTHERS_WAIT)
-            sys.stderr.write(f"error (process {os.environ['RANK']} of {os.environ.get('WORLD_SIZE', '?')}): {error}\n")
-        sys.stderr.flush()
-        sys.exit(EXIT_USER_ERROR)
     except BrokenPipeError:
         # The reader (`| head`) went away: point stdout elsewhere so that the interpreter's flush does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        _say(error)
+        sys.exit(EXIT_USER_ERROR)
+
+
+def sentence_of(error: BaseException) -> str:
+    """What the commands say of an error."""
+    known = as_user_error(error)
+    if known is not None:
+        return str(known)
+    return printable(
+        f"this is a mistake of {DISTRIBUTION}, not yours ({type(error).__name__}: {first_line(error)}); run the command again with "
+        f"{DEBUG_FLAG}, and report what it shows to the makers of {DISTRIBUTION}"
+    )
+
+
+def _say(error: Exception) -> None:
+    if _Debugging.wanted:
+        traceback.print_exception(error)
+    if is_main_process():
+        sys.stderr.write(f"error: {sentence_of(error)}\n")
+    else:
+        # Mostly the first process says the same and ends, and torchrun then ends this one. Where it does not, this one speaks.
+        time.sleep(OTHERS_WAIT)
+        sys.stderr.write(f"error (process {os.environ['RANK']} of {os.environ.get('WORLD_SIZE', '?')}): {sentence_of(error)}\n")
+    sys.stderr.flush()
+
+
+def _let_any_name_through() -> None:
+    """Print what the terminal's encoding lacks, such as names of files that are not UTF-8, as codes rather than fail at it."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

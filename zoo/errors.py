@@ -1,9 +1,22 @@
-"""The one exception for what a user can mend, and what its sentence is made of: a line of a foreign error, some of many names."""
+"""The one exception for what a user can mend, and what its sentence is made of; errors of the system and of libraries as such sentences.
+
+Imports no torch."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Mapping, Sequence
+
+# The line by which torch's loader says that a worker's trace follows.
+_HANDED_OVER = "Original Traceback (most recent call last):"
+# How torch (on CPUs and GPUs), CUDA's libraries, faiss and C++ say that memory could not be had.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "alloc fail", "bad_alloc")
+# How torch's zip writer, NumPy and safetensors say that the system did not take a file's bytes.
+_NOT_TAKEN = ("PytorchStreamWriter failed", "unexpected pos", " requested and ", "Error while serializing: I")
+# How torch says that it lost another process of a group, and that a process which decodes is gone.
+_GROUP_LOST, _LOADER_LOST = ("gloo/", "NCCL", "c10d", "Broken pipe", "process group"), "DataLoader worker (pid"
+LESS_MEMORY = "close other programs, or use a machine with more"
 
 
 class UserError(Exception):
@@ -23,8 +36,12 @@ def printable(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of the error's text, or its type's name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of the error's text, or its type's name where it has none.
+
+    Of an error that a process which decodes handed over, with its trace as the text, it is the last line: what was wrong there.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return lines[-1].strip() if _HANDED_OVER in lines else lines[0]
 
 
 def root_cause(error: BaseException) -> str:
@@ -32,6 +49,68 @@ def root_cause(error: BaseException) -> str:
     while (deeper := error.__cause__ or error.__context__) is not None:
         error = deeper
     return first_line(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine, or a GPU, had no memory left: Python's own error, torch's for either, those of CUDA's libraries and of faiss."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def not_written(error: BaseException) -> str | None:
+    """Why the system did not take what was written, in few words; None for errors of another kind."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or isinstance(error, RuntimeError):
+        text = str(error)
+        if any(sign in text for sign in _NOT_TAKEN):
+            return "No space left on device" if "No space left" in text else "the system did not take all of it; is its disk full?"
+        return first_line(error) if isinstance(error, OSError) else None
+    return None
+
+
+def as_user_error(error: BaseException, less_memory: str = LESS_MEMORY) -> UserError | None:
+    """What the machine, its disks or other processes did wrong, as a sentence; None for a mistake of this toolkit.
+
+    Parameters
+    ----------
+    error
+        Whatever was raised; a UserError stays what it is.
+    less_memory
+        What to do where memory ran out: the option to lower.
+    """
+    if isinstance(error, UserError):
+        return error
+    if is_out_of_memory(error):
+        detail = first_line(error)
+        return UserError(f"there is not enough memory{'' if detail == 'MemoryError' else f' ({detail})'}; {less_memory}")
+    if isinstance(error, RecursionError):
+        return UserError("something that was read is nested too deeply; is the file what it should be? (--debug shows where)")
+    if isinstance(error, UnicodeError):
+        return UserError(f"a text cannot be read or written ({first_line(error)}); is the file UTF-8? (--debug shows which)")
+    if isinstance(error, RuntimeError) and _LOADER_LOST in str(error):
+        return UserError(f"a process that decodes images ended ({first_line(error)}); mostly the memory ran out: use fewer workers")
+    by_name = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _GROUP_LOST)
+    if by_name or type(error).__module__ == "torch.distributed":
+        return UserError(f"the other processes of this group cannot be reached any more ({first_line(error)}); start all of them again")
+    reason = not_written(error)
+    if isinstance(error, OSError):
+        files = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return UserError(f"the system refused {f'{files}' if files else 'to read or write'} ({reason}){_advice(error.errno)}")
+    return None if reason is None else UserError(f"a file cannot be written ({reason}){_advice(errno.ENOSPC)}")
+
+
+def _advice(number: int | None) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "; free some space, and run the command again"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "; use a place that you may write to, or change its permissions"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return "; raise the limit of open files (`ulimit -n`), or use fewer workers"
+    return ""
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:

@@ -16,7 +16,7 @@ from evaluation.commands.table import print_results
 from evaluation.tasks.model_source import ModelSource, model_sources
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
-from zoo.console import EXIT_STOPPED, make_app, run, version_option
+from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.data.base import CLASS_LEVEL
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.ranges import SEED, SIDE, WORKERS, Range
@@ -67,9 +67,12 @@ _DOWNLOAD = "First fetch the data set into its folder, by torchvision: CIFAR, ST
 _WORKERS = "Processes that decode files; by default one per core."
 BATCH_SIZE = Range(1)
 
+LESS_MEMORY = "lower --batch-size or --image-size"
+
 app = make_app(HELP)
 
 
+@when_memory_runs_out(LESS_MEMORY)
 def evaluate(
     models: Annotated[list[str], typer.Option("--model", metavar="MODEL", help="What to evaluate; may be given several times.")],
     data: Annotated[str, typer.Option("--data", metavar="DATA", help="Data set with labelled train and test images.")],

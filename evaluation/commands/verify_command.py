@@ -11,6 +11,7 @@ import typer
 
 from zoo.catalogue import load_catalogue
 from zoo.catalogue.files import matching
+from zoo.console import when_memory_runs_out
 from zoo.errors import UserError
 from zoo.hub.pull import HUB_SCHEME, folder_of
 from zoo.model_folder.manifest import MANIFEST_FILE, read_manifest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 
 
+@when_memory_runs_out("lower --batch-size")
 def verify(
     model: Annotated[
         str | None,

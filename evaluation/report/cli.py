@@ -10,6 +10,7 @@ import typer
 # Named in the signature's defaults, so that there is one place for each.
 from evaluation.report.feature_map import MAP_METHODS
 from evaluation.report.write import DEFAULT_TITLE, PAGE, write_report
+from zoo.console import when_memory_runs_out
 
 _RESULTS = "Result files, folders of result files, or zoo models with results."
 _OUT = "Folder to make: index.html, which is the whole report, and copies of the results."
@@ -19,6 +20,7 @@ _WEIGHTS = "Weights of a python: model; for several such models once for each, i
 _NUMBERS = "Open no data and no models: tables, charts and provenance alone."
 
 
+@when_memory_runs_out("give --map none, or --numbers-only, which opens no images")
 def report(
     results: Annotated[list[Path], typer.Argument(metavar="RESULTS...", help=_RESULTS, show_default=False)],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help=_OUT, show_default=False)],

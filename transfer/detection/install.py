@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from transfer.presence import OFFICIAL, has_detectron2
-from zoo.console import run
+from zoo.console import DEBUG_FLAG, run, show_traces
 from zoo.errors import UserError
 
 _HERE = Path(__file__).parent
@@ -69,9 +69,11 @@ def main() -> None:
     """Entry point: does nothing where detectron2 is installed already."""
     parser = argparse.ArgumentParser(description="Install detectron2 from PyPI: a wheel pinned by its hash, no compiler.")
     parser.add_argument("--quiet", action="store_true", help="say nothing where it is installed already")
-    quiet = parser.parse_args().quiet
+    parser.add_argument(DEBUG_FLAG, action="store_true", help="where something goes wrong, show the stack trace too")
+    given = parser.parse_args()
+    show_traces(given.debug)
     if has_detectron2():
-        if not quiet:
+        if not given.quiet:
             sys.stdout.write("detectron2 is installed already\n")
         return
     sys.stdout.write(f"detectron2 was installed into {install()}\n")

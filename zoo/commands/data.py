@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from zoo.console import EXIT_USER_ERROR
+from zoo.console import EXIT_USER_ERROR, when_memory_runs_out
 
 
+@when_memory_runs_out("lower --workers")
 def data(
     spec: Annotated[
         str, typer.Argument(metavar="SPEC", help="The data: folder:ROOT, csv:FILE, voc:ROOT, coco:ROOT, ... as --data takes it.")
