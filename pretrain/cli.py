@@ -116,6 +116,9 @@ def _run_and_picture(word: str, words: list[str], out: Path | None) -> tuple[Pat
     picture = out or Path(f"{run_folder.resolve().name}-{word}.png")
     if picture.is_dir():
         raise UserError(f"{picture} is a folder; name the picture to write, such as {picture / f'{word}.png'}")
+    from zoo.files import check_can_write
+
+    check_can_write(picture)
     return run_folder, picture
 
 

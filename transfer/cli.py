@@ -192,6 +192,9 @@ def compare_command(
             raise typer.Exit(EXIT_STOPPED)
 
     if not collect:
+        from zoo.files import check_can_write
+
+        check_can_write(out, folder=True)
         _prepare()
     rows = compare(out, models.split(","), range(seeds), None if collect else run_one)
     print_table(rows, Console())

@@ -14,7 +14,7 @@ from transfer.formats.onnx_file import ONNX
 from transfer.formats.pytorch import TIMM, TORCHVISION
 from transfer.formats.target import Target
 from zoo.errors import UserError, first_line
-from zoo.files import replace_file
+from zoo.files import check_can_write, replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 
@@ -66,6 +66,7 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
         raise UserError(f"a {to} file is called *{target.suffix}, so --out cannot be '{out}'")
     if out.is_dir() or (os.path.lexists(out) and not overwrite):
         raise UserError(f"{out} exists already; choose another --out, or give --overwrite to replace it")
+    check_can_write(out)
     obstacle = target.checkable()
     if verify and obstacle is not None:
         raise UserError(f"a {to} file cannot be verified here ({obstacle}); leave out --verify to write it without")

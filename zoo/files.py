@@ -10,9 +10,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from zoo.errors import UserError
+from zoo.errors import UserError, not_written
 
 PARTIAL_SUFFIX = ".partial"
+# Characters of a name that its temporary file has too: with more, the temporary one could be too long for the file system.
+_OF_THE_NAME = 40
+# What a disk must take for a file to be worth beginning.
+_TRIED = b"\0" * 4096
 
 
 def safe_name(text: str, otherwise: str = "model") -> str:
@@ -34,7 +38,7 @@ def replace_file(path: str | Path, write: Callable[[Path], None]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=PARTIAL_SUFFIX, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -44,17 +48,50 @@ def replace_file(path: str | Path, write: Callable[[Path], None]) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); it is as it was before") from error
+    except Exception as error:
+        if (reason := not_written(error)) is None:
+            raise
+        raise UserError(f"{path} cannot be written ({reason}); it is as it was before") from error
 
 
 def replace_text(path: str | Path, text: str) -> None:
-    """:func:`replace_file` with UTF-8 text."""
+    """:func:`replace_file` with UTF-8 text.
+
+    Of names that are not UTF-8 it holds the codes, such as ``\\udcff``, which JSON reads as what they were.
+    """
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     replace_file(path, write)
+
+
+def check_can_write(path: str | Path, *, folder: bool = False) -> None:
+    """Raise UserError where the file (or folder) ``path`` could not be written later. Called before anything is computed.
+
+    It is tried, with a small file that has no name and is gone again, in the nearest folder that is there; the missing ones between are
+    not made. A file that is there already is not touched; it must be an ordinary one, for it will be replaced.
+    """
+    target = Path(os.path.abspath(path))
+    if not folder and os.path.lexists(target) and not target.is_file() and not target.is_symlink():
+        kind = "a folder" if target.is_dir() else "no ordinary file"
+        raise UserError(f"{path} is {kind}; name a file to write")
+    there = target if folder and target.is_dir() else target.parent
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{path} cannot be written ({there} is no folder); choose another place")
+    try:
+        longest = os.pathconf(there, "PC_NAME_MAX")
+        for name in target.relative_to(there).parts:
+            if (length := len(os.fsencode(name))) > longest:
+                raise UserError(f"{name[:_OF_THE_NAME]}... is too long for a name: {length} bytes, and at most {longest} can be had here")
+        if (length := len(os.fsencode(target))) >= os.pathconf(there, "PC_PATH_MAX") - longest:
+            raise UserError(f"{str(path)[:_OF_THE_NAME]}... is too long for a path ({length} bytes); choose another place")
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(_TRIED)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another place, or make this one writable") from error
 
 
 def check_new_folder(target: str | Path, *, overwrite: bool, marker: str) -> None:
@@ -64,11 +101,14 @@ def check_new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Non
     """
     target = Path(target)
     if not os.path.lexists(target):
+        check_can_write(target, folder=True)
         return
     if not overwrite:
         raise UserError(f"{target} exists already; choose another --out, or give --overwrite to replace it")
     if target.is_symlink() or not target.is_dir() or (any(target.iterdir()) and not (target / marker).is_file()):
         raise UserError(f"{target} is not a folder with a {marker}, so it is not overwritten; choose another --out")
+    # It is replaced by its parent folder's leave.
+    check_can_write(target.absolute().parent / f".{PARTIAL_SUFFIX}", folder=True)
 
 
 @contextlib.contextmanager
@@ -89,7 +129,7 @@ def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[
     check_new_folder(target, overwrite=overwrite, marker=marker)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(target), suffix=PARTIAL_SUFFIX, dir=target.parent))
         try:
             yield temporary
             for path in [*temporary.rglob("*"), temporary]:
@@ -98,8 +138,10 @@ def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[
             _move(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}); nothing of it is left behind") from error
+    except Exception as error:
+        if (reason := not_written(error)) is None:
+            raise
+        raise UserError(f"{target} cannot be written ({reason}); nothing of it is left behind") from error
 
 
 def _move(temporary: Path, target: Path) -> None:
@@ -107,7 +149,7 @@ def _move(temporary: Path, target: Path) -> None:
         temporary.rename(target)
         return
     # A folder that is not empty cannot be renamed over: the old one steps aside, and back again if the new one cannot take its place.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL_SUFFIX, dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=_prefix(target), suffix=PARTIAL_SUFFIX, dir=target.parent))
     try:
         old = target.rename(aside / target.name)
         try:
@@ -117,6 +159,10 @@ def _move(temporary: Path, target: Path) -> None:
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:_OF_THE_NAME]}."
 
 
 def _flush(path: Path) -> None:

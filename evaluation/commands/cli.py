@@ -18,6 +18,7 @@ from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.data.base import CLASS_LEVEL
+from zoo.errors import UserError, as_user_error
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.ranges import SEED, SIDE, WORKERS, Range
 from zoo.results import save_result
@@ -154,22 +155,52 @@ def evaluate(
             **{name: value for name, value in settings.items() if value is not None},
         )
         _announce(runtime)
-        results: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
-        for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, runtime):
-            results[plan.task.name].append(result)
-            place_of_result = (position, plan.task.name)
-            if processes.is_main and place_of_result in targets:
-                save_result(result, targets[place_of_result], overwrite=overwrite)
-            if processes.is_main and place_of_result in sheets and plan.task.draw is not None:
-                load(plan.task.draw)(sheets[place_of_result], result, prepared)
-        if processes.is_main:
-            _report(results, out)
+        done: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
+        failures: list[str] = []
+        try:
+            for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, runtime):
+                if isinstance(result, UserError):
+                    alone = len(plans) == len(sources) == 1
+                    failures.append(str(result) if alone else f"{plan.task.name} of {sources[position].name}: {result}")
+                    continue
+                done[plan.task.name].append(result)
+                if processes.is_main:
+                    place_of_result = (position, plan.task.name)
+                    failures += _write(result, prepared, plan, targets.get(place_of_result), sheets.get(place_of_result), overwrite)
+        finally:
+            # Also of an evaluation that is stopped, or fails in one of several processes: what was measured is not lost.
+            if processes.is_main and any(done.values()):
+                _report(done, out)
+        if failures:
+            raise UserError(f"{failures[0]}{_and_others(failures)}")
     except TrainingStopped as stopped:
         if processes.is_main:
             typer.echo(str(stopped), err=True)
         raise typer.Exit(EXIT_STOPPED) from stopped
     finally:
         stop_processes()
+
+
+def _and_others(failures: Sequence[str]) -> str:
+    others = failures[1:]
+    return f"; and {len(others)} more failed: {'; '.join(others)}" if others else ""
+
+
+def _write(result: Result, prepared: Any, plan: Plan, file: Path | None, picture: Path | None, overwrite: bool) -> list[str]:
+    """Write a result and its picture; returns what could not be written, in sentences. A result that cannot is printed."""
+    refused = []
+    if file is not None:
+        try:
+            save_result(result, file, overwrite=overwrite)
+        except UserError as error:
+            typer.echo(result.to_json(), nl=False)
+            refused.append(f"{error}; the result was printed")
+    if picture is not None and plan.task.draw is not None:
+        try:
+            load(plan.task.draw)(picture, result, prepared)
+        except UserError as error:
+            refused.append(str(error))
+    return refused
 
 
 def _results(
@@ -180,10 +211,11 @@ def _results(
     skip_bad_images: bool,
     image_size: int | None,
     runtime: Runtime,
-) -> Iterator[tuple[int, Plan, Result, Any]]:
-    """Position of the model, plan, result and prepared data, one after the other.
+) -> Iterator[tuple[int, Plan, Result | UserError, Any]]:
+    """Position of the model, plan, result (or why there is none) and prepared data, one after the other.
 
-    Everything is opened, and so checked, before the first is computed.
+    Everything is opened, and so checked, before the first is computed. A task that then fails, with one model, does not keep the others
+    from being measured; one of several processes that fails does, for the others may wait for it.
     """
     from zoo.data import open_data
     from zoo.data.inspection.known import known_lines, known_of
@@ -210,7 +242,17 @@ def _results(
         by_side = opened[position]
         for plan, run_task in zip(plans, runs, strict=True):
             made = prepared[plan.task.prepare]
-            result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
+            try:
+                result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
+            except Exception as error:
+                failure = as_user_error(error, _less_memory(plan))
+                if failure is None:
+                    raise
+                if runtime.processes.count > 1:
+                    raise failure from error
+                # Its frames hold what the task had in memory.
+                yield position, plan, failure.with_traceback(None), made
+                continue
             protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
             seen = known.get(plan.task.prepare) or known_of(opened_data, made.ready)
             details = {**result.details, "data": seen}
@@ -219,6 +261,12 @@ def _results(
         # And with them their memory on the device, and the features in memory.
         by_side.clear()
         runtime.forget_features()
+
+
+def _less_memory(plan: Plan) -> str:
+    """What to lower where memory runs out: of a task that trains its batch, too."""
+    trains = any(option.name == "batch" for option in plan.task.options)
+    return f"{LESS_MEMORY.replace('lower', 'lower --batch,', 1)}" if trains else LESS_MEMORY
 
 
 def _announce(runtime: Runtime) -> None:
@@ -234,7 +282,7 @@ def _announce(runtime: Runtime) -> None:
 
 
 def _report(results: dict[str, list[Result]], out: Path | None) -> None:
-    for of_task in results.values():
+    for of_task in filter(None, results.values()):
         print_results(of_task, Console())
     files = [file["file"] for of_task in results.values() for one in of_task for file in one.details.get("files", {}).values()]
     for file in files:

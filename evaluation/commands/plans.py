@@ -11,7 +11,7 @@ from evaluation.tasks.presets import Preset, find
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task
 from zoo.errors import UserError
-from zoo.files import safe_name
+from zoo.files import check_can_write, safe_name
 from zoo.results import check_result_path
 
 ALL = "all"
@@ -120,7 +120,10 @@ def picture_paths(models: Sequence[str], tasks: Sequence[Task], folder: Path | N
         raise UserError(f"task '{tasks[0].name}' draws no pictures; leave --pictures out")
     if folder.exists() and not overwrite:
         raise UserError(f"{folder} exists already; choose another --pictures, or give --overwrite to replace pictures in it")
-    return _in_folder(models, drawing, folder, ".png")
+    paths = _in_folder(models, drawing, folder, ".png")
+    for path in paths.values():
+        check_can_write(path)
+    return paths
 
 
 def _in_folder(models: Sequence[str], tasks: Sequence[Task], folder: Path, suffix: str) -> Paths:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from evaluation.tasks.presets import Preset, find
 from zoo.errors import UserError
+from zoo.files import check_can_write
 from zoo.ranges import Range
 
 if TYPE_CHECKING:
@@ -158,6 +159,12 @@ def load(reference: str) -> Any:
     """The object that ``"module:name"`` names."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)
+
+
+def folder_to_write(folder: Path) -> Path:
+    """The parser of an option that names a folder to write: it is tried before anything is computed."""
+    check_can_write(folder, folder=True)
+    return folder
 
 
 def whole_numbers(flag: str) -> Callable[[str], list[int]]:

@@ -15,7 +15,7 @@ from zoo.data import BadImage, Data, FileImages, Images, without_bad_images
 from zoo.data.identity import Identity, difference, identify
 from zoo.data.inspection.scan import scan_images
 from zoo.errors import UserError
-from zoo.files import replace_text
+from zoo.files import check_can_write, replace_text
 from zoo.models.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
 from zoo.results.provenance import software_versions, toolkit_commit
 
@@ -32,6 +32,7 @@ RECIPE_KEY = "recipe"
 
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Raise UserError where ``out`` may not become a run folder: it exists, and is no run that ``--overwrite`` may replace."""
+    check_can_write(out, folder=True)
     if not out.exists():
         return
     if not overwrite:

@@ -51,7 +51,7 @@ def test_what_the_system_refuses_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("a file, not a folder")
     with pytest.raises(UserError, match=r"cannot be written \(.*\); it is as it was before"):
         replace_text(tmp_path / "file" / "inside", "text")
-    with pytest.raises(UserError, match=r"cannot be written \(.*\); nothing of it is left behind"):
+    with pytest.raises(UserError, match=r"cannot be written \(.*file is no folder\); choose another place"):
         fill(tmp_path / "file" / "inside", "text")
 
 

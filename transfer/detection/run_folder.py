@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError, first_line
-from zoo.files import replace_text
+from zoo.files import check_can_write, replace_text
 from zoo.results.provenance import software_versions, toolkit_commit
 
 RUN_FILE = "run.json"
@@ -64,6 +64,7 @@ def is_detection_run(folder: Path) -> bool:
 
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Raise UserError where ``out`` may not become a run: it exists, and is no detection run that ``--overwrite`` may replace."""
+    check_can_write(out, folder=True)
     if not out.exists():
         return
     if not overwrite:

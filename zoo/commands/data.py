@@ -44,6 +44,10 @@ def data(
 
     * `zoo data voc:cells --strict --json`
     """
+    from zoo.files import check_can_write
+
+    for path in filter(None, (html, sheet)):
+        check_can_write(path)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -61,6 +65,13 @@ def data(
             bar.update(task, completed=done)  # type: ignore[arg-type]
 
         look = look_at(spec, show, workers, again=again)
+    # First what was found: the pictures may fail still.
+    if as_json:
+        typer.echo(look.to_json(), nl=False)
+    else:
+        from zoo.data.inspection.text import look_text
+
+        typer.echo(look_text(look))
     if html is not None:
         from zoo.data.inspection.page import write_page
 
@@ -69,12 +80,7 @@ def data(
         from zoo.data.inspection.sheet import sheet_of
 
         sheet_of(spec, sheet)
-    if as_json:
-        typer.echo(look.to_json(), nl=False)
-    else:
-        from zoo.data.inspection.text import look_text
-
-        typer.echo(look_text(look))
+    if not as_json:
         for path in filter(None, (html, sheet)):
             typer.echo(f"written: {path}")
     if strict and look.problems:

@@ -99,6 +99,10 @@ def push(
 
 
 def _pins(lock: Path | None) -> Pins | None:
+    from zoo.files import check_can_write
     from zoo.hub.pins import Pins
 
-    return None if lock is None else Pins(lock)
+    if lock is None:
+        return None
+    check_can_write(lock)
+    return Pins(lock)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from zoo.errors import UserError, first_line
-from zoo.files import replace_text
+from zoo.files import check_can_write, replace_text
 
 SCHEMA = "backbone-loop result 1"
 _SCHEMA_FAMILY = SCHEMA.rpartition(" ")[0]
@@ -166,6 +166,7 @@ def check_result_path(path: str | Path, *, overwrite: bool = False) -> None:
         raise UserError(f"{path} is a folder; a result is a file, such as {path / 'result.json'}")
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already; choose another --out, or give --overwrite to replace it")
+    check_can_write(path)
 
 
 def save_result(result: Result, path: str | Path, *, overwrite: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.tasks.cluster.presets import SPLIT
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import LAZY_SPLITS, Option, Task
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, folder_to_write
 from zoo.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ TASK = Task(
     summary="features, file names and labels of all levels in .npz files, with where they come from",
     presets=FEATURE_PRESETS,
     default_preset="bicubic",
-    options=(Option("npz", Path, "features: folder that gets a file for each model and split.", "DIR"), SPLIT),
+    options=(Option("npz", Path, "features: folder that gets a file for each model and split.", "DIR", parse=folder_to_write), SPLIT),
     change=FeaturePreset.change,
     run="evaluation.tasks.feature_file.run:run_features",
     columns=_columns,

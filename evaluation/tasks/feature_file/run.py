@@ -19,7 +19,7 @@ from evaluation.tasks.measurement import made_ready, measurement
 from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data, Images
 from zoo.errors import UserError
-from zoo.files import replace_file, safe_name
+from zoo.files import check_can_write, replace_file, safe_name
 from zoo.hashing import file_sha256
 from zoo.results import Result
 from zoo.results.provenance import software_versions, toolkit_commit
@@ -61,6 +61,8 @@ def run_features(
     exists = next((path for path in paths.values() if path.exists()), None)
     if exists is not None:
         raise UserError(f"{exists} exists already; choose another --npz, or remove it")
+    for path in paths.values():
+        check_can_write(path)
     used = splits.used({name: name for name in names})
     measured = measurement(TASK, model, used, chosen, image_size, runtime)
 

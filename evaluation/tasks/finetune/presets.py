@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, check_options
+from evaluation.tasks.task import Option, Task, check_options, folder_to_write
 from zoo.errors import UserError
 from zoo.ranges import Range
 
@@ -156,7 +156,11 @@ EPOCHS = Option("epochs", int, "Epochs of the training, not the preset's; its mi
 # Batch norm has no variance over one image.
 BATCH = Option("batch", int, "Images per optimizer step over all processes, not the preset's.", "IMAGES", within=Range(2))
 CHECKPOINTS = Option(
-    "checkpoints", Path, "Folder for checkpoints: the same command goes on from there. Without it none are written.", "DIR"
+    "checkpoints",
+    Path,
+    "Folder for checkpoints: the same command goes on from there. Without it none are written.",
+    "DIR",
+    parse=folder_to_write,
 )
 HEAD_LR = Option("head_lr", float, "Peak learning rate of the linear layer.", "RATE", within=Range(0))
 HOLDOUT = Option(
