@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
+from zoo.ranges import Range
 
 # In the place of a recipe's name: draw a run's boxes, or its prototypes; and how many of them where --count says nothing.
 BOXES_WORD = "boxes"
@@ -32,6 +34,8 @@ Examples:
 A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
 """
 
+_COUNT = f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
+
 app = make_app(HELP)
 
 
@@ -45,12 +49,7 @@ def pretrain(
     out: Path | None = typer.Option(None, "--out", help="The run folder to write; with `boxes` or `prototypes`, the picture."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
     resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Go on with a run folder."),
-    count: int | None = typer.Option(
-        None,
-        "--count",
-        min=1,
-        help=f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN}).",
-    ),
+    count: Annotated[int | None, Range(1), typer.Option("--count", help=_COUNT)] = None,
     trial: bool = typer.Option(
         False,
         "--trial",

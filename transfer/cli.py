@@ -11,6 +11,7 @@ import typer
 
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
+from zoo.ranges import SEED, Range
 
 app = make_app(
     "Take a backbone to other frameworks, and to detection and segmentation.\n\n"
@@ -78,9 +79,9 @@ def detect_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if it exists.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run folder.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, SEED, typer.Option("--seed", help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
+    gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
     max_time: Annotated[str | None, typer.Option("--max-time", help="Save and stop after 45m, 3h, 1h30m.")] = None,
     list_configs: Annotated[bool, typer.Option("--list", help="List the configs and leave.")] = False,
 ) -> None:
@@ -155,11 +156,11 @@ def compare_command(
     ],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY VALUE]...", help=_OVERRIDES)] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="DATA", help=_DATA)] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds: each model is trained with 0, 1, ... ")] = 3,
+    seeds: Annotated[int, Range(1, 1000), typer.Option("--seeds", help="Number of seeds: each model is trained with 0, 1, ... ")] = 3,
     collect: Annotated[bool, typer.Option("--collect", help="Run nothing: only show what is finished.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
-    gpus: Annotated[int | None, typer.Option("--gpus", min=1, help=_GPUS)] = None,
+    gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
 ) -> None:
     """Fine-tune several models alike, with several seeds each, and print their AP side by side.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import os
@@ -10,11 +11,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version as distribution_version
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 import typer
+from typer.models import OptionInfo
 
 from zoo.errors import LESS_MEMORY, as_user_error, first_line, printable
+from zoo.ranges import Range
 
 DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
@@ -43,11 +46,18 @@ _DEBUG_OPTION = typer.Option(False, DEBUG_FLAG, callback=show_traces, help="Wher
 
 
 def _at_the_boundary(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A command's function with ``--debug`` among its options, out of which errors of the machine come as sentences."""
+    """A command's function with ``--debug`` among its options, out of which errors of the machine come as sentences.
+
+    Options declared with a range, ``Annotated[int, Range(1), typer.Option(...)]``, are held to it, and their help shows it.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    ranges = {name: found for name, parameter in signature.parameters.items() if (found := _range_of(parameter)) is not None}
 
     @functools.wraps(function)
     def call(*values: Any, debug: bool = False, **options: Any) -> Any:
         try:
+            for name, within in ranges.items():
+                within.check("--" + name.replace("_", "-"), options.get(name))
             return function(*values, **options)
         except Exception as error:
             known = as_user_error(error, getattr(function, _LESS_MEMORY, LESS_MEMORY))
@@ -55,10 +65,23 @@ def _at_the_boundary(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             raise known from error
 
-    signature = inspect.signature(function, eval_str=True)
+    shown = [_with_range_in_help(parameter, ranges.get(name)) for name, parameter in signature.parameters.items()]
     added = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=_DEBUG_OPTION, annotation=bool)
-    setattr(call, "__signature__", signature.replace(parameters=[*signature.parameters.values(), added]))  # noqa: B010 (as functions are typed)
+    setattr(call, "__signature__", signature.replace(parameters=[*shown, added]))  # noqa: B010 (as functions are typed)
     return call
+
+
+def _range_of(parameter: inspect.Parameter) -> Range | None:
+    return next((extra for extra in get_args(parameter.annotation)[1:] if isinstance(extra, Range)), None)
+
+
+def _with_range_in_help(parameter: inspect.Parameter, within: Range | None) -> inspect.Parameter:
+    if within is None:
+        return parameter
+    kind, *extras = get_args(parameter.annotation)
+    option = copy.copy(next(extra for extra in extras if isinstance(extra, OptionInfo)))
+    option.help = f"{option.help} [{within}]"
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 class App(typer.Typer):

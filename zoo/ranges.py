@@ -60,6 +60,8 @@ SEED = Range(0, 2**63 - 1)
 # Side of images that a network gets, in pixels.
 SIDE = Range(1, 8192)
 WORKERS = Range(0, 1024)
+# Images that a network gets at a time.
+BATCH_SIZE = Range(1)
 
 
 def declared_ranges(settings: type[Any], prefix: str = "") -> Iterator[tuple[str, Range]]:

@@ -20,7 +20,7 @@ from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory
 from zoo.data.base import CLASS_LEVEL
 from zoo.errors import UserError, as_user_error
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
-from zoo.ranges import SEED, SIDE, WORKERS, Range
+from zoo.ranges import BATCH_SIZE, SEED, SIDE, WORKERS, Range
 from zoo.results import save_result
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ _CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of
 
 _DOWNLOAD = "First fetch the data set into its folder, by torchvision: CIFAR, STL-10, Fashion-MNIST and other small ones."
 _WORKERS = "Processes that decode files; by default one per core."
-BATCH_SIZE = Range(1)
 
 LESS_MEMORY = "lower --batch-size or --image-size"
 
@@ -83,14 +82,14 @@ def evaluate(
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
     rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
     drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
-    heads: Annotated[int | None, typer.Option("--heads", metavar="N", min=1, help=_HEADS)] = None,
+    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=_HEADS)] = None,
     task: Annotated[list[str], typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK)] = ["knn"],  # noqa: B006 (typer's way)
     preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
     out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
     level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
-    image_size: Annotated[int | None, typer.Option("--image-size", metavar="PIXELS", help=f"{_IMAGE_SIZE} [{SIDE}]")] = None,
+    image_size: Annotated[int | None, SIDE, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
     mean: Annotated[str | None, typer.Option("--mean", metavar="A,B,C", help=_MEAN)] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="A,B,C", help=_STD)] = None,
     channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
@@ -98,20 +97,13 @@ def evaluate(
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help=f"Images per forward pass of one process. [{BATCH_SIZE}]")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help=f"{_WORKERS} [{WORKERS}]")] = None,
+    batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
+    workers: Annotated[int | None, WORKERS, typer.Option("--workers", help=_WORKERS)] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
-    seed: Annotated[int, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
+    seed: Annotated[int, SEED, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
     version: bool = version_option("evaluate"),
     **task_options: Any,
 ) -> None:
-    for flag, within, value in (
-        ("--image-size", SIDE, image_size),
-        ("--batch-size", BATCH_SIZE, batch_size),
-        ("--workers", WORKERS, workers),
-        ("--seed", SEED, seed),
-    ):
-        within.check(flag, value)
     plans = make_plans(task, preset or [], task_options)
     tasks = [plan.task for plan in plans]
     selection = read_selection(key, prefix, rename, drop)

@@ -15,6 +15,7 @@ from zoo.console import when_memory_runs_out
 from zoo.errors import UserError
 from zoo.hub.pull import HUB_SCHEME, folder_of
 from zoo.model_folder.manifest import MANIFEST_FILE, read_manifest
+from zoo.ranges import BATCH_SIZE, WORKERS
 
 if TYPE_CHECKING:
     from evaluation.commands.verify import Verdict, Verification
@@ -38,8 +39,8 @@ def verify(
     catalogue: Annotated[bool, typer.Option("--catalogue", help="Go through the catalogue's rows whose data is at hand.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: every claim, every number, and what was measured now.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
+    batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
+    workers: Annotated[int | None, WORKERS, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
 ) -> None:
     """Measure again what a model's card claims, and say claim by claim whether it holds, and by how much.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.console import EXIT_USER_ERROR, when_memory_runs_out
+from zoo.ranges import WORKERS
 
 
 @when_memory_runs_out("lower --workers")
@@ -25,7 +26,7 @@ def data(
     download: Annotated[
         bool, typer.Option("--download", help="First fetch the set into its folder, by torchvision: CIFAR, STL-10 and other small ones.")
     ] = False,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that decode (one per core).")] = None,
+    workers: Annotated[int | None, WORKERS, typer.Option("--workers", help="Processes that decode (one per core).")] = None,
     again: Annotated[bool, typer.Option("--again", help="Look at every file anew, whatever is known of it from before.")] = False,
 ) -> None:
     """Look at a data set before it is used: every image once, without any training.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.hub.retries import DEFAULT_DEADLINE
+from zoo.ranges import POSITIVE
 
 if TYPE_CHECKING:
     from zoo.hub.pins import Pins
@@ -25,7 +26,7 @@ def pull(
     offline: Annotated[
         bool, typer.Option("--offline", help="Use no network: only what was pulled before, checked again. HF_HUB_OFFLINE=1 does the same.")
     ] = False,
-    deadline: Annotated[float, typer.Option("--deadline", metavar="SECONDS", help=_DEADLINE)] = DEFAULT_DEADLINE,
+    deadline: Annotated[float, POSITIVE, typer.Option("--deadline", metavar="SECONDS", help=_DEADLINE)] = DEFAULT_DEADLINE,
     update: Annotated[
         bool, typer.Option("--update", help="Accept that a branch, tag or URL has changed since it was first pulled.")
     ] = False,
@@ -71,7 +72,7 @@ def push(
     message: Annotated[str | None, typer.Option("--message", metavar="TEXT", help="Of the commit.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go up, and change nothing.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Push although the repository holds another model.")] = False,
-    deadline: Annotated[float, typer.Option("--deadline", metavar="SECONDS", help=_DEADLINE)] = DEFAULT_DEADLINE,
+    deadline: Annotated[float, POSITIVE, typer.Option("--deadline", metavar="SECONDS", help=_DEADLINE)] = DEFAULT_DEADLINE,
 ) -> None:
     """Put a zoo model on the Hub in one commit, compare what arrived, and load it again from there through timm.
 

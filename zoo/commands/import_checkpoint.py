@@ -12,6 +12,7 @@ from zoo.errors import UserError, printable
 from zoo.formats.readers import reader_names
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.normalisation import three_channels
+from zoo.ranges import SIDE, Range
 
 if TYPE_CHECKING:
     from zoo.model_folder.importing import Imported
@@ -40,19 +41,23 @@ def import_model(
         str | None, typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, an SPDX identifier such as MIT.")
     ] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="The pre-training method, for the card.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs of the pre-training, for the card.")] = None,
+    epochs: Annotated[int | None, Range(1), typer.Option("--epochs", metavar="N", help="Epochs of the pre-training, for the card.")] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="What it was trained on, for the card.")] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", metavar="PX", min=1, help="Side of the images it was trained on.")
+        int | None, SIDE, typer.Option("--image-size", metavar="PX", help="Side of the images it was trained on.")
     ] = None,
     mean: Annotated[str | None, typer.Option("--mean", metavar="R,G,B", help="Mean of pixels in [0, 1]; without it, ImageNet's.")] = None,
     std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="Standard deviation; without it, ImageNet's.")] = None,
     interpolation: Annotated[str | None, typer.Option("--interpolation", metavar="NAME", help="`bilinear` or `bicubic` resizing.")] = None,
     crop_pct: Annotated[
-        float | None, typer.Option("--crop-pct", metavar="PART", min=0.1, max=1.0, help="Part of the side that the centre crop keeps.")
+        float | None,
+        Range(0.1, 1),
+        typer.Option("--crop-pct", metavar="PART", help="Part of the side that the centre crop keeps."),
     ] = None,
     heads: Annotated[
-        int | None, typer.Option("--heads", metavar="N", min=1, help="Attention heads of a vision transformer; without it, timm's number.")
+        int | None,
+        Range(1),
+        typer.Option("--heads", metavar="N", help="Attention heads of a vision transformer; without it, timm's number."),
     ] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
