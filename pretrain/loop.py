@@ -7,6 +7,7 @@ import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,8 @@ from zoo.data.inspection.known import known_lines, known_of
 from zoo.data.inspection.scan import Scan, scan_images
 from zoo.data.scan import bad_images
 from zoo.data.spec import parse_spec
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
+from zoo.files import replace_text
 from zoo.model_spec import open_model
 from zoo.models.run_lock import check_unlocked, run_lock
 from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_newest_checkpoint
@@ -385,7 +387,7 @@ class Training:
         self._say_start(progress, step)
         with contextlib.ExitStack() as stack:
             stack.callback(self.source.close)
-            stack.callback(self._finish_trackers)
+            stack.push(self._finish_trackers)
             self.accelerator.init_trackers(
                 "tensorboard",
                 config=None,
@@ -400,10 +402,17 @@ class Training:
             )
             return self._steps(step, stop)
 
-    def _finish_trackers(self) -> None:
+    def _finish_trackers(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # Not `end_training`, which also ends the process group: a program may train more than once.
         for tracker in self.accelerator.trackers:
-            tracker.finish()
+            try:
+                tracker.finish()
+            except OSError as refused:
+                # What ended the training, mostly the same full disk, says more.
+                if kind is None:
+                    raise UserError(
+                        f"the training is done, but its {tracker.name} log in {self.folder} is not complete ({refused.strerror or refused})"
+                    ) from refused
 
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
         self._saved = step if step else -1
@@ -423,6 +432,7 @@ class Training:
                 step += 1
                 epoch_ends = step % self.steps_per_epoch == 0
                 if self._knn_due(step, epoch_ends):
+                    self.losses.check()
                     self.losses.note(self._check_knn())
                 stopping = step < self.steps and stop.asked(self.device)
                 due = self._checkpoint_due(step, epoch_ends) or stopping
@@ -503,7 +513,11 @@ class Training:
     def _check_knn(self) -> dict[str, float]:
         assert self.knn is not None
         synchronise_buffers(self.method_in_use.backbone())
-        top1 = self.knn(self.method_in_use.backbone(), self.device)
+        try:
+            top1 = self.knn(self.method_in_use.backbone(), self.device)
+        except UserError as error:
+            # The loss was finite still; the step's update broke the weights.
+            raise self.losses.diverged(f"the kNN check failed ({error})") from error
         self.model.train()
         self.progress.say(f"kNN check: top-1 {100 * top1:.2f} % ({self.knn.text})")
         return {"knn_top1": top1}
@@ -558,7 +572,7 @@ class Training:
 
     def _write_bad_images(self) -> None:
         if self.images.skipped and self.accelerator.is_main_process:
-            (self.folder / BAD_IMAGES_FILE).write_text("".join(f"{name}\n" for name in self.images.skipped))
+            replace_text(self.folder / BAD_IMAGES_FILE, "".join(f"{printable(name)}\n" for name in self.images.skipped))
 
     def _rule_lines(self) -> list[str]:
         """What the rule made of the images, and a warning where they are too few to learn from."""

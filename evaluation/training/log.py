@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,10 +39,19 @@ class Log:
     def __init__(self, path: Path, *, step: int = 0) -> None:
         kept = [row for row in read_log(path) if row["step"] < step] if path.exists() else []
         replace_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (closed by __exit__)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by __exit__)
 
     def write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row) + "\n")
+        """Append a row, whole or not at all. Raises OSError where the disk does not take it."""
+        line = (json.dumps(row) + "\n").encode()
+        before = self._file.seek(0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:]) or 0
+        except OSError:
+            self._file.truncate(before)
+            raise
 
     def __enter__(self) -> Log:
         return self

@@ -73,37 +73,64 @@ class LossRecorder:
         """Time that has just passed and is not the next step's, such as a survey's."""
         self._mark += seconds
 
-    def flush(self) -> None:
-        """Bring pending losses to the host, check them, write their rows.
+    def check(self) -> None:
+        """Raise UserError, in every process, for a pending loss that is not finite: before anything is made of such weights."""
+        for (row, _), numbers in zip(self._pending, self._values(), strict=True):
+            row["loss"] = sum(numbers)
+            if not math.isfinite(row["loss"]):
+                raise self._diverged(f"the loss became {row['loss']}", row)
 
-        Raises UserError, in every process, for a loss that is not finite.
-        """
+    def diverged(self, what: str) -> UserError:
+        """The error for a training that the last step, which is pending still, has broken: ``what`` was seen, and how it goes on."""
+        return self._diverged(what, self._pending[-1][0])
+
+    def _values(self) -> list[list[float]]:
+        """The pending losses by step and name, as means over the processes."""
         if not self._pending:
-            return
+            return []
         names = list(self._pending[0][1])
         values = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses in self._pending])
         if self.accelerator.num_processes > 1:
             torch.distributed.all_reduce(values)
             values /= self.accelerator.num_processes
+        return values.double().cpu().tolist()
+
+    def flush(self) -> None:
+        """Bring pending losses to the host, check them, write their rows.
+
+        Raises
+        ------
+        UserError
+            In every process, for a loss that is not finite; in the main one, where the disk does not take the log.
+        """
+        if not self._pending:
+            return
+        names, values = list(self._pending[0][1]), self._values()
         held = self.memory(self.accelerator.device)
         if held is not None:
             self._pending[-1][0]["device_memory"] = held
         now = time.perf_counter()
         seconds, self._mark = (now - self._mark) / len(self._pending), now
-        for (row, _), numbers in zip(self._pending, values.double().cpu().tolist(), strict=True):
+        for (row, _), numbers in zip(self._pending, values, strict=True):
             row["loss"] = sum(numbers)
             row["seconds"] = seconds
             row.update({f"loss/{name}": number for name, number in zip(names, numbers, strict=True)})
             if not math.isfinite(row["loss"]):
-                self._refuse(row)
-            if self.log is not None:
-                self.log.write(row)
-            self.accelerator.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+                raise self._diverged(f"the loss became {row['loss']}", row)
+            try:
+                if self.log is not None:
+                    self.log.write(row)
+                self.accelerator.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+            except OSError as error:
+                raise UserError(
+                    f"the log of step {row['step']} cannot be written ({error.strerror or error}); the last good checkpoint is "
+                    f"{self.last_good()}; free some space and resume"
+                ) from error
         self.progress.advance(row["step"] + 1, epoch=f"epoch {row['epoch'] + 1}/{self.epochs}", loss=row["loss"])
         self._pending.clear()
 
-    def _refuse(self, row: dict[str, Any]) -> None:
-        raise UserError(
-            f"the loss became {row['loss']} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; "
+    def _diverged(self, what: str, row: dict[str, Any]) -> UserError:
+        return UserError(
+            f"{what} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; "
             f"the run was stopped, its last good checkpoint is {self.last_good()}; lower the rate, warm up longer, or use precision=fp32"
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.data import BadImage, Data, FileImages, Images, without_bad_images
 from zoo.data.identity import Identity, difference, identify
 from zoo.data.inspection.scan import scan_images
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
 from zoo.files import check_can_write, replace_text
 from zoo.models.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
 from zoo.results.provenance import software_versions, toolkit_commit
@@ -63,7 +63,7 @@ def training_images(run: Path, recipe: Recipe, data: Data) -> Images:
     listed = run / BAD_IMAGES_FILE
     bad = set(listed.read_text(encoding="utf-8").splitlines()) if listed.exists() else set()
     # Asking each image for its name takes a while, and mostly there are no bad ones.
-    found = [BadImage(row, images.where(row), "") for row in range(len(images)) if images.where(row) in bad] if bad else []
+    found = [BadImage(row, images.where(row), "") for row in range(len(images)) if printable(images.where(row)) in bad] if bad else []
     return without_bad_images(images, found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,6 +279,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
     last = read_checkpoint(latest_checkpoint(run))
     assert f"at step {last['step']} " in text  # every step before was saved
     assert all(np.isfinite(losses(run)))
+
+
+@pytest.mark.parametrize(
+    ("every", "what"),
+    [(1, r"the kNN check failed \(40 of 40 .*\) at step 0 \(epoch 0\)"), (2, r"the loss became nan at step 1 \(epoch 1\)")],
+)
+def test_a_broken_training_names_step_rate_and_checkpoint_where_a_check_is_due_too(
+    every: int, what: str, tmp_path: Path, recipe_file: Path
+) -> None:
+    """Every step is an epoch here. The first one breaks the weights: a check after it sees that, one after the second comes too late."""
+    words = ["optimizer.lr=1e30", "schedule.name=constant", "max_images=8", "batch=8", "epochs=9", f"knn.every_epochs={every}"]
+    with pytest.raises(UserError) as caught:
+        start(recipe_file, tmp_path / "run", *words, "checkpoint.every_steps=1")
+    good = "none yet" if every == 1 else str(latest_checkpoint(tmp_path / "run"))
+    assert re.match(rf"{what} with learning rate 1e\+30; the run was stopped, its last good checkpoint is {good};", str(caught.value))
+    assert len(read_log(tmp_path / "run" / "log.jsonl")) == every - 1
 
 
 def test_gradient_accumulation_runs_the_same_number_of_steps(tmp_path: Path, recipe_file: Path) -> None:

@@ -324,8 +324,12 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
     records = DatasetCatalog.get(test)
     mapper = LayerMapper.of_dataset(cfg, test, is_train=False)
+    try:
+        save_result(result, run / run_folder.RESULT_FILE)
+    except UserError as error:
+        say(result.to_json())
+        raise UserError(f"{error}; the result was printed") from error
     draw_sheet(run / run_folder.SHEET_FILE, trainer.checkpointer.model, mapper, records, data.classes, title)
-    save_result(result, run / run_folder.RESULT_FILE)
     return Detection(result)
 
 
