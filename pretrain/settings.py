@@ -196,6 +196,7 @@ class Recipe:
     checkpoint: CheckpointSettings = field(default_factory=CheckpointSettings)
     knn: KnnCheckSettings = field(default_factory=KnnCheckSettings)
 
+
     def check(self) -> None:
         """Raise UserError, which says what is allowed, for the first value that has no meaning."""
         check_ranges(self)

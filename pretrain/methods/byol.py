@@ -61,7 +61,6 @@ class BYOL(Method):
 
     def __init__(self, make_backbone: Callable[[], nn.Module], settings: BYOLSettings, facts: RunFacts) -> None:
         super().__init__(make_backbone, settings, facts)
-
         def network() -> Encoder:
             backbone = make_backbone()
             width = int(backbone.num_features)  # type: ignore[arg-type]
