@@ -387,12 +387,18 @@ class Training:
         self._say_start(progress, step)
         with contextlib.ExitStack() as stack:
             stack.callback(self.source.close)
+            try:
+                self.accelerator.init_trackers(
+                    "tensorboard",
+                    config=None,
+                    init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}},
+                )
+            except OSError as error:
+                raise UserError(
+                    f"the logs of {', '.join(self.recipe.trackers)} cannot be written to {self.folder} ({error.strerror or error}); free "
+                    "some space, or set trackers=[]"
+                ) from error
             stack.push(self._finish_trackers)
-            self.accelerator.init_trackers(
-                "tensorboard",
-                config=None,
-                init_kwargs={"tensorboard": {"purge_step": step}, "wandb": {"config": OmegaConf.to_container(self.config)}},
-            )
             log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
             stack.enter_context(progress)
             stop = stack.enter_context(StopRequest(self.max_seconds))

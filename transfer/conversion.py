@@ -13,7 +13,7 @@ from transfer.formats.detectron2_file import DETECTRON2, SCHEME, open_file
 from transfer.formats.onnx_file import ONNX
 from transfer.formats.pytorch import TIMM, TORCHVISION
 from transfer.formats.target import Target
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, first_line, not_written
 from zoo.files import check_can_write, replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
@@ -97,8 +97,8 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
 def _write(target: Target, model: Model, temporary: Path, out: Path) -> None:
     try:
         target.write(model, temporary)
-    except UserError:
-        raise
-    # torch and safetensors turn the system's errors into their own.
     except Exception as error:
+        # A disk that is full has its own sentence, as has a mistake of the user's.
+        if isinstance(error, UserError) or not_written(error) is not None:
+            raise
         raise UserError(f"{out} cannot be written ({first_line(error)})") from error

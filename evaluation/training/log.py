@@ -37,6 +37,7 @@ class Log:
     """
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
+        self.path = path
         kept = [row for row in read_log(path) if row["step"] < step] if path.exists() else []
         replace_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by __exit__)

@@ -123,8 +123,8 @@ class LossRecorder:
                 self.accelerator.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
             except OSError as error:
                 raise UserError(
-                    f"the log of step {row['step']} cannot be written ({error.strerror or error}); the last good checkpoint is "
-                    f"{self.last_good()}; free some space and resume"
+                    f"{'the log' if self.log is None else self.log.path} cannot be written ({error.strerror or error}); step {row['step']} "
+                    f"was not logged, and the last good checkpoint is {self.last_good()}; free some space and resume"
                 ) from error
         self.progress.advance(row["step"] + 1, epoch=f"epoch {row['epoch'] + 1}/{self.epochs}", loss=row["loss"])
         self._pending.clear()

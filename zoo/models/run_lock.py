@@ -47,8 +47,10 @@ def run_lock(folder: Path) -> Iterator[None]:
         except OSError:
             pass  # a file system without locks: then there is nothing to go by
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "start": datetime.now(UTC).isoformat(timespec="seconds")}
-        os.truncate(handle, 0)
-        os.pwrite(handle, json.dumps(facts).encode(), 0)
+        # On a full disk nobody can be told who holds it; it is held all the same.
+        with contextlib.suppress(OSError):
+            os.truncate(handle, 0)
+            os.pwrite(handle, json.dumps(facts).encode(), 0)
         _held.add(name)
         try:
             yield
