@@ -70,7 +70,7 @@ from zoo.data.scan import bad_images
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError, printable
 from zoo.files import replace_text
-from zoo.model_spec import open_model
+from zoo.model_spec import absolute_model_spec, open_model
 from zoo.models.run_lock import check_unlocked, run_lock
 from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_newest_checkpoint
 
@@ -113,6 +113,8 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
         if not resume:
             # A run may be resumed from another folder than it was started in.
             config.data = str(parse_spec(config.data).absolute())
+            if config.init:
+                config.init = absolute_model_spec(config.init)
             recipe = typed(config)
         data = open_data(recipe.data, on_bad="skip")
         training = Training(recipe, config, data, accelerator, run, resume=resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,18 @@ def open_model(
     if layer is not None:
         model = replace(model, module=Layer(model.module, layer).eval(), layer=layer, num_features=None)
     return replace(model, mean=mean or model.mean, std=std or model.std, channels=channels or model.channels)
+
+
+def absolute_model_spec(spec: str) -> str:
+    """A model's name with a path of this machine in it made absolute, so that it means the same wherever it is read; others stay."""
+    scheme, colon, rest = spec.partition(":")
+    if colon and scheme == "file":
+        return f"file:{os.path.abspath(os.path.expanduser(rest))}"
+    if colon and scheme == "python":
+        place, _, name = rest.rpartition(":")
+        return f"python:{os.path.abspath(place)}:{name}" if place.endswith(".py") and os.path.exists(place) else spec
+    place = os.path.expanduser(spec)
+    return os.path.abspath(place) if os.path.exists(place) else spec
 
 
 def _open_pixels() -> Model:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.recipes import check_same_recipe, load_recipe, plain
+from pretrain.loop import train
+from pretrain.recipes import check_same_recipe, load_recipe, plain, resume_recipe
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError
+from zoo.model_spec import absolute_model_spec
+from zoo.models.runs import read_recipe
 
 
 @pytest.mark.parametrize(
@@ -42,5 +45,62 @@ def test_the_absolute_root_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert str(parse_spec("folder:photos,seed=5").absolute()) == f"folder:{tmp_path}/photos,seed=5"
     assert str(parse_spec("csv:table.csv,root=photos").absolute()) == f"csv:table.csv,root={tmp_path}/photos"
+    assert str(parse_spec("wds:shards/{train,val}-{00..09}.tar").absolute()) == f"wds:{tmp_path}/shards/{{train,val}}-{{00..09}}.tar"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(parse_spec("wds:~/a-*.tar").absolute()) == f"wds:{tmp_path}/a-*.tar"
+    assert str(parse_spec("folder:~/photos").absolute()) == f"folder:{tmp_path}/photos"
     for text in ("shapes:size=8", "digits", "hf:org/name", "folder:elsewhere"):
         assert str(parse_spec(text).absolute()) == text
+
+
+def test_the_absolute_place_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "nets.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = {
+        "runs": f"{tmp_path}/runs",
+        "./runs": f"{tmp_path}/runs",
+        "~/runs": f"{tmp_path}/runs",
+        "file:weights.pth": f"file:{tmp_path}/weights.pth",
+        "python:nets.py:net": f"python:{tmp_path}/nets.py:net",
+    }
+    assert {spec: absolute_model_spec(spec) for spec in found} == found
+    for spec in ("timm:resnet50.a1_in1k", "hub:org/name@v1", "random:resnet18:3", "python:nets:net", "resnet50.hcsc_200ep", "pixels"):
+        assert absolute_model_spec(spec) == spec
+
+
+def test_a_run_with_relative_places_goes_on_from_elsewhere(tmp_path: Path, make_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data is a pattern of shards, and its start another run, both named from where it began."""
+    import io
+    import tarfile
+
+    from PIL import Image
+
+    make_run("start")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for shard in range(2):
+        with tarfile.open(tmp_path / "shards" / f"train-{shard}.tar", "w") as tar:
+            for number in range(8):
+                encoded = io.BytesIO()
+                Image.new("RGB", (16, 16), (8 * number, 99 * shard, 0)).save(encoded, "PNG")
+                entry = tarfile.TarInfo(f"{shard}{number}.png")
+                entry.size = encoded.tell()
+                tar.addfile(entry, io.BytesIO(encoded.getvalue()))
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "data=wds:shards/train-{0..1}.tar",
+        "init=start",
+        "backbone=test_resnet",
+        "views.size=32",
+        "batch=8",
+        "epochs=2",
+        "method.dim=8",
+    ]
+    config = load_recipe("moco_shapes", [*words, "method.queue=16", "device=cpu", "max_time=0s", "trackers=[]", "workers=0"])
+    assert train(config, tmp_path / "run").stopped
+    recipe = read_recipe(tmp_path / "run")
+    assert (recipe["data"], recipe["init"]) == (f"wds:{tmp_path}/shards/train-{{0..1}}.tar", f"{tmp_path}/start")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert train(resume_recipe(recipe, ["max_time=1h"]), tmp_path / "run", resume=True).stopped is None

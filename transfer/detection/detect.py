@@ -43,7 +43,7 @@ from transfer.formats.detectron2_stages import compare_stages, stage_table
 from zoo.console import EXIT_USER_ERROR
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
 from zoo.data.inspection.known import holding, look_lines
-from zoo.data.spec import without_place
+from zoo.data.spec import parse_spec, without_place
 from zoo.errors import UserError, first_line
 from zoo.files import replace_file
 from zoo.model_spec import open_model
@@ -123,6 +123,7 @@ def start(
     if opened.mean is None:
         mean, std = ([value / 255 for value in values] for values in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD))
         opened = replace(opened, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
+    data = str(parse_spec(data).absolute())
     found = open_detection_data(data, strict=strict)
     fit_to_data(cfg, found, given, name)
     lines = fit_to_device(cfg, place, processes)

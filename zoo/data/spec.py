@@ -117,7 +117,10 @@ class DataSpec:
         """The same with places of this machine as absolute paths, so that it means the same wherever it is read; others stay."""
 
         def whole(place: str) -> str:
-            return os.path.abspath(place) if place and os.path.exists(place) else place
+            place = os.path.expanduser(place)
+            # A pattern names nothing that is there; in a folder whose own name reads as one, it could not be told from it.
+            pattern = self.name == "wds" and not set("{}[]*?") & set(os.getcwd())
+            return os.path.abspath(place) if place and (pattern or os.path.exists(place)) else place
 
         place = whole(self.place) if self.name in KEYS and (self.name != "hf" or is_hub_folder(self.place)) else self.place
         options = {key: whole(value) if key in PLACE_KEYS else value for key, value in self.options.items()}
