@@ -35,6 +35,11 @@ def printable(text: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
+def drawable(text: str) -> str:
+    """:func:`printable`, for a figure of matplotlib, to which a dollar sign would begin a formula."""
+    return printable(text).replace("$", r"\$")
+
+
 def first_line(error: BaseException) -> str:
     """The first line of the error's text, or its type's name where it has none.
 

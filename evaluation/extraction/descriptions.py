@@ -65,7 +65,7 @@ def state_of(images: Images) -> str:
 
     Raises UserError where a file is missing.
     """
-    digest = hashlib.sha256(f"{images.name}\0{images.split}\0{len(images)}".encode())
+    digest = hashlib.sha256(f"{images.name}\0{images.split}\0{len(images)}".encode(errors="surrogateescape"))
     if images.pixels is not None:
         step = max(1, _BLOCK // max(1, images.pixels[:1].nbytes))
         for start in range(0, len(images.pixels), step):

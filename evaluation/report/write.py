@@ -150,12 +150,12 @@ def write_report(
     page = _make_page(read.entries, read.notes, title, at_hand, method, say)
     html = render(page)
     with new_folder(out, overwrite=overwrite, marker=MARKER) as folder:
-        (folder / PAGE).write_text(html, encoding="utf-8")
+        (folder / PAGE).write_text(html, encoding="utf-8", errors="backslashreplace")
         (folder / RESULTS_FOLDER).mkdir()
         for entry in read.entries:
-            (folder / page.copies[entry.number]).write_text(entry.result.to_json(), encoding="utf-8")
+            (folder / page.copies[entry.number]).write_text(entry.result.to_json(), encoding="utf-8", errors="backslashreplace")
         marker = {"schema": SCHEMA, "title": title, "date": page.made, "results": list(page.copies.values())}
-        (folder / MARKER).write_text(json.dumps(marker, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / MARKER).write_text(json.dumps(marker, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def render(page: Page) -> str:

@@ -17,7 +17,7 @@ from pretrain.recipes import resume_recipe, typed
 from pretrain.runs.run_folder import check_identity, training_images
 from pretrain.survey.boxes import box_statistics, check_table, covers_all, locate
 from zoo.data import Images, open_data
-from zoo.errors import UserError
+from zoo.errors import UserError, drawable
 from zoo.files import replace_file
 from zoo.model_spec import open_model
 from zoo.models.runs import is_run, latest_checkpoint, read_checkpoint, read_recipe
@@ -98,7 +98,7 @@ def draw_boxes(path: str | Path, sheet: BoxSheet) -> None:
         if sheet.truth is not None:
             axes.add_patch(_rectangle(sheet.truth[number], image.shape, _TRUTH, "--"))
         axes.add_patch(_rectangle(sheet.boxes[number], image.shape, _FOUND, "-"))
-    figure.suptitle(sheet.title, fontsize=8, y=1 - 0.12 / height)
+    figure.suptitle(drawable(sheet.title), fontsize=8, y=1 - 0.12 / height)
     legend = "solid: box" + ("; dashed: true box" if sheet.truth is not None else "")
     figure.text(0.5, 1 - 0.45 / height, legend, fontsize=7, ha="center")
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))

@@ -29,7 +29,7 @@ from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
 from zoo.backbones import create_backbone
 from zoo.data import Data, Images, open_data
 from zoo.data.base import CLASS_LEVEL
-from zoo.errors import UserError
+from zoo.errors import UserError, drawable
 from zoo.files import replace_file
 from zoo.models.runs import is_run, latest_checkpoint, read_checkpoint, read_recipe
 from zoo.models.transforms import EvalTransform, normalise
@@ -265,7 +265,7 @@ def draw_prototypes(path: str | Path, tree: PrototypeTree) -> None:
         top = bottom + _GAP
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
-    axes.text(width / 2, 0.22, tree.title, fontsize=9, ha="center", va="center")
+    axes.text(width / 2, 0.22, drawable(tree.title), fontsize=9, ha="center", va="center")
     legend = "level 0 is the finest; in a box: how many images, and their most frequent label"
     if CLASS_LEVEL in tree.images.levels:
         legend += "; below an image: its class"
@@ -294,7 +294,7 @@ def _draw(axes: Axes, tree: PrototypeTree, one: Prototype, levels: int, top: flo
     frame = FancyBboxPatch(corner, _BOX_WIDTH, _BOX_HEIGHT, boxstyle="round,pad=0,rounding_size=0.06", facecolor=_BOX, edgecolor=_LINE)
     axes.add_patch(frame)
     said = f"{one.size} image{'s' if one.size != 1 else ''}"
-    text = f"level {one.level}, no. {one.cluster}\n{said}" + (f"\n{one.label}" if one.label else "")
+    text = f"level {one.level}, no. {one.cluster}\n{said}" + (f"\n{drawable(one.label)}" if one.label else "")
     axes.text(left + _BOX_WIDTH / 2, middle, text, fontsize=6.5, ha="center", va="center", linespacing=1.25, zorder=3)
     return bottom, middle
 
@@ -309,4 +309,4 @@ def _draw_images(axes: Axes, tree: PrototypeTree, one: Prototype, left: float, t
         axes.imshow(pixels, extent=(x, x + _IMAGE, top + _IMAGE, top), aspect="auto", interpolation=how, zorder=2)
         if labels is not None:
             name = _short(labels.classes[int(labels.labels[row])], _LONGEST_CAPTION)
-            axes.text(x + _IMAGE / 2, top + _IMAGE + 0.1, name, fontsize=6, ha="center", va="center")
+            axes.text(x + _IMAGE / 2, top + _IMAGE + 0.1, drawable(name), fontsize=6, ha="center", va="center")

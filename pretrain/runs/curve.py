@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from evaluation.training.log import LOG_NAME, read_log
-from zoo.errors import UserError
+from zoo.errors import UserError, drawable
 
 _INCHES, _DPI = (7.0, 2.6), 100
 # Points of a line; a longer log is drawn as the means of as many equal stretches.
@@ -64,7 +64,7 @@ def draw_curve(run: str | Path, *, steps: int, title: str) -> bytes | None:
         axis.set_xlabel("step", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(drawable(title), fontsize=10)
     picture = io.BytesIO()
     # Without the library's version in it, the same log makes the same file.
     figure.savefig(picture, format="png", metadata={"Software": None})

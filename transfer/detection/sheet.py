@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from transfer.detection.engine.mapper import read_pixels
 from zoo.data.boxes.annotations import Record
+from zoo.errors import drawable
 from zoo.files import replace_file
 
 SHOWN_IMAGES = 12
@@ -52,13 +53,14 @@ def draw_sheet(path: Path, model: Any, mapper: Any, records: Sequence[Record], c
             x0, y0, x1, y1 = box
             colour = colours(number % 10)
             place.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=1.2, edgecolor=colour))
-            place.text(x0, y0, f"{classes[number]} {score:.2f}", fontsize=5, color="white", va="bottom", backgroundcolor=(*colour[:3], 0.7))
+            said = f"{drawable(classes[number])} {score:.2f}"
+            place.text(x0, y0, said, fontsize=5, color="white", va="bottom", backgroundcolor=(*colour[:3], 0.7))
             if mask is not None:
                 overlay = np.zeros((*mask.shape, 4))
                 overlay[mask] = (*colour[:3], _MASK_OPACITY)
                 place.imshow(overlay)
-        place.set_title(Path(record["file_name"]).name, fontsize=6)
-    figure.suptitle(f"{title}\nwhite dots: annotated; colours: found with a score of at least {SHOWN_SCORE}", fontsize=8)
+        place.set_title(drawable(Path(record["file_name"]).name), fontsize=6)
+    figure.suptitle(f"{drawable(title)}\nwhite dots: annotated; colours: found with a score of at least {SHOWN_SCORE}", fontsize=8)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
 
 

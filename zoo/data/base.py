@@ -136,11 +136,11 @@ class Images:
         """sha256 (hex) over the count, all labels and decoded pixels (an even sample of FINGERPRINT_IMAGES when there are more)."""
         digest = hashlib.sha256(str(len(self)).encode())
         for name, level in sorted(self.levels.items()):
-            digest.update(name.encode())
-            digest.update("\0".join(level.classes).encode())
+            digest.update(name.encode(errors="surrogateescape"))
+            digest.update("\0".join(level.classes).encode(errors="surrogateescape"))
             digest.update(np.ascontiguousarray(level.labels, dtype="<i8").tobytes())
         if self.multilabel is not None:
-            digest.update("\0".join(self.multilabel.classes).encode())
+            digest.update("\0".join(self.multilabel.classes).encode(errors="surrogateescape"))
             digest.update(np.ascontiguousarray(self.multilabel.values).tobytes())
         count = min(len(self), FINGERPRINT_IMAGES)
         for index in np.linspace(0, len(self) - 1, count).round().astype(np.int64):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ class FileEntry:
     @contextmanager
     def opened(self) -> Iterator[bytes | BinaryIO]:
         """The encoded image for the length of a block: its bytes, or, beyond READ_WHOLE, a file that begins with it. Raises OSError."""
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", opener=_open_file) as file:
             size = self.size if self.size >= 0 else os.fstat(file.fileno()).st_size
             if size <= READ_WHOLE:
                 file.seek(self.offset)
@@ -53,9 +55,18 @@ class FileEntry:
 
     def open_bytes(self) -> bytes:
         """The encoded image. Raises OSError."""
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", opener=_open_file) as file:
             file.seek(self.offset)
             return file.read(self.size)
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a file, and refuse what a table may name in its place: a pipe would wait for its writer for ever."""
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no file", path)
+    return handle
 
 
 class _Part(RawIOBase):

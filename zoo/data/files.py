@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,6 +38,25 @@ def scan_folder(folder: str | Path) -> list[os.DirEntry[str]]:
         raise UserError(f"folder {folder} cannot be listed ({error.strerror})") from error
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder, or a link to one; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def why_no_file(entry: os.DirEntry[str]) -> str | None:
+    """Why what bears an image's name is no file that could be read; None for files, and for links to what is gone, which are bad images."""
+    try:
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return "it is a link that leads to itself" if error.errno == errno.ELOOP else f"it cannot be looked at ({error.strerror})"
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "it is a pipe, a socket or a device, not a file"
+
+
 def class_paths(folder: Path) -> dict[str, Path]:
     """Name -> path of the visible folders (or links to folders) in ``folder``, sorted by name.
 
@@ -43,7 +64,7 @@ def class_paths(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for entry in scan_folder(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             name = composed(entry.name)
             if name in found:
                 raise UserError(f"folder {folder} has '{name}' twice, in two ways of writing the same letters; rename or join them")
@@ -60,12 +81,8 @@ def loose_images(folder: Path, endings: tuple[str, ...] = RESEARCH_ENDINGS, unus
     """Paths of the images that lie directly in ``folder``, sorted by name; parameters as in :func:`list_images`."""
     found = []
     for entry in scan_folder(folder):
-        if entry.is_dir():
-            continue
-        if is_image_name(entry.name, endings):
+        if not is_folder(entry) and _counts(entry, endings, unused):
             found.append(entry.path)
-        elif unused is not None:
-            _note_unused(entry, unused)
     return found
 
 
@@ -92,14 +109,27 @@ def list_images(folder: str | Path, endings: tuple[str, ...] = RESEARCH_ENDINGS,
             continue
         names = []
         for entry in entries:
-            if entry.is_dir():
+            if is_folder(entry):
                 pending.append((entry.path, here))
-            elif is_image_name(entry.name, endings):
+            elif _counts(entry, endings, unused):
                 names.append(entry.path)
-            elif unused is not None:
-                _note_unused(entry, unused)
         found.append((current, names))
     return [path for _, paths in sorted(found, key=lambda part: composed(part[0])) for path in paths]
+
+
+def _counts(entry: os.DirEntry[str], endings: tuple[str, ...], unused: list[UnusedFile] | None) -> bool:
+    """Whether an entry that is no folder counts as an image; one that does not, and looks like one, is noted."""
+    named = is_image_name(entry.name, endings)
+    # Of an ordinary file, or a link to one, this asks the system nothing that it has not said.
+    reason = None if entry.is_file(follow_symlinks=False) else why_no_file(entry)
+    if reason is None and named:
+        return True
+    if unused is not None and named:
+        assert reason is not None
+        unused.append(UnusedFile(entry.path, f"{reason}; it was passed over"))
+    elif unused is not None and reason is None:
+        _note_unused(entry, unused)
+    return False
 
 
 def _note_unused(entry: os.DirEntry[str], unused: list[UnusedFile]) -> None:

@@ -112,8 +112,8 @@ def write_zoo_model(
         if curve is not None:
             (temporary / CURVE_FILE).write_bytes(curve)
         (temporary / CONFIG_FILE).write_text(config, encoding="utf-8")
-        (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-        (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8")
+        (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8", errors="backslashreplace")
+        (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8", errors="backslashreplace")
         wanted = _features(backbone, manifest)
         if release:
             state.clear()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.extraction.labelled import LabelledData
 from zoo.data import Images
+from zoo.errors import drawable
 from zoo.files import replace_file
 from zoo.results import Result
 
@@ -84,7 +85,7 @@ def draw_neighbours(
         name = asked.classes[asked.labels[query]]
         axes = figure.add_subplot(grid[row, 0])
         axes.imshow(np.asarray(test.read(int(query))), interpolation="nearest")
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        axes.set_ylabel(drawable(name), rotation=0, ha="right", va="center", fontsize=8)
         axes.set_xticks([])
         axes.set_yticks([])
         for column, neighbour in enumerate(neighbours[row]):
@@ -96,7 +97,7 @@ def draw_neighbours(
             for spine in axes.spines.values():
                 spine.set_color(_SAME if same else _OTHER)
                 spine.set_linewidth(2.5)
-    figure.suptitle(title, fontsize=9, y=1 - 0.22 / height)
+    figure.suptitle(drawable(title), fontsize=9, y=1 - 0.22 / height)
     figure.text(0.01, 1 - 0.5 / height, "test image", fontsize=8)
     figure.text(0.3, 1 - 0.5 / height, "nearest training images: green frame, same class; red, another", fontsize=8)
     replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))

@@ -119,7 +119,7 @@ class Split:
         if self.reading.exif == "ignore" and any(image.get(TURNED) for image in self.images):
             changed.append((0, 0))
         if any(changed):
-            digest.update(repr(changed).encode())
+            digest.update(repr(changed).encode(errors="surrogateescape"))
         for image in self.images:
             told = [Path(image["file_name"]).name, image["height"], image["width"]]
             objects = [[a["category_id"], a["iscrowd"], [float(v) for v in a["bbox"]], a.get("segmentation")] for a in image["annotations"]]

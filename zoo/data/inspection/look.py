@@ -147,7 +147,9 @@ class Look(msgspec.Struct, frozen=True):
 
     def to_json(self) -> str:
         """The text of ``zoo data --json``."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode() + "\n"
+        # msgspec's own writer and reader of JSON refuse names that are not UTF-8.
+        text = json.dumps(msgspec.to_builtins(self), indent=2, ensure_ascii=False) + "\n"
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def look_at(spec: str, progress: SplitProgress | None = None, workers: int | None = None, *, again: bool = False) -> Look:
@@ -343,14 +345,14 @@ def unused_findings(data: Data) -> list[Finding]:
 def kept_look(spec: str) -> Look | None:
     """The last look at a data set, or None; whether its findings still hold is another question (:attr:`Look.states`)."""
     try:
-        return msgspec.json.decode(look_file(spec).read_bytes(), type=Look)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.convert(json.loads(look_file(spec).read_bytes()), Look)
+    except (OSError, ValueError, RecursionError):  # msgspec's refusals are ValueErrors
         return None
 
 
 def _keep(look: Look, scans: Sequence[Scan]) -> None:
     def write(temporary: Path) -> None:
-        temporary.write_bytes(msgspec.json.encode(look))
+        temporary.write_bytes(json.dumps(msgspec.to_builtins(look)).encode())
 
     if not any(scan.not_kept for scan in scans):
         try:

@@ -14,7 +14,7 @@ from zoo.data.boxes.detection_data import KINDS, open_detection_data
 from zoo.data.entries import FileEntry
 from zoo.data.images import BadImageError
 from zoo.data.spec import parse_spec
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
 from zoo.files import replace_file
 
 SHOWN = 12
@@ -64,7 +64,7 @@ def drawn(image: Image.Image, record: Record, classes: Sequence[str], side: int 
         x0, y0, x1, y1 = annotation["bbox"]
         corners = (x0 * across, y0 * down, max(x1 * across - 1, x0 * across), max(y1 * down - 1, y0 * down))
         painter.rectangle(corners, outline=colour, width=2)
-        name = classes[annotation["category_id"]]
+        name = printable(classes[annotation["category_id"]])
         left, top, right, bottom = painter.textbbox((corners[0] + 2, max(corners[1] - 13, 0)), name, font=font)
         painter.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=colour)
         painter.text((corners[0] + 2, max(corners[1] - 13, 0)), name, fill="white", font=font)

@@ -111,7 +111,7 @@ def _table(splits: Sequence[SplitFacts], *, boxes: bool) -> str:
 def _classes(split: SplitFacts) -> str:
     if not split.classes:
         return ""
-    counts = split.classes
+    counts = {printable(name): count for name, count in split.classes.items()}
     ranked = sorted(counts, key=lambda name: counts[name])
     title = f"images of each class, {split.name}"
     if counts[ranked[0]] == counts[ranked[-1]]:
@@ -171,4 +171,4 @@ def _list(title: str, lines: Sequence[str], mark: object = lambda _line: "- ") -
     if not lines:
         return ""
     assert callable(mark)
-    return "\n".join([f"{title}:", *(f"  {mark(line)}{line}" for line in lines)])
+    return "\n".join([f"{title}:", *(f"  {mark(line)}{printable(line)}" for line in lines)])

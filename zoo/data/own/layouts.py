@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.data.files import class_folders, is_image_name, scan_folder
+from zoo.data.files import class_folders, is_folder, is_image_name, scan_folder
 from zoo.data.images.endings import read_endings
 from zoo.data.own.split_names import NAMES, TEST, TEST_SPLITS, TRAIN, VAL, split_of
 from zoo.errors import UserError
@@ -51,7 +51,7 @@ def find_splits(root: Path) -> FoundSplits:
     found = _in(root)
     if found.folders:
         return found
-    below = [one for entry in scan_folder(root) if entry.is_dir() for one in [_only_splits(Path(entry.path))] if one is not None]
+    below = [one for entry in scan_folder(root) if is_folder(entry) for one in [_only_splits(Path(entry.path))] if one is not None]
     if len(below) > 1:
         raise UserError(f"data folder {root} has splits in {' and in '.join(str(one.base) for one in below)}; name one of these folders")
     return below[0] if below else found
@@ -61,7 +61,7 @@ def _in(base: Path) -> FoundSplits:
     by_split: dict[str, list[Path]] = {}
     for entry in scan_folder(base):
         split = split_of(entry.name)
-        if split is not None and entry.is_dir():
+        if split is not None and is_folder(entry):
             by_split.setdefault(split, []).append(Path(entry.path))
     for split, folders in by_split.items():
         if len(folders) > 1:
@@ -74,7 +74,7 @@ def _in(base: Path) -> FoundSplits:
 def _only_splits(folder: Path) -> FoundSplits | None:
     """The splits of a folder that has nothing else, with images to train on: among others, a folder called train may be a class."""
     entries = scan_folder(folder)
-    words = [split_of(entry.name) for entry in entries if entry.is_dir()]
+    words = [split_of(entry.name) for entry in entries if is_folder(entry)]
     if TRAIN not in words or None in words or any(is_image_name(entry.name, read_endings()) for entry in entries):
         return None
     found = _in(folder)
@@ -85,7 +85,7 @@ def _has_images(folder: Path, depth: int = 3) -> bool:
     entries = scan_folder(folder)
     if any(is_image_name(entry.name, read_endings()) for entry in entries):
         return True
-    return depth > 0 and any(_has_images(Path(entry.path), depth - 1) for entry in entries if entry.is_dir())
+    return depth > 0 and any(_has_images(Path(entry.path), depth - 1) for entry in entries if is_folder(entry))
 
 
 def _decisions(folders: dict[str, Path]) -> tuple[str, ...]:
@@ -109,8 +109,8 @@ def refusal(root: Path, what: str) -> str:
 def _shown(folder: Path, depth: int = 1) -> str:
     """The first few entries of a folder, and how many more there are."""
     entries = scan_folder(folder)
-    folders = [entry for entry in entries if entry.is_dir()]
-    files = [entry for entry in entries if not entry.is_dir()]
+    folders = [entry for entry in entries if is_folder(entry)]
+    files = [entry for entry in entries if not is_folder(entry)]
     parts = []
     for entry in folders[:_SHOWN]:
         inner = f" ({_shown(Path(entry.path), depth - 1)})" if depth else ""

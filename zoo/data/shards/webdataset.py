@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.data.base import Data, FileImages, Images, Level, Role
-from zoo.data.files import composed, scan_folder
+from zoo.data.files import composed, is_folder, scan_folder
 from zoo.data.hierarchy import read_groupings
 from zoo.data.images import reading_of
 from zoo.data.levels import Grouping, checked_labels, make_levels
@@ -88,7 +88,7 @@ def open_wds(spec: DataSpec, shards: str, on_bad: OnBad = "refuse") -> Data:
 def find_shards(shards: str) -> list[str]:
     """Paths of the shards that a text means. Raises UserError where a named one is missing or a pattern finds none."""
     if os.path.isdir(shards):
-        folders = [shards, *(entry.path for entry in scan_folder(shards) if entry.is_dir() and split_of(entry.name) is not None)]
+        folders = [shards, *(entry.path for entry in scan_folder(shards) if is_folder(entry) and split_of(entry.name) is not None)]
         found = [entry.path for folder in folders for entry in scan_folder(folder) if entry.name.endswith(".tar")]
         if not found:
             raise UserError(f"folder {shards} has no shards (*.tar), nor have subfolders train, val or test in it")
