@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
 import venv
+from importlib.metadata import PathDistribution
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -68,6 +72,50 @@ def test_the_wheel_is_pinned_by_its_hash():
     assert re.fullmatch(r"sal-detectron2==0\.7\.2 --hash=sha256:[0-9a-f]{64}", lines[0])
 
 
+METADATA = """Metadata-Version: 2.1
+Name: sal-detectron2
+Version: 0.7.2
+Requires-Dist: numpy<2
+Requires-Dist: omegaconf<2.4,>=2.1
+Requires-Dist: hydra-core>=1.1
+Requires-Dist: black
+Provides-Extra: dev
+Requires-Dist: flake8==6.0.0; extra == "dev"
+
+What it is.
+Requires-Dist: of the text, not of the head
+"""
+
+
+def test_the_metadata_says_what_is_imported_where_it_runs_and_what_is_there(tmp_path):
+    info = tmp_path / "sal_detectron2-0.7.2.dist-info"
+    (tmp_path / "detectron2").mkdir()
+    (tmp_path / "detectron2" / "__init__.py").write_text("")
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA)
+    (info / "WHEEL").write_text("Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp310-cp310-linux_x86_64\n")
+    (info / "RECORD").write_text(
+        "detectron2/__init__.py,sha256=x,0\ndetectron2/_C.so,sha256=x,9\ntools/a.py,sha256=x,9\n"
+        "sal_detectron2-0.7.2.dist-info/METADATA,sha256=x,9\nsal_detectron2-0.7.2.dist-info/WHEEL,sha256=x,9\n"
+        "sal_detectron2-0.7.2.dist-info/RECORD,,\n"
+    )
+    install.rewrite_metadata(info)
+    found = PathDistribution(info)
+    names = sorted(re.split("[<>=]", requirement)[0] for requirement in found.requires)
+    shared = ["matplotlib", "numpy", "pillow", "scipy", "tensorboard", "torch", "torchvision"]
+    own = ["cloudpickle", "fvcore", "iopath", "omegaconf", "portalocker", "pycocotools", "pyyaml", "tabulate", "termcolor", "tqdm", "yacs"]
+    assert names == sorted(shared + own)
+    assert "omegaconf>=2.1" in found.requires
+    assert found.metadata.get_payload() == "What it is.\nRequires-Dist: of the text, not of the head\n"
+    assert (info / "WHEEL").read_text().endswith("Tag: py3-none-any\n")
+    files = {str(file): file for file in found.files}
+    assert sorted(Path(name).name for name in files) == ["METADATA", "RECORD", "WHEEL", "__init__.py"]
+    for name in ("METADATA", "WHEEL"):
+        file = files[f"{info.name}/{name}"]
+        assert file.hash.value == base64.urlsafe_b64encode(hashlib.sha256((info / name).read_bytes()).digest()).rstrip(b"=").decode()
+        assert file.size == (info / name).stat().st_size
+
+
 @pytest.mark.slow
 def test_a_fresh_environment_gets_the_package_alone(tmp_path):
     venv.create(tmp_path / "venv", with_pip=False)
@@ -82,5 +130,9 @@ def test_a_fresh_environment_gets_the_package_alone(tmp_path):
     assert (packages / "detectron2" / "engine").is_dir()
     assert not (packages / "tools").exists()
     assert not list((packages / "detectron2").glob("_C*"))
+    # Found before what the environment of the tests has of the same.
+    paths = {"PYTHONPATH": ":".join([str(packages), *filter(None, sys.path)])}
+    checked = subprocess.run([str(python), "-m", "pip", "check"], capture_output=True, text=True, env=paths)
+    assert "detectron2" not in checked.stdout + checked.stderr
     record = next(packages.glob("sal_detectron2*.dist-info/RECORD")).read_text()
     assert all((packages / line.split(",")[0]).exists() for line in record.splitlines())

@@ -2,12 +2,16 @@
 
 PyPI's one usable build of detectron2 is tagged for Python 3.10, though what it needs of it is plain Python: pip takes it for another
 version only into a folder of its own. It is unpacked there and moved, without two things that it brings along: a compiled module that no
-newer Python loads, and a top-level package called ``tools``, which would shadow that of any other project.
+newer Python loads, and a top-level package called ``tools``, which would shadow that of any other project. What it says that it requires is
+replaced by what its modules import: it asks for other versions of NumPy and omegaconf than run it, and for tools that it does not use.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +28,10 @@ _PACKAGE = "detectron2"
 # One wheel of PyPI, whatever Python runs: its tag says 3.10.
 ANY_PYTHON = ["--python-version", "3.10", "--implementation", "cp", "--abi", "none", "--platform", "any", "--only-binary=:all:"]
 _PATIENCE = ["--retries", "1", "--timeout", "20"]
+# What its modules import of this toolkit's own dependencies; the rest stands in requirements.txt.
+_SHARED = ("torch", "torchvision", "numpy", "pillow", "matplotlib", "scipy", "tensorboard")
+# Without its compiled module it is plain Python.
+_TAG = "py3-none-any"
 
 
 def install() -> Path:
@@ -46,15 +54,47 @@ def install() -> Path:
         (info,) = unpacked.glob("*.dist-info")
         for binary in (unpacked / _PACKAGE).glob("_C*"):
             binary.unlink()
-        # What is not moved must not stand in the record either: `pip uninstall` would look for it.
-        record = info / "RECORD"
-        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
-        record.write_text("".join(line for line in lines if (unpacked / line.split(",")[0]).exists() and not line.startswith("tools/")))
+        rewrite_metadata(info)
         for source in (unpacked / _PACKAGE, info):
             target = packages / source.name
             shutil.rmtree(target, ignore_errors=True)
             source.rename(target)
     return packages / _PACKAGE
+
+
+def rewrite_metadata(info: Path) -> None:
+    """Have an unpacked wheel's ``.dist-info`` say what is true of what is moved: its requirements, its platform and its files.
+
+    Without that, ``pip check`` finds fault, and ``pip uninstall`` looks for files that are not there.
+    """
+    wanted = [line for line in (_HERE / "requirements.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    head, _, text = (info / "METADATA").read_text(encoding="utf-8").partition("\n\n")
+    kept = [line for line in head.splitlines() if not line.startswith(("Requires-Dist:", "Provides-Extra:"))]
+    required = [f"Requires-Dist: {requirement}" for requirement in (*_SHARED, *wanted)]
+    (info / "METADATA").write_text("\n".join([*kept, *required]) + f"\n\n{text}", encoding="utf-8")
+    wheel = info / "WHEEL"
+    wheel.write_text(re.sub(r"(?m)^Tag: .*$", f"Tag: {_TAG}", wheel.read_text(encoding="utf-8")), encoding="utf-8")
+    record = info / "RECORD"
+    lines = []
+    for line in record.read_text(encoding="utf-8").splitlines():
+        name = line.split(",")[0]
+        file = info.parent / name
+        if not file.exists() or name.startswith("tools/"):
+            continue
+        if file in (info / "METADATA", wheel):
+            digest = base64.urlsafe_b64encode(hashlib.sha256(file.read_bytes()).digest()).rstrip(b"=").decode()
+            line = f"{name},sha256={digest},{file.stat().st_size}"
+        lines.append(f"{line}\n")
+    record.write_text("".join(lines), encoding="utf-8")
+
+
+def mend() -> bool:
+    """Rewrite what an earlier version of this installer left as it was (:func:`rewrite_metadata`); whether there was anything."""
+    for info in Path(sysconfig.get_path("purelib")).glob("sal_detectron2-*.dist-info"):
+        if f"Tag: {_TAG}" not in (info / "WHEEL").read_text(encoding="utf-8"):
+            rewrite_metadata(info)
+            return True
+    return False
 
 
 def _pip(*arguments: str) -> None:
@@ -73,8 +113,9 @@ def main() -> None:
     given = parser.parse_args()
     show_traces(given.debug)
     if has_detectron2():
+        mended = mend()
         if not given.quiet:
-            sys.stdout.write("detectron2 is installed already\n")
+            sys.stdout.write(f"detectron2 is installed already{'; what it says that it requires was mended' if mended else ''}\n")
         return
     sys.stdout.write(f"detectron2 was installed into {install()}\n")
 
