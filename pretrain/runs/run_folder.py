@@ -15,7 +15,8 @@ from zoo.data import BadImage, Data, FileImages, Images, without_bad_images
 from zoo.data.identity import Identity, difference, identify
 from zoo.data.inspection.scan import scan_images
 from zoo.errors import UserError, printable
-from zoo.files import check_can_write, replace_text
+from zoo.files import PARTIAL_SUFFIX, check_can_write, replace_text
+from zoo.models.run_lock import LOCK_FILE
 from zoo.models.runs import CHECKPOINT_FOLDER, ENVIRONMENT_FILE, RECIPE_FILE, is_run
 from zoo.results.provenance import software_versions, toolkit_commit
 
@@ -38,8 +39,15 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     if not overwrite:
         advice = f"go on with `pretrain --resume {out}`, or give --overwrite to start again" if is_run(out) else "choose another --out"
         raise UserError(f"{out} exists already; {advice}")
-    if not out.is_dir() or (any(out.iterdir()) and not is_run(out)):
+    if not out.is_dir() or not (is_run(out) or _is_half_made(out)):
         raise UserError(f"{out} is not a run folder, so --overwrite does not remove it; choose another --out")
+
+
+def _is_half_made(folder: Path) -> bool:
+    """Whether a folder is empty, or holds nothing but what a run that was killed while its folder was made may have left."""
+    whole = {ENVIRONMENT_FILE, LOCK_FILE, RECIPE_FILE}
+    left = [path for path in folder.iterdir() if path.name not in whole and not path.name.endswith(PARTIAL_SUFFIX)]
+    return all(path.name == CHECKPOINT_FOLDER and path.is_dir() and not any(path.iterdir()) for path in left)
 
 
 def make_run_folder(out: Path, recipe_yaml: str, *, overwrite: bool) -> None:

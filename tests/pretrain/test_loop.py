@@ -23,6 +23,7 @@ import zoo
 from evaluation.training.log import read_log
 from pretrain.loop import Outcome, train
 from pretrain.recipes import load_recipe, resume_recipe
+from pretrain.runs.run_folder import check_out
 from zoo.errors import UserError
 from zoo.models.runs import checkpoints, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
