@@ -298,6 +298,23 @@ def test_a_broken_training_names_step_rate_and_checkpoint_where_a_check_is_due_t
     assert len(read_log(tmp_path / "run" / "log.jsonl")) == every - 1
 
 
+def test_a_half_made_run_folder_is_overwritten_and_anything_else_is_not(tmp_path: Path) -> None:
+    """A run that was killed before its recipe was written."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("environment.json", ".lock", ".recipe.yaml.abc.partial"):
+        (run / name).touch()
+        check_out(run, overwrite=True)
+        with pytest.raises(UserError, match="exists already"):
+            check_out(run, overwrite=False)
+    for mine in (run / "notes.txt", run / "checkpoints" / "mine.pt"):
+        mine.touch()
+        with pytest.raises(UserError, match="is not a run folder, so --overwrite does not remove it"):
+            check_out(run, overwrite=True)
+        mine.unlink()
+    check_out(run, overwrite=True)
+
+
 def test_gradient_accumulation_runs_the_same_number_of_steps(tmp_path: Path, recipe_file: Path) -> None:
     """A network without batch norm gives the same run in one forward pass a step and in four."""
     overrides = ["backbone=test_vit", "optimizer.lr=0.001", "epochs=1"]
