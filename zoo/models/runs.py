@@ -95,7 +95,7 @@ def read_environment(run: str | Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED) -> dict[str, Any]:
-    """Load a checkpoint to the CPU; nothing in the file is executed (``weights_only``).
+    """Load a checkpoint to the CPU; nothing in the file is executed (:mod:`zoo.reading.checkpoint_file`).
 
     Parameters
     ----------
@@ -118,7 +118,10 @@ def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
     except Exception as error:
-        raise UserError(f"the checkpoint {path} is damaged or not one ({first_line(error)}){_advice(path)}") from error
+        reason = first_line(error).removesuffix("; get it again")
+        if reason.startswith(f"{path} "):
+            reason = f"it {reason.removeprefix(f'{path} ')}"
+        raise UserError(f"the checkpoint {path} is damaged or not one ({reason}){_advice(path)}") from error
     if not isinstance(content, dict) or content.get("format") != kind:
         raise UserError(f"{path} is not a checkpoint of this toolkit (its 'format' is not '{kind}')")
     missing = [key for key in required if key not in content]
@@ -179,11 +182,12 @@ def backbone_state(checkpoint: Mapping[str, Any], encoder: str = DEFAULT_ENCODER
 
 
 def _load(path: Path) -> Any:
-    import torch
+    from zoo.reading.checkpoint_file import open_checkpoint
 
     # A checkpoint from before there were checksums has none, and is read as it is.
     has_good_checksum(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    # Copied, since a run goes on to write where its checkpoints lie.
+    return open_checkpoint(path, mapped=False).content
 
 
 def _advice(path: Path) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from zoo.data.entries import FileEntry
 from zoo.data.images.endings import HEAD_BYTES, content_of, read_endings
-from zoo.data.outside import shown, typed_json, whole_number
+from zoo.data.outside import whole_number
 from zoo.data.shards.tar_index import Member, TarError, tar_members
 from zoo.errors import UserError
+from zoo.reading.outside import shown, typed_json
 
 # Endings of a member that holds the label, as whole extension or as its last part (``output.cls``).
 _LABEL = "cls"
