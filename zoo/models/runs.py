@@ -6,7 +6,6 @@ checkpoint is written under a name that ends in ``.partial`` and then renamed, s
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import UserError, first_line
 from zoo.plain_yaml import read_yaml
 from zoo.reading.checksum import has_good_checksum
+from zoo.reading.outside import read_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,15 +83,7 @@ def read_environment(run: str | Path) -> dict[str, Any]:
     Raises UserError for a file that is not JSON.
     """
     path = Path(run) / ENVIRONMENT_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object")
-    return content
+    return read_record(path) if path.exists() else {}
 
 
 def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.errors import UserError, first_line, some_of
 from zoo.reading.budget import BudgetError, check_structure
-from zoo.reading.file_head import download_accident, looks_like_safetensors, read_head
+from zoo.reading.file_head import appearance, download_accident, looks_like_safetensors, read_head
 from zoo.reading.outside import open_file
 from zoo.reading.pickle_scan import GETATTR, PickleScan, scan_pickle, stand_in
 
@@ -316,5 +316,6 @@ def read_safetensors(path: Path) -> dict[str, Any]:
         tensors: dict[str, Any] = load_file(path)
     except (SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as error:
         reason = error.strerror or first_line(error) if isinstance(error, OSError) else first_line(error)
-        raise UserError(f"{path} is damaged: its header and its length do not fit ({reason}); get it again") from error
+        what = "" if isinstance(error, OSError) else f"{appearance(path)}: "
+        raise UserError(f"{path} is not a safetensors file that can be read ({what}{reason}); get it again") from error
     return tensors

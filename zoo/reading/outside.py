@@ -15,7 +15,7 @@ import math
 import os
 import stat
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -275,24 +275,6 @@ def _wrong(where: str, value: object, wanted: str) -> FieldError:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def json_lines(data: bytes, where: str) -> Iterator[dict[str, Any]]:
-    """The objects of a text with one JSON object a line, up to the last line that is whole.
-
-    A last line that a killed process left unfinished is left out. Raises UserError for any other line that is no object.
-    """
-    lines = data.split(b"\n")
-    end = max((number for number, line in enumerate(lines) if line.strip()), default=-1)
-    for number, line in enumerate(lines[: end + 1]):
-        if not line.strip():
-            continue
-        try:
-            yield record_of(line, f"{where}, line {number + 1}")
-        except UserError:
-            if number == end:
-                return
-            raise
 
 
 def _place_first(text: str) -> str:
