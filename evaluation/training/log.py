@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo.errors import UserError
 from zoo.files import replace_text
-from zoo.reading.outside import read_bytes, record_of
+from zoo.reading.outside import read_bytes, record_of, told
 
 LOG_NAME = "log.jsonl"
 _NO_NUMBER = re.compile(rb"(?<=[:\[,])\s*(NaN|-?Infinity)\b")
@@ -24,12 +24,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), start=1) if line.strip()]
     rows = []
     for number, line in lines:
+        where = f"{path}, line {number}"
         try:
-            rows.append(_row(line, f"{path}, line {number}"))
+            row = _row(line, where)
         except UserError as error:
             if number == lines[-1][0]:
                 break
             raise UserError(f"{error}; the log was damaged: remove that line, or the whole file, which nothing but curves needs") from error
+        if type(row.get("step")) is not int or row["step"] < 0:
+            raise UserError(f"{where}: a row of the log has a step, a whole number from 0 on, and this one has {told(row.get('step'))}")
+        rows.append(row)
     return rows
 
 
@@ -39,8 +43,6 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     row = record_of(plain, where)
     if plain != line:
         row = json.loads(line)
-    if type(row.get("step")) is not int or row["step"] < 0:
-        raise UserError(f"{where}: it has no step, a whole number from 0 on")
     return row
 
 

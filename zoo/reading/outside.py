@@ -283,6 +283,11 @@ def _place_first(text: str) -> str:
     return f"at {place}: {what}" if place else what
 
 
+def told(value: object) -> str:
+    """A value out of a file for a message: itself where it is plain, else of which kind it is."""
+    return shown(repr(value)) if value is None or isinstance(value, (str, int, float, bool)) else f"a {type(value).__name__}"
+
+
 def shown(text: str) -> str:
     """Text out of a file for a message, cut where it is long."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
