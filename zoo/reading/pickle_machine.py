@@ -7,6 +7,7 @@ hash of sixty tuples in each other takes 2**60 steps and numbers can be chosen t
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Iterable
 from typing import IO, Any, ClassVar
@@ -21,6 +22,7 @@ _WORK_A_BYTE, _WORK = 8, 1_000_000
 # Keys other than text and small numbers, and members of one tuple that is a key.
 _MOST_ODD_KEYS, _MOST_MEMBERS = 10_000, 100
 _SMALL = 1 << 31
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset)
 # Steps that an instruction counts as, for the memory of what it makes.
 _STEPS = {pickle.EMPTY_SET[0]: 4, pickle.FROZENSET[0]: 4, pickle.EMPTY_DICT[0]: 2}
 
@@ -75,16 +77,18 @@ class PickleMachine(_Python):
     """
 
     def __init__(self, file: IO[bytes], left: int) -> None:
-        within = _Within(file, left)
+        # Bytes in memory give no more than there are by themselves.
+        within = file if isinstance(file, io.BytesIO) else _Within(file, left)
         super().__init__(within, encoding="latin1")  # text of Python 2, which may be bytes
         self.work = _WORK_A_BYTE * left + _WORK
         self.odd_keys = 0
-        self.dispatch = _Counted(self._INSTRUCTIONS)
+        # Of few bytes there are few instructions.
+        self.dispatch = self._INSTRUCTIONS if left * max(_STEPS.values()) <= MOST_STEPS else _Counted(self._INSTRUCTIONS)
 
     def spend(self, *given: object) -> None:
         """Count what a call is given. Raises BudgetError where it is too much."""
         for value in given:
-            self.work -= len(value) if isinstance(value, (str, bytes, bytearray, list, tuple, dict, set, frozenset)) else 1
+            self.work -= len(value) if isinstance(value, _SIZED) else 1
         if self.work < 0:
             raise BudgetError("a pickle in it gives the same large values to calls again and again")
 

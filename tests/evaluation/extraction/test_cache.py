@@ -69,11 +69,12 @@ def test_another_description_never_gets_them(tmp_path: Path) -> None:
 
 
 # Beginnings of a .npy file for which NumPy raises neither OSError nor ValueError, or makes room for what is not there.
+MAGIC = b"\x93NUMPY\x01\x00\x76\x00"
 HEADS = {
-    "a header of code": b"\x93NUMPY\x01\x00\x76\x00(" + b"(" * 117,
-    "a header cut in a string": b"\x93NUMPY\x01\x00\x76\x00{'descr': '" + b" " * 107,
-    "a huge shape": b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8), }".ljust(117) + b"\n",
-    "objects": b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (3, 8), }".ljust(117) + b"\n",
+    "a header of code": MAGIC + b"(" + b"(" * 117,
+    "a header cut in a string": MAGIC + b"{'descr': '" + b" " * 107,
+    "a huge shape": MAGIC + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8), }".ljust(117) + b"\n",
+    "objects": MAGIC + b"{'descr': '|O', 'fortran_order': False, 'shape': (3, 8), }".ljust(117) + b"\n",
     "an archive": b"PK\x03\x04" + bytes(100),
     "a pickle": b"\x80\x04]q\x00.",
 }

@@ -15,6 +15,8 @@ from evaluation.report.at_hand import AtHand, Missing
 from zoo.data import open_data
 from zoo.results import DataFacts, SplitFacts
 
+SPLITS = {"test": SplitFacts("all", 10, 0, "0" * 64)}
+
 
 @pytest.fixture
 def images(tmp_path):
@@ -39,7 +41,7 @@ def test_a_place_that_is_no_place_of_data_is_not_searched(make_result, place, mo
     monkeypatch.chdir(tmp_path / "a" / "b")
     listed = []
     monkeypatch.setattr(os, "scandir", lambda *arguments: listed.append(arguments))
-    result = replace(make_result("c" * 64), data=DataFacts(f"folder:{place}", "folder", "class", 0, {"test": SplitFacts("all", 10, 0, "0" * 64)}))
+    result = replace(make_result("c" * 64), data=DataFacts(f"folder:{place}", "folder", "class", 0, SPLITS))
     found = AtHand().images(result, "test")
     assert isinstance(found, Missing)
     assert "is not searched because a result names it" in found.why
@@ -61,7 +63,7 @@ def test_a_place_with_far_more_files_is_left_soon(make_result, images, monkeypat
 
 
 def test_nothing_is_fetched_because_a_result_says_so(make_result):
-    result = replace(make_result("c" * 64), data=DataFacts("hf:alice/images", "hf", "class", 0, {"test": SplitFacts("test", 10, 0, "0" * 64)}))
+    result = replace(make_result("c" * 64), data=DataFacts("hf:alice/images", "hf", "class", 0, SPLITS))
     found = AtHand().images(result, "test")
     assert isinstance(found, Missing)
     assert "'hf:alice/images' would be fetched from the Hub" in found.why
