@@ -24,6 +24,7 @@ from evaluation.training.stopping import StopRequest, TrainingStopped
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.models.runs import checkpoints, read_newest_checkpoint
+from zoo.reading.outside import read_record
 
 FORMAT = "backbone-loop supervised training 1"
 _REQUIRED = ("step", "steps", "model", "optimizer", "history", "kept", "threads", "processes")
@@ -342,9 +343,9 @@ def _saved(folder: Path | None, identity: Mapping[str, Any]) -> dict[str, Any] |
             raise UserError(f"{folder} is not a folder of a training (it has no {SETTINGS_FILE}); choose another one for checkpoints")
         return None
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read; remove {folder}, or choose another one for checkpoints") from error
+        there = read_record(path)
+    except UserError as error:
+        raise UserError(f"{error}; remove {folder}, or choose another one for checkpoints") from error
     own, wanted = _flat(there), _flat(json.loads(json.dumps(identity)))
     if own != wanted:
         name = next(name for name in sorted({*own, *wanted}) if own.get(name) != wanted.get(name))

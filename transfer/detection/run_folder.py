@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError
 from zoo.files import check_can_write, replace_text
+from zoo.reading.outside import FieldError, read_fields, read_record
 from zoo.results.provenance import software_versions, toolkit_commit
 
 RUN_FILE = "run.json"
@@ -94,8 +95,8 @@ def read_facts(run: Path) -> RunFacts:
     """Raises UserError where the folder is no detection run."""
     if not is_detection_run(run):
         raise UserError(f"{run} is not a detection run: it has no {RUN_FILE} and {CONFIG_FILE}")
+    content = read_record(run / RUN_FILE)
     try:
-        content = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
-        return RunFacts(**{name: content[name] for name in RunFacts.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run / RUN_FILE} cannot be read ({first_line(error)})") from error
+        return read_fields(RunFacts, {name: content[name] for name in RunFacts.__dataclass_fields__ if name in content})
+    except FieldError as error:
+        raise UserError(f"{run / RUN_FILE} is not what `transfer detect` writes: {error}") from error

@@ -73,5 +73,5 @@ def _holder(handle: int) -> str:
     try:
         facts = json.loads(os.pread(handle, 4096, 0))
         return f"process {int(facts['pid'])} on {facts['host']} since {facts['start']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

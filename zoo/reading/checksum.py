@@ -6,11 +6,13 @@ Being inside, it is renamed and copied with the file: there is no moment at whic
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
 from zoo.errors import UserError
+from zoo.reading.outside import open_file
 
 _PREFIX = b"sha256:"
 _COMMENT = len(_PREFIX) + 64
@@ -38,10 +40,11 @@ def has_good_checksum(path: Path) -> bool:
 
     Raises UserError where it has one that they are not those of.
     """
-    size = path.stat().st_size
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
     if size < _END + _COMMENT:
         return False
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(size - _COMMENT - _END)
         tail = file.read()
         end, comment = tail[:_END], tail[_END:]

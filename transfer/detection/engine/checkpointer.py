@@ -5,23 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from transfer.formats.detectron2_names import COUNTER, without_prefix
 from zoo.errors import UserError, listed, root_cause
 from zoo.files import replace_file, replace_text
+from zoo.reading.checkpoint_file import open_checkpoint
 from zoo.reading.checksum import add_checksum, has_good_checksum
+from zoo.reading.plain_pickle import load_plain_pickle
 
 LAST = "last_checkpoint"  # detectron2's name of the file that names the newest checkpoint
 
 
 class StrictCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer, with three differences.
+    """detectron2's checkpointer, with four differences.
 
     - A file of a backbone (one with ``matching_heuristics``) must fill every tensor of the model's stem and res2 to res5, statistics
       included, each must afterwards equal the file's, and none of the file may be left over.
     - A checkpoint of a training must have exactly the model's tensors.
+    - A file is read safely: nothing in it is run.
     - Files are written whole or not at all, and all but the newest ``keep`` are removed.
 
     Parameters
@@ -59,9 +63,20 @@ class StrictCheckpointer(DetectionCheckpointer):
         return incompatible
 
     def _load_file(self, filename: str) -> Any:
-        if filename.endswith(".pth"):
-            has_good_checksum(Path(filename))
-        return super()._load_file(filename)
+        # detectron2's own runs what a .pkl says.
+        path = Path(filename)
+        if path.suffix == ".pkl":
+            content = load_plain_pickle(path)
+            tensors = content.get("model", content) if isinstance(content, dict) else None
+            if isinstance(tensors, dict):
+                # Arrays that torch may write to.
+                tensors.update({name: np.array(values) for name, values in tensors.items() if isinstance(values, np.ndarray)})
+        else:
+            has_good_checksum(path)
+            content = open_checkpoint(path, mapped=False).content
+        if not isinstance(content, dict):
+            raise UserError(f"{path} holds no named tensors, so it is no checkpoint of a detector")
+        return content if "model" in content else {"model": content}
 
     def save(self, name: str, **kwargs: Any) -> None:
         """As detectron2's, but a file that is there is whole. Raises UserError, naming the last good one, where it cannot be written."""
