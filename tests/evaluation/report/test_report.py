@@ -389,7 +389,7 @@ def test_what_tasks_put_into_results_is_described(knn_of_shapes):
         assert result.details.keys() <= described["details"]
         assert {re.sub(r"^(train|test)_", "ROLE_", name) for name in result.counts} <= described["counts"]
         # The command writes what it was asked for; the functions are called with it.
-        assert described["protocol"] - {"layer", "options"} <= result.protocol.keys()
+        assert described["protocol"] - {"layer", "options", "procedure"} <= result.protocol.keys()
 
 
 def test_the_log_of_a_run_at_hand_is_drawn(tmp_path, make_run, make_result):
