@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from disks import mounted
+from sources import Sources, make_sources
 
 
 @pytest.fixture
@@ -21,3 +22,9 @@ def frozen(tmp_path: Path) -> Iterator[Path]:
     """A disk that cannot be written."""
     with mounted(tmp_path / "frozen", "size=1m,ro") as folder:
         yield folder
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """What commands read; no test changes it."""
+    return make_sources(tmp_path_factory.mktemp("sources"))

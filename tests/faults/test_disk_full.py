@@ -4,72 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import timm
 import torch
 from commands import refusal, typed
 from disks import BALLAST, leave_free, listing
-from PIL import Image
+from sources import Sources
 
 from zoo.files import PARTIAL_SUFFIX
 from zoo.models.runs import checkpoints, is_run
-
-TINY = """
-data: shapes:train=40,test=30,size=64
-backbone: test_resnet
-method: {name: moco, queue: 32, dim: 16, momentum: 0.9}
-views: {size: 64, blur: 0.3, blur_sigma: [0.1, 1.0]}
-batch: 8
-epochs: 3
-optimizer: {lr: 0.05}
-threads: 1
-device: cpu
-trackers: [tensorboard]
-knn: {every_epochs: 1, train_images: 20, test_images: 10}
-checkpoint: {every_epochs: 1, keep: 2}
-"""
-
-
-@dataclass
-class Sources:
-    """What commands read; it lies on the machine's own disk."""
-
-    run: Path
-    model: Path
-    checkpoint: Path
-    photos: Path
-    result: Path
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    folder = tmp_path_factory.mktemp("sources")
-    (folder / "tiny.yaml").write_text(TINY)
-    run = folder / "run"
-    assert typed(["pretrain", folder / "tiny.yaml", "--out", run, "epochs=1"]) == 0
-    assert typed(["zoo", "export", run, "--out", folder / "model"]) == 0
-    words = ["evaluate", "--model", folder / "model", "--data", "digits", "--out", folder / "knn.json"]
-    assert typed(words) == 0
-    torch.save({"state_dict": _resnet18()}, folder / "resnet18.pth")
-    rng = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for label in "ab":
-            (folder / "photos" / split / label).mkdir(parents=True)
-            for number in range(4):
-                Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(folder / "photos" / split / label / f"{number}.png")
-    return Sources(run, folder / "model", folder / "resnet18.pth", folder / "photos", folder / "knn.json")
-
-
-def _resnet18() -> dict[str, torch.Tensor]:
-    network = timm.create_model("resnet18", num_classes=0)
-    # As if it had been trained: a network whose statistics are those of its start is refused.
-    return {name: value + 0.01 if name.endswith("running_mean") else value for name, value in network.state_dict().items()}
-
 
 # Writer, and the command that makes it write OUT. The sources' names are replaced by their places.
 WRITERS: dict[str, Sequence[str]] = {
