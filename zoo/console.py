@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version as distribution_version
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
-from zoo.errors import UserError
+from zoo.errors import UserError, printable_lines
 
 DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
@@ -51,6 +52,38 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+class _Plain:
+    """A stream that spells out what would steer a terminal: names out of strangers' files are printed everywhere, and may hold anything.
+
+    rich, whose tables and bars steer it themselves, goes by ``rich_proxied_file`` to the stream behind.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextlib.contextmanager
+def plain_output() -> Iterator[None]:
+    """In the block, what is written to standard output and standard error steers no terminal."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Plain(before[0]), _Plain(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 def is_main_process() -> bool:
     """Whether this process is the one of its group that speaks (torchrun sets ``RANK``)."""
     return os.environ.get("RANK", "0") == "0"
@@ -59,7 +92,8 @@ def is_main_process() -> bool:
 def run(app: Callable[[], None]) -> None:
     """Run a command: a :class:`UserError` becomes one sentence on standard error and exit status 2."""
     try:
-        app()
+        with plain_output():
+            app()
     except UserError as error:
         if is_main_process():
             sys.stderr.write(f"error: {error}\n")

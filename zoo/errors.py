@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
+
+# Control characters but for tab and line break, and halves of characters that no encoding has.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -20,6 +24,11 @@ class UserError(Exception):
 def printable(text: str) -> str:
     """``text`` on one line, with a backslash and a code for each character that cannot be printed."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
+def printable_lines(text: str) -> str:
+    """``text`` with its line breaks and tabs, and all else that cannot be printed as :func:`printable` spells it."""
+    return text if text.isprintable() else _UNPRINTABLE.sub(lambda found: printable(found[0]), text)
 
 
 def first_line(error: BaseException) -> str:

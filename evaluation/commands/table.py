@@ -10,6 +10,7 @@ from rich.table import Table
 
 from evaluation.tasks.registry import TASKS
 from zoo.data.base import CLASS_LEVEL
+from zoo.errors import printable
 from zoo.results import Result
 
 # In the order in which the line above a table names them.
@@ -25,16 +26,16 @@ def print_results(results: Sequence[Result], console: Console) -> None:
         classes += f" of level {first.data.level}"
     images = [f"{first.data.splits[role].images:,} {name} images" for role, name in _ROLES.items() if role in first.data.splits]
     line = f"{first.task} {first.preset} on {first.data.name}: {', '.join([*images, classes])}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     table = Table()
     table.add_column("model", overflow="fold")
     for metric, heading in columns.items():
         table.add_column(heading, justify="right", style="bold" if metric == first.headline.metric else "")
     for result in results:
-        table.add_row(escape(result.model.name), *(f"{result.metrics[metric]:.2f}" for metric in columns))
+        table.add_row(escape(printable(result.model.name)), *(f"{result.metrics[metric]:.2f}" for metric in columns))
     console.print(table)
     for note in [*_notes(first), *_intervals(results), *_differences(results), *_warnings(results)]:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
 
 
 def _notes(result: Result) -> list[str]:

@@ -104,6 +104,9 @@ class _PlainMachine(PickleMachine):
             raise _ForbiddenError(f"{module}.{name}") from None
 
 
+_VALUES = (str, bytes, bytearray, int, float, complex, bool, type(None), set, frozenset)
+
+
 def _plain(value: Any) -> Any:
     """``value`` with its arrays in place of what the pickle says of them. Its containers are not nested deep (:func:`check_structure`)."""
     if isinstance(value, _Array):
@@ -112,6 +115,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(inner) for inner in value)
+    if not isinstance(value, _VALUES):
+        raise pickle.UnpicklingError("a number type, or something else that is no value, stands in the place of one")
     return value
 
 
