@@ -418,6 +418,28 @@ def _lists(name: str, text: str) -> Callable[[Path], tuple[list[bytes], Callable
     return prepare
 
 
+def _labelled(folder: Path) -> tuple[list[bytes], Callable[[Path], object]]:
+    from evaluation.tasks.semi.label_lists import read_label_list
+
+    images, _ = _split_state(folder)
+    return [b"0\n1\n3\n", b"0.png\n2.png\n"], lambda path: read_label_list(path, images)
+
+
+def _catalogue(_folder: Path) -> tuple[list[bytes], Callable[[Path], object]]:
+    from zoo.catalogue.files import BUILTIN_FILE, read_catalogue_file
+
+    # The projects, and a few of the models.
+    parts = BUILTIN_FILE.read_text(encoding="utf-8").split("[[model]]")[:3]
+    return ["[[model]]".join(parts).encode()], lambda path: [entry.to_dict() for entry in read_catalogue_file(path).values()]
+
+
+def _pins(_folder: Path) -> tuple[list[bytes], Callable[[Path], object]]:
+    from zoo.hub.pins import Pins
+
+    content = {"schema": 1, "pins": {"alice/a@main": {"files": {"x": {"size": 3, "sha256": "a" * 64}}, "commit": "b" * 40, "date": "x"}}}
+    return [json.dumps(content).encode()], lambda path: (Pins(path).get("alice/a@main"), Pins(path).of_commit("alice/a", "b" * 40))
+
+
 def _images(*kinds: str) -> Callable[[Path], tuple[list[bytes], Callable[[Path], object]]]:
     def prepare(_folder: Path) -> tuple[list[bytes], Callable[[Path], object]]:
         from zoo.data.images import AS_SEEN, decode_rgb, read_facts
@@ -476,6 +498,9 @@ FORMATS: dict[str, Format] = {
     "ImageNet's list": Format(
         "val.txt", _lists("val.txt", "ILSVRC2012_val_00000001.JPEG n01440764\nILSVRC2012_val_00000002.JPEG n01443537\n"), _JSON_BYTES
     ),
+    "list of labelled images": Format("a.txt", _labelled, _JSON_BYTES),
+    "catalogue (TOML)": Format("a.toml", _catalogue, of_bytes(b"[[model]]", b"[model]", b"=", b"9" * 5000, b"[" * 2000, b"a." * 500)),
+    "lock file of the hub": Format("zoo.lock.json", _pins, of_json),
     "JPEG": Format("a.jpg", _images("JPEG", "MPO"), _BYTES, (BadImageError,)),
     "PNG": Format("a.png", _images("PNG"), either(of_png, _BYTES), (BadImageError,)),
     "TIFF": Format("a.tif", _images("TIFF"), _BYTES, (BadImageError,)),
