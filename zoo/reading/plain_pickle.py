@@ -35,7 +35,12 @@ class _Dtype:
         if self.dtype.kind not in _NUMBER_KINDS:
             raise pickle.UnpicklingError(f"an array of the type '{code}'")
 
+    def __deepcopy__(self, _memo: object) -> _Dtype:
+        return self  # nothing in it changes
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if not isinstance(state, tuple) or len(state) < 2:
+            raise pickle.UnpicklingError("an array whose type is none")
         order = state[1]
         if order in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(order)

@@ -87,7 +87,7 @@ def _by_name(path: str | Path, lines: list[str], images: Images) -> list[int]:
         if "/" in line:
             candidates = [index for index in candidates if f"/{names[index]}".endswith(f"/{line.lstrip('/')}")]
         if len(candidates) > 1:
-            raise UserError(f"{path} names '{line}', the name of {len(candidates)} images; write the end of its path, with folders")
+            raise UserError(f"{path} names '{shown(line)}', the name of {len(candidates)} images; write the end of its path, with folders")
         if candidates:
             found.append(candidates[0])
         else:
