@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
@@ -9,14 +10,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version as distribution_version
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TextIO, TypeVar, get_args
 
 import typer
 from typer.models import OptionInfo
 
-from zoo.errors import LESS_MEMORY, as_user_error, first_line, printable
+from zoo.errors import LESS_MEMORY, as_user_error, first_line, printable, printable_lines
 from zoo.ranges import Range
 
 DISTRIBUTION = "backbone-loop"
@@ -145,6 +146,38 @@ def columns(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
+class _Plain:
+    """A stream that spells out what would steer a terminal: names out of strangers' files are printed everywhere, and may hold anything.
+
+    rich, whose tables and bars steer it themselves, goes by ``rich_proxied_file`` to the stream behind.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable_lines(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextlib.contextmanager
+def plain_output() -> Iterator[None]:
+    """In the block, what is written to standard output and standard error steers no terminal."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _Plain(before[0]), _Plain(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 def is_main_process() -> bool:
     """Whether this process is the one of its group that speaks (torchrun sets ``RANK``)."""
     return os.environ.get("RANK", "0") == "0"
@@ -159,7 +192,8 @@ def run(app: Callable[[], None]) -> None:
     _Debugging.wanted = False
     _let_any_name_through()
     try:
-        app()
+        with plain_output():
+            app()
     except BrokenPipeError:
         # The reader (`| head`) went away: point stdout elsewhere so that the interpreter's flush does not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 # The line by which torch's loader says that a worker's trace follows.
@@ -17,6 +18,8 @@ _NOT_TAKEN = ("PytorchStreamWriter failed", "unexpected pos", " requested and ",
 # How torch says that it lost another process of a group, and that a process which decodes is gone.
 _GROUP_LOST, _LOADER_LOST = ("gloo/", "NCCL", "c10d", "Broken pipe", "process group"), "DataLoader worker (pid"
 LESS_MEMORY = "close other programs, or use a machine with more"
+# Control characters but for tab and line break, and halves of characters that no encoding has.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -38,6 +41,11 @@ def printable(text: str) -> str:
 def drawable(text: str) -> str:
     """:func:`printable`, for a figure of matplotlib, to which a dollar sign would begin a formula."""
     return printable(text).replace("$", r"\$")
+
+
+def printable_lines(text: str) -> str:
+    """``text`` with its line breaks and tabs, and all else that cannot be printed as :func:`printable` spells it."""
+    return text if text.isprintable() else _UNPRINTABLE.sub(lambda found: printable(found[0]), text)
 
 
 def first_line(error: BaseException) -> str:

@@ -29,7 +29,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
         classes += f" of level {first.data.level}"
     images = [f"{first.data.splits[role].images:,} {name} images" for role, name in _ROLES.items() if role in first.data.splits]
     line = f"{first.task} {first.preset} on {first.data.name}: {', '.join([*images, classes])}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     table = Table()
     table.add_column("model", overflow="fold")
     for metric, heading in columns.items():
@@ -40,7 +40,7 @@ def print_results(results: Sequence[Result], console: Console) -> None:
         table.add_row(escape(names[id(result)]), *(f"{result.metrics[metric]:.2f}" for metric in columns))
     console.print(table)
     for note in [*_notes(first), *_intervals(results, names), *_differences(results, names), *_warnings(results, names)]:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
 
 
 def _notes(result: Result) -> list[str]:

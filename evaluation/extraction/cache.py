@@ -203,7 +203,10 @@ def _named(description: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 def _entry(path: Path) -> dict[str, Any]:
     # Of a description nothing but its equality is asked, so that its numbers may be anything that JSON has.
     with open_file(path) as file:
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except RecursionError as error:
+            raise ValueError("brackets are nested too deep") from error
     if not isinstance(content, dict):
         raise ValueError("no object")
     return content

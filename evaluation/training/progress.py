@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from zoo.errors import printable_lines
+
 # Without a terminal a bar would fill the job's log file: one line at this interval instead.
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -67,7 +69,7 @@ class TrainingProgress:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
 
 
 def _rate(images_per_second: float) -> str:

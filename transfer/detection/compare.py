@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from transfer.detection.run_folder import RESULT_FILE, RUN_FILE, read_facts
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
 from zoo.results import Result, load_result
 
 SHOWN = ("box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75")
@@ -144,7 +144,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     first = next(iter(rows[0].results.values()))
     train, test = first.data.splits["train"], first.data.splits["test"]
     line = f"{first.preset} on {first.data.spec}: {train.images:,} training images, {test.images:,} test images, {first.protocol['metric']}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     metrics = [metric for metric in SHOWN if rows[0].spread(metric) is not None]
     table = Table()
     table.add_column("model", overflow="fold")
@@ -153,12 +153,12 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
         table.add_column(metric.replace("_", " "), justify="right", style="bold" if metric == first.headline.metric else "")
     last = rows[-1]
     if len(rows) > 1:
-        table.add_column(f"to {escape(last.model)}", justify="right")
+        table.add_column(f"to {escape(printable(last.model))}", justify="right")
     for row in rows:
         cells = [_text(row.spread(metric)) for metric in metrics]
         if len(rows) > 1:
             cells.append("" if row is last else _text(row.difference(last, first.headline.metric), sign=True))
-        table.add_row(escape(row.model), str(len(row.results)), *cells)
+        table.add_row(escape(printable(row.model)), str(len(row.results)), *cells)
     console.print(table)
     note = "percent; mean ± standard deviation over seeds; the last column is the difference of box AP, seed by seed"
     console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -34,12 +34,16 @@ from zoo.errors import UserError, listed, some_of
 from zoo.hashing import file_sha256
 from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
+from zoo.ranges import Range
 from zoo.reading.checkpoint_file import open_checkpoint
+from zoo.reading.outside import told
 from zoo.reading.plain_pickle import load_plain_pickle
 
 AUTHOR = "backbone-loop"
 FACTS = "backbone_loop"
 SCHEME = "detectron2:"
+# What torch makes tensors of.
+_NUMBERS = [np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
 _ARCHS = {depth: arch for arch, depth in DEPTHS.items()}
 
 
@@ -127,10 +131,34 @@ def read(path: Path) -> tuple[str, dict[str, Tensor], dict[str, Any]]:
     for name, values in found.items():
         ours = detectron2_to_torchvision(name)
         assert ours is not None, name  # every expected name has an inverse
-        state[ours] = values.detach() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-    facts = content.get(FACTS, {})
+        state[ours] = _tensor(values, f"{path}: '{name}'")
+    facts = _facts(content.get(FACTS, {}), path)
     state |= {name: torch.tensor(count) for name, count in facts.get(COUNTER, {}).items()}
     return _ARCHS[depth], state, facts
+
+
+def _tensor(values: Any, where: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach()
+    if not isinstance(values, np.ndarray) or values.dtype not in _NUMBERS:
+        found = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else told(values)
+        raise UserError(f"{where} is {found}, and an array of numbers is expected")
+    return torch.from_numpy(np.array(values))
+
+
+def _facts(facts: Any, path: Path) -> dict[str, Any]:
+    """What :func:`write` noted, of the right types. Raises UserError for anything else."""
+    if not isinstance(facts, dict):
+        raise UserError(f"{path}: its '{FACTS}' is {told(facts)}, and a dict is expected")
+    counts = facts.get(COUNTER, {})
+    numbered = isinstance(counts, dict) and all(isinstance(name, str) and type(count) is int for name, count in counts.items())
+    if not numbered or not all(abs(count) < 2**63 for count in counts.values()):
+        raise UserError(f"{path}: '{COUNTER}' of its '{FACTS}' has something else than whole numbers by name")
+    for name in ("mean", "std"):
+        values = facts.get(name)
+        if values and not (isinstance(values, (list, tuple)) and len(values) == 3 and all(value in Range() for value in values)):
+            raise UserError(f"{path}: '{name}' of its '{FACTS}' is {told(values)}, and three numbers are expected")
+    return facts
 
 
 def open_file(path: str | Path) -> Model:

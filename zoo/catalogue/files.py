@@ -14,6 +14,7 @@ from typing import Any
 from zoo.catalogue.entry import CatalogueEntry, Home, PublishedResult
 from zoo.errors import UserError, did_you_mean, first_line
 from zoo.normalisation import three_channels
+from zoo.reading.outside import MOST_RECORD_BYTES, read_text
 from zoo.results import Result, load_result
 
 BUILTIN_FILE = Path(__file__).with_name("catalogue.toml")
@@ -111,10 +112,10 @@ def read_catalogue_file(path: str | Path) -> dict[str, CatalogueEntry]:
     """The entries of one file, by name. Raises UserError that names the file, the entry and the key."""
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no catalogue file {path}") from error
-    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        if not path.exists():
+            raise UserError(f"there is no catalogue file {path}")
+        content = tomllib.loads(read_text(path, MOST_RECORD_BYTES))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise UserError(f"the catalogue file {path} cannot be read as TOML ({first_line(error)})") from error
     origin = "built in" if path == BUILTIN_FILE else str(path)
     try:

@@ -26,7 +26,7 @@ from zoo.data.levels import name_some
 from zoo.errors import UserError
 from zoo.files import replace_file
 from zoo.reading.arrays import ArrayFileError, read_arrays
-from zoo.reading.outside import typed_json
+from zoo.reading.outside import file_names
 
 # Images whose decoded pixels are compared, evenly spread: a decoder of another version gives other pixels of the same file.
 SAMPLED = 64
@@ -78,13 +78,13 @@ class Identity:
         """Read what :meth:`save` wrote. Raises UserError for a file that is damaged."""
         try:
             text, sizes, times, contents, pixels = read_arrays(path, "names", "sizes", "times", "contents", "pixels")
-            names = typed_json(text.tobytes(), list[str], str(path))
+            names = file_names(text.tobytes())
             if not (sizes.dtype == times.dtype == np.int64 and sizes.shape == times.shape == (len(names),)):
                 raise ArrayFileError("not a size and a time for each name")
             if contents.dtype != np.uint8 or contents.shape != (len(names), DIGEST_BYTES) or pixels.dtype != np.uint8:
                 raise ArrayFileError("not a digest for each name")
             return cls(names, sizes, times, contents, pixels)
-        except (OSError, KeyError, ArrayFileError, UserError) as error:
+        except (OSError, KeyError, ValueError) as error:
             raise UserError(f"{path}, which names the images of the run, is damaged; remove it to go on without comparing them") from error
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zoo.data.base import CLASS_LEVEL, Level
 from zoo.errors import UserError
+from zoo.reading.outside import shown
 
 NAMED_IN_MESSAGES = 3
 
@@ -65,6 +66,6 @@ def checked_labels(values: ArrayLike, images: int, classes: int, where: str) -> 
 
 def name_some(names: Sequence[str]) -> str:
     """The first few of ``names`` for a message, and how many more there are."""
-    shown = ", ".join(f"'{name}'" for name in names[:NAMED_IN_MESSAGES])
+    first = ", ".join(f"'{shown(name)}'" for name in names[:NAMED_IN_MESSAGES])
     more = len(names) - NAMED_IN_MESSAGES
-    return f"{shown} and {more} more" if more > 0 else shown
+    return f"{first} and {more} more" if more > 0 else first

@@ -31,6 +31,7 @@ from zoo.home import zoo_home
 from zoo.hub.pins import FilePin, Pins
 from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, retry
 from zoo.reading.file_head import download_accident, read_head
+from zoo.reading.outside import FieldError, read_fields, read_record
 
 _CHUNK_BYTES = 1 << 18
 # Seconds without a byte after which a connection counts as dead.
@@ -275,8 +276,8 @@ def _validator(headers: Message) -> str | None:
 
 def _read_sidecar(path: Path) -> _Partial | None:
     try:
-        return _Partial(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return read_fields(_Partial, read_record(path))
+    except (UserError, FieldError):
         return None
 
 

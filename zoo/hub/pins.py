@@ -15,6 +15,7 @@ from filelock import FileLock
 from zoo.errors import UserError, first_line
 from zoo.files import replace_text
 from zoo.home import zoo_home
+from zoo.reading.outside import read_record, told
 
 LOCK_FILE = "zoo.lock.json"
 LOCK_VARIABLE = "ZOO_LOCK"
@@ -86,17 +87,18 @@ class Pins:
         return pin
 
     def _read(self) -> dict[str, Pin]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["schema"] != SCHEMA:
-                raise UserError(f"the lock file {self.path} has schema {content['schema']!r}, and this version reads {SCHEMA}")
-            return {name: _pin(value) for name, value in content["pins"].items()}
-        except FileNotFoundError:
+        if not self.path.exists():
             return {}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        try:
+            content = read_record(self.path)
+            found = None if content["schema"] != SCHEMA else {name: _pin(value) for name, value in content["pins"].items()}
+        except (UserError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"the lock file {self.path} cannot be read ({first_line(error)}); put a good copy back, or remove it to begin again"
             ) from error
+        if found is None:
+            raise UserError(f"the lock file {self.path} has schema {told(content['schema'])}, and this version reads {SCHEMA}")
+        return found
 
 
 def _pin(value: Mapping[str, Any]) -> Pin:

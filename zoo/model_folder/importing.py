@@ -21,7 +21,7 @@ from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.ranges import SIDE, Range
-from zoo.reading.outside import told
+from zoo.reading.outside import open_file, told
 from zoo.results.provenance import software_versions, toolkit_commit
 
 _CHUNK_BYTES = 1 << 20
@@ -169,7 +169,7 @@ def check_hash(path: str | Path, entry: CatalogueEntry) -> str:
     Raises UserError where the entry has a hash of it (whole, or the first digits that its authors print), and it is another.
     """
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             sha256.update(chunk)
             md5.update(chunk)

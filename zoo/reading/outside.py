@@ -17,6 +17,7 @@ import stat
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -159,6 +160,20 @@ def record_of(data: bytes, where: str, form: str = "") -> dict[str, Any]:
     return value
 
 
+def file_names(data: bytes) -> list[str]:
+    """A list of file names that this toolkit wrote as JSON; what is no UTF-8 in a name stands there as half a character.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        names = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("no list of names") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("no list of names")
+    return names
+
+
 def check_repetition(data: bytes) -> None:
     """Raise ValueError for a key that stands twice in one object of a JSON text, of which some readers take the first, others the last."""
 
@@ -215,7 +230,7 @@ def read_fields(kind: type[T], value: object, *, later: frozenset[str] = frozens
 def _read_dataclass(kind: Any, value: Any, where: str, later: frozenset[str] = frozenset()) -> Any:
     if not isinstance(value, Mapping):
         raise _wrong(where, value, "an object")
-    hints = get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     prefix = f"{where}." if where else ""
     absent = [item for item in fields(kind) if item.name not in value]
     missing = [item.name for item in absent if item.name not in later or (item.default is MISSING and item.default_factory is MISSING)]
@@ -225,6 +240,11 @@ def _read_dataclass(kind: Any, value: Any, where: str, later: frozenset[str] = f
     if unknown:
         raise FieldError(f"it has an unknown '{prefix}{_cut(unknown[0])}'")
     return kind(**{name: _read_value(hints[name], item, prefix + name) for name, item in value.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
 
 
 def _read_value(kind: Any, value: Any, where: str) -> Any:

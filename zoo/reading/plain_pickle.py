@@ -35,7 +35,12 @@ class _Dtype:
         if self.dtype.kind not in _NUMBER_KINDS:
             raise pickle.UnpicklingError(f"an array of the type '{code}'")
 
+    def __deepcopy__(self, _memo: object) -> _Dtype:
+        return self  # nothing in it changes
+
     def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if not isinstance(state, tuple) or len(state) < 2:
+            raise pickle.UnpicklingError("an array whose type is none")
         order = state[1]
         if order in ("<", ">"):
             self.dtype = self.dtype.newbyteorder(order)
@@ -104,6 +109,9 @@ class _PlainMachine(PickleMachine):
             raise _ForbiddenError(f"{module}.{name}") from None
 
 
+_VALUES = (str, bytes, bytearray, int, float, complex, bool, type(None), set, frozenset)
+
+
 def _plain(value: Any) -> Any:
     """``value`` with its arrays in place of what the pickle says of them. Its containers are not nested deep (:func:`check_structure`)."""
     if isinstance(value, _Array):
@@ -112,6 +120,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(inner) for inner in value)
+    if not isinstance(value, _VALUES):
+        raise pickle.UnpicklingError("a number type, or something else that is no value, stands in the place of one")
     return value
 
 

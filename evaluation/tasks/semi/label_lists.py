@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from zoo.data.base import Images
 from zoo.data.levels import name_some
+from zoo.data.outside import whole_number
 from zoo.errors import UserError
 from zoo.home import zoo_home
 from zoo.hub.fetch import fetch
 from zoo.hub.retries import DEFAULT_DEADLINE
+from zoo.reading.outside import read_text, shown
 
 # Chen et al., "A simple framework for contrastive learning" (arXiv 2002.05709): the subsets of nearly all published 1 % and 10 % numbers.
 SIMCLR_URL = "https://raw.githubusercontent.com/google-research/simclr/master/imagenet_subsets/{percent}percent.txt"
@@ -52,17 +54,17 @@ def read_label_list(path: str | Path, images: Images) -> NDArray[np.int64]:
         The file cannot be read or is empty; a line that names no image, or several, or one that was named before.
     """
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list of labelled images {path} cannot be read ({getattr(error, 'strerror', None) or 'no text'})") from error
-    lines = [line for line in lines if line]
+        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except UserError as error:
+        raise UserError(f"the list of labelled images cannot be read: {error}") from error
     if not lines:
         raise UserError(f"the list of labelled images {path} is empty")
     if all(line.isascii() and line.isdecimal() for line in lines):
-        found = [int(line) for line in lines]
-        beyond = [line for line in lines if int(line) >= len(images)]
-        if beyond:
-            raise UserError(f"{path} names image {beyond[0]}, but {images.name} ({images.split}) has {len(images)}, counted from 0")
+        numbers = [whole_number(line) for line in lines]
+        found = [number for number in numbers if number is not None and number < len(images)]
+        if len(found) < len(lines):
+            beyond = next(line for line, number in zip(lines, numbers, strict=True) if number is None or number >= len(images))
+            raise UserError(f"{path} names image {shown(beyond)}, but {images.name} ({images.split}) has {len(images)}, counted from 0")
     else:
         found = _by_name(path, lines, images)
     if len(set(found)) < len(found):
@@ -85,7 +87,7 @@ def _by_name(path: str | Path, lines: list[str], images: Images) -> list[int]:
         if "/" in line:
             candidates = [index for index in candidates if f"/{names[index]}".endswith(f"/{line.lstrip('/')}")]
         if len(candidates) > 1:
-            raise UserError(f"{path} names '{line}', the name of {len(candidates)} images; write the end of its path, with folders")
+            raise UserError(f"{path} names '{shown(line)}', the name of {len(candidates)} images; write the end of its path, with folders")
         if candidates:
             found.append(candidates[0])
         else:

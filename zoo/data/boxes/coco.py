@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -210,7 +211,7 @@ def _image_folder(root: Path, path: Path, names: list[str]) -> Path:
     word = next((word for word in re.split(r"[^a-z]+", stem.lower()) if word in _WORDS), None)
     if word:
         candidates += [base / word, base / "images" / word]
-    return next((folder for folder in candidates if any((folder / name).is_file() for name in names[:_TRIED_IMAGES])), path.parent)
+    return next((folder for folder in candidates if any(os.path.isfile(folder / name) for name in names[:_TRIED_IMAGES])), path.parent)
 
 
 def write_coco(path: Path, split: Split, classes: list[str]) -> None:

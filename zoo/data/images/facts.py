@@ -223,7 +223,9 @@ def _depth(image: Image.Image, mode: str, kind_of_file: str) -> tuple[int, Kind]
 
 def _of_tiff(tags: Mapping[int, Any], mode: str, width: int, height: int, orientation: int, frames: int) -> ImageFacts:
     bits = _all(tags.get(_TAG_BITS, 1))
-    bands = int(tags.get(_TAG_SAMPLES, len(bits)))
+    bands = tags.get(_TAG_SAMPLES, len(bits))
+    if not isinstance(bands, int) or not all(isinstance(one, int) for one in bits):
+        raise BadImageError("a TIFF whose header has no whole numbers as bits and bands")
     formats = _all(tags.get(_TAG_SAMPLE_FORMAT, 1))
     extra = _all(tags.get(_TAG_EXTRA, ()))
     photometric = tags.get(_TAG_PHOTOMETRIC, _WHITE_IS_ZERO)

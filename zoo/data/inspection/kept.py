@@ -18,8 +18,8 @@ from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
 from zoo.home import zoo_home
-from zoo.reading.arrays import ArrayFileError, read_arrays
-from zoo.reading.outside import typed_json
+from zoo.reading.arrays import read_arrays
+from zoo.reading.outside import file_names
 
 FOLDER = "inspection"
 LOOK_SCHEMA = "backbone-loop look 1"
@@ -58,18 +58,21 @@ def read_kept(path: Path, state: FilesState) -> tuple[FactTable, NDArray[np.bool
     unknown = FactTable(np.zeros(len(state.names), ROW)), np.zeros(len(state.names), dtype=np.bool_)
     try:
         rows, sizes, times, text, packed = read_arrays(path, "rows", "sizes", "times", "names", "words")
-        words = typed_json(packed.tobytes(), list[str], str(path))
-    except (OSError, KeyError, ArrayFileError, UserError):
+        words = file_names(packed.tobytes())
+    except (OSError, KeyError, ValueError):
         return unknown
     if not (rows.dtype == ROW and sizes.dtype == times.dtype == np.int64 and rows.shape == sizes.shape == times.shape == (len(rows),)):
         return unknown
     # Words are asked for by their positions.
     if not words or any(len(rows) and int(rows[column].max()) >= len(words) for column in WORD_COLUMNS):
         return unknown
-    if text.tobytes() == state.text():
+    names = text.tobytes().decode(errors="surrogateescape").split("\0")
+    if len(names) != len(rows):
+        return unknown
+    if names == state.names:
         found = np.arange(len(rows))
     else:
-        places = {name: index for index, name in enumerate(text.tobytes().decode(errors="surrogateescape").split("\0"))}
+        places = {name: index for index, name in enumerate(names)}
         found = np.array([places.get(name, -1) for name in state.names], dtype=np.int64)
     # Position -1 is the last row's, which is then not taken for known.
     known = (found >= 0) & (sizes[found] == state.sizes) & (times[found] == state.times) & (state.sizes >= 0)
