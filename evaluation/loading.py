@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
 from evaluation.training.stopping import SIGNALS
@@ -28,8 +28,8 @@ class ClosableLoader(DataLoader[T_co]):
 
     _running: _BaseDataLoaderIter | None = None
 
-    def __init__(self, *values: Any, worker_init_fn: Callable[[int], None] | None = None, **settings: Any) -> None:
-        super().__init__(*values, worker_init_fn=functools.partial(_begin_worker, worker_init_fn), **settings)
+    def __init__(self, dataset: Dataset[T_co], *, worker_init_fn: Callable[[int], None] | None = None, **settings: Any) -> None:
+        super().__init__(dataset, worker_init_fn=functools.partial(_begin_worker, worker_init_fn), **settings)
 
     def __iter__(self) -> _BaseDataLoaderIter:
         # A worker begins with the signals of the thread that starts it: none reaches it before it passes over them.

@@ -24,6 +24,7 @@ from zoo.errors import UserError, did_you_mean, first_line, listed
 # ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
 TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SMALL_STEM_NAMES = ("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small")
+_MOST_SIDE_COMPUTED = 1024  # pixels: whether a network takes larger images is found without computing its features
 _STEM_REDUCTION = 4  # the ImageNet stem halves the image twice (stride 2, pool); the small one never does
 
 
@@ -289,7 +290,12 @@ def checked(backbone: nn.Module, arch: str, image_size: int | None) -> nn.Module
     training = backbone.training
     try:
         with torch.no_grad():
-            features = backbone.eval()(torch.zeros(1, 3, side, side))
+            if side > _MOST_SIDE_COMPUTED:
+                # On the meta device: a side that a file states is not to cost gigabytes before anybody asked for features.
+                empty = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
+                features = torch.func.functional_call(backbone.eval(), empty, (torch.zeros(1, 3, side, side, device="meta"),))
+            else:
+                features = backbone.eval()(torch.zeros(1, 3, side, side))
     except Exception as error:
         own = native_size(backbone)
         raise UserError(f"'{arch}' does not take images of {side} px ({first_line(error)}); its own size is {own} px") from error

@@ -112,13 +112,15 @@ def check_new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Non
 
 
 @contextlib.contextmanager
-def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[Path]:
+def new_folder(target: str | Path, *, overwrite: bool, marker: str, held: str | None = None) -> Iterator[Path]:
     """A temporary folder beside ``target`` that becomes ``target`` when the block ends well, and is removed when it does not.
 
     Parameters
     ----------
     overwrite, marker
         As in :func:`check_new_folder`. The folder to be replaced stays in place until the new one is complete.
+    held
+        Name of a file that the caller holds a record lock on: it is not opened here, since closing it would end the lock.
 
     Raises
     ------
@@ -134,7 +136,8 @@ def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[
             yield temporary
             for path in [*temporary.rglob("*"), temporary]:
                 _open_to_others(path, 0o777 if path.is_dir() else 0o666)
-                _flush(path)
+                if path.name != held:
+                    _flush(path)
             _move(temporary, target, overwrite=overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zoo.reading.outside import open_file
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -20,13 +22,13 @@ def file_sha256(path: str | Path) -> str:
     Raises
     ------
     OSError
-        The file cannot be read.
+        The file cannot be read, or is a pipe or a device.
     """
     digest = hashlib.sha256()
     buffer = bytearray(_CHUNK_BYTES)
     view = memoryview(buffer)
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
+    with open_file(path) as file:
+        while count := file.readinto1(buffer):  # type: ignore[attr-defined]
             digest.update(view[:count])
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from evaluation.commands.plans import ALL, Plan, make_plans, picture_paths, result_paths
 from evaluation.commands.table import print_results
+from evaluation.tasks.again import INPUT_OPTIONS
 from evaluation.tasks.model_source import ModelSource, model_sources
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
@@ -109,6 +110,9 @@ def evaluate(
     selection = read_selection(key, prefix, rename, drop)
     sources = model_sources(models, weights or [], features, mean, std, channels, heads=heads, selection=selection)
     models = [source.name for source in sources]
+    # How images and files reached the networks, as it was asked for: results keep it with the task's options.
+    asked = (image_size, mean, std, channels, heads, key, prefix, rename, drop)
+    inputs = {name: value for name, value in zip(INPUT_OPTIONS, asked, strict=True) if value}
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
 
@@ -150,7 +154,7 @@ def evaluate(
         done: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
         failures: list[str] = []
         try:
-            for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, runtime):
+            for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, inputs, runtime):
                 if isinstance(result, UserError):
                     alone = len(plans) == len(sources) == 1
                     failures.append(str(result) if alone else f"{plan.task.name} of {sources[position].name}: {result}")
@@ -202,6 +206,7 @@ def _results(
     level: str,
     skip_bad_images: bool,
     image_size: int | None,
+    inputs: dict[str, Any],
     runtime: Runtime,
 ) -> Iterator[tuple[int, Plan, Result | UserError, Any]]:
     """Position of the model, plan, result (or why there is none) and prepared data, one after the other.
@@ -245,7 +250,7 @@ def _results(
                 # Its frames hold what the task had in memory.
                 yield position, plan, failure.with_traceback(None), made
                 continue
-            protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options}}
+            protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options, **inputs}}
             seen = known.get(plan.task.prepare) or known_of(opened_data, made.ready)
             details = {**result.details, "data": seen}
             named = replace(result, protocol=protocol, model=replace(result.model, spec=source.name), details=details)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -10,7 +10,11 @@ from rich.table import Table
 
 from evaluation.tasks.registry import TASKS
 from zoo.data.base import CLASS_LEVEL
+from zoo.errors import printable
 from zoo.results import Result
+from zoo.results.labels import model_labels
+
+Names = Mapping[int, str]
 
 # In the order in which the line above a table names them.
 _ROLES = {"test": "test", "train": "training"}
@@ -30,10 +34,12 @@ def print_results(results: Sequence[Result], console: Console) -> None:
     table.add_column("model", overflow="fold")
     for metric, heading in columns.items():
         table.add_column(heading, justify="right", style="bold" if metric == first.headline.metric else "")
+    # By identity: results of two runs of one name may be equal in all else.
+    names = dict(zip(map(id, results), map(printable, model_labels([result.model for result in results])), strict=True))
     for result in results:
-        table.add_row(escape(result.model.name), *(f"{result.metrics[metric]:.2f}" for metric in columns))
+        table.add_row(escape(names[id(result)]), *(f"{result.metrics[metric]:.2f}" for metric in columns))
     console.print(table)
-    for note in [*_notes(first), *_intervals(results), *_differences(results), *_warnings(results)]:
+    for note in [*_notes(first), *_intervals(results, names), *_differences(results, names), *_warnings(results, names)]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -49,24 +55,24 @@ def _notes(result: Result) -> list[str]:
     return notes
 
 
-def _intervals(results: Sequence[Result]) -> list[str]:
-    found = [(result.model.name, result.details.get("intervals", {}).get(result.headline.metric)) for result in results]
+def _intervals(results: Sequence[Result], names: Names) -> list[str]:
+    found = [(names[id(result)], result.details.get("intervals", {}).get(result.headline.metric)) for result in results]
     texts = [f"{name} {limits[0]:.2f} to {limits[1]:.2f}" for name, limits in found if limits is not None]
     return [f"95 % interval, of the chance of the test images alone: {'; '.join(texts)}"] if texts else []
 
 
-def _warnings(results: Sequence[Result]) -> list[str]:
-    return [f"warning: {result.model.name}: {text}" for result in results for text in result.details.get("warnings", [])]
+def _warnings(results: Sequence[Result], names: Names) -> list[str]:
+    return [f"warning: {names[id(result)]}: {text}" for result in results for text in result.details.get("warnings", [])]
 
 
-def _differences(results: Sequence[Result]) -> list[str]:
+def _differences(results: Sequence[Result], names: Names) -> list[str]:
     """Who is ahead of whom, and whether that is more than chance."""
     if len(results) < 2:
         return []
     from evaluation.statistics.comparison import compare_results  # SciPy's statistics take a second to import
 
     return [
-        f"{best.model.name} - {other.model.name}: {found.percent:+.2f} points (95 %: {found.low:+.2f} to {found.high:+.2f}), "
+        f"{names[id(best)]} - {names[id(other)]}: {found.percent:+.2f} points (95 %: {found.low:+.2f} to {found.high:+.2f}), "
         f"p = {found.p:.2g} (McNemar, {found.only_first} against {found.only_second} images)"
         + ("" if found.significant else ": not significant")
         for best, other, found in compare_results(results)

@@ -7,11 +7,13 @@ whose fingerprint is compared. Imports no torch by itself.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from evaluation.tasks.again import command_again, registered_name
 from evaluation.tasks.presets import Preset
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task, load
@@ -34,12 +36,17 @@ OTHER_MACHINE_TOLERANCE = 0.05
 PUBLISHED_TOLERANCE = 0.5
 # Versions that features depend on.
 _DECISIVE_VERSIONS = ("torch", "torchvision", "timm", "pillow")
+_NEWER = "this version measures this task by a newer procedure, so the numbers cannot be compared; measure anew by"
 # What a protocol says that is no choice of it.
-_REMARKS = ("source", "options", "tolerance")
+_REMARKS = ("source", "options", "tolerance", "solver_tolerance", "max_iterations")
 
-Status = Literal["reproduced", "not reproduced", "other data", "no data", "not measured"]
+Status = Literal[
+    "reproduced", "not reproduced", "claim too wide", "card disagrees", "other data", "older procedure", "no data", "not measured"
+]
 # Statuses that say that a claim was tried and does not hold, or cannot be tried.
-FAILED: tuple[Status, ...] = ("not reproduced", "other data", "not measured")
+FAILED: tuple[Status, ...] = ("not reproduced", "claim too wide", "card disagrees", "other data", "not measured")
+# Statuses of claims that were not tried.
+UNTRIED: tuple[Status, ...] = ("no data", "older procedure")
 
 
 class Verifier(Protocol):
@@ -81,7 +88,9 @@ class Verdict:
         Which, in a few words: task, protocol, data, date.
     status
         ``"reproduced"``: every number within its tolerance; ``"not reproduced"``; ``"other data"``: the fingerprint is not the claim's;
-        ``"no data"``: none was given for it; ``"not measured"``: it cannot be measured again, or not as it was.
+        ``"no data"``: none was given for it; ``"not measured"``: it cannot be measured again, or not as it was; ``"claim too wide"``: it
+        states a larger tolerance than its task allows; ``"card disagrees"``: the card, or the counts, state another number than the
+        result; ``"older procedure"``: the task has measured otherwise since then.
     reason
         Why, where a number does not say it.
     differences
@@ -102,7 +111,7 @@ class Verdict:
 
     def __str__(self) -> str:
         worst = [difference for difference in self.differences if not difference.holds] or self.differences
-        told = "; ".join(map(str, worst)) or self.reason
+        told = self.reason or "; ".join(map(str, worst))
         status = self.status.upper() if self.failed else self.status
         return f"{self.claim}: {status}" + (f": {told}" if told else "")
 
@@ -172,6 +181,9 @@ class Verification:
         if data is None:
             return Verdict(label, "no data", f"give --data {claim.data.name}:ROOT")
         try:
+            stated, own = stated_tolerance(claim), own_tolerance(claim)
+            if (problem := self._older(claim, model, data)) is not None:
+                return Verdict(label, "older procedure", problem)
             again = self._again(claim, model, data)
         except OtherData as other:
             return Verdict(label, "other data", str(other))
@@ -179,18 +191,31 @@ class Verification:
             return Verdict(label, "not measured", str(error))
         if (problem := _other_data(claim.data, again.data, data)) is not None:
             return Verdict(label, "other data", problem)
+        if procedure_of(claim) < procedure_of(again):
+            return Verdict(label, "older procedure", f"{_NEWER}: {command_again(claim, model=model, data=data)}", result=again)
         if (problem := _other_protocol(claim, again)) is not None:
             return Verdict(label, "not measured", problem, result=again)
         missing = [metric for metric in claim.metrics if metric not in again.metrics]
         if missing:
             return Verdict(label, "not measured", f"nothing is measured today that is called {', '.join(missing)}", result=again)
         differences = tuple(
-            Difference(metric, value, again.metrics[metric], tolerance_of(claim, again, metric)) for metric, value in claim.metrics.items()
+            Difference(metric, value, again.metrics[metric], tolerance_of(claim, again)) for metric, value in claim.metrics.items()
         )
         holds = all(difference.holds for difference in differences)
         # The number that the card shows comes first.
         ordered = tuple(sorted(differences, key=lambda one: one.metric != claim.headline.metric))
-        return Verdict(label, "reproduced" if holds else "not reproduced", differences=ordered if not holds else ordered[:1], result=again)
+        status: Status = "reproduced" if holds else "not reproduced"
+        if holds and stated is not None and stated > own:
+            too_wide = f"it states a tolerance of {stated:g}, and its task allows {own:g}"
+            return Verdict(label, "claim too wide", too_wide, differences=ordered, result=again)
+        return Verdict(label, status, differences=ordered if not holds else ordered[:1], result=again)
+
+    def _older(self, claim: Result, model: str, data: str) -> str | None:
+        """What to do where the claim's procedure is not today's; None where it is, or only a measurement shows it."""
+        task = TASKS.get(claim.task)
+        if task is None or preset_of(claim, task).procedure <= procedure_of(claim):
+            return None
+        return f"{_NEWER}: {command_again(claim, model=model, data=data)}"
 
     def _again(self, claim: Result, model: str, data: str) -> Result:
         if claim.task not in TASKS:
@@ -270,7 +295,7 @@ def preset_of(claim: Result, task: Task) -> Preset:
             raise UserError("its protocol's options are not readable")
         return task.preset(options["preset"], options)
     # A result of a program, which has no options: values that are called like one are given to it.
-    name = _registered_name(claim.preset, task)
+    name = registered_name(claim.preset, task)
     names = {option.name for option in task.options}
     changed = list(claim.protocol.get("changed") or ())
     foreign = [value for value in changed if value not in names]
@@ -279,31 +304,54 @@ def preset_of(claim: Result, task: Task) -> Preset:
     return task.change(task.preset(name, {}), **{value: claim.protocol[value] for value in changed})
 
 
-def _registered_name(preset: str, task: Task) -> str:
-    """The preset's name without what a task adds to say how it was carried out, such as the image size after an ``@``."""
-    fitting = [name for name in task.presets if preset == name or preset.startswith((f"{name}@", f"{name}-"))]
-    return max(fitting, key=len) if fitting else preset.partition("@")[0]
+def procedure_of(result: Result) -> int:
+    """The procedure that a result was measured by (:attr:`evaluation.tasks.presets.Preset.procedure`); 1 where it says none.
 
-
-def tolerance_of(claim: Result, again: Result, metric: str) -> float:
-    """What a metric may differ by, in its own unit.
-
-    A claim may state it: ``"tolerance"`` in its protocol. Otherwise it is the task's; of a task that counts, 0 on the same device with the
-    same versions, and else :data:`OTHER_MACHINE_TOLERANCE` or one image.
+    Raises UserError for what is no number of one.
     """
-    stated = claim.protocol.get("tolerance")
-    if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return float(stated)
+    stated = result.protocol.get("procedure", 1)
+    if not isinstance(stated, int) or isinstance(stated, bool) or stated < 1:
+        raise UserError(f"its procedure is a whole number from 1 on, not {stated!r}")
+    return stated
+
+
+def stated_tolerance(claim: Result) -> float | None:
+    """The tolerance that a claim states (``"tolerance"`` in its protocol), in the numbers' own unit; None where it states none.
+
+    Raises UserError for what is no number from 0 on.
+    """
+    protocol = claim.protocol
+    # Results of logistic regression once called the solver's tolerance by this name, beside its largest number of iterations.
+    if "tolerance" not in protocol or "max_iterations" in protocol:
+        return None
+    stated = protocol["tolerance"]
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or not 0 <= stated < math.inf:
+        raise UserError(f"its tolerance is a number from 0 on, not {stated!r}")
+    return float(stated)
+
+
+def own_tolerance(claim: Result) -> float:
+    """What a number may differ by at most, by the claim's task: of one that counts :data:`OTHER_MACHINE_TOLERANCE` or one image."""
     task = TASKS.get(claim.task)
     if task is None or task.tolerance > 0:
         return Task.tolerance if task is None else task.tolerance
+    images = claim.data.splits["test"].images if "test" in claim.data.splits else 0
+    return max(OTHER_MACHINE_TOLERANCE, 100 / images if images else 0.0)
+
+
+def tolerance_of(claim: Result, again: Result) -> float:
+    """What a metric may differ by, in its own unit: :func:`own_tolerance`, or less where the claim states less.
+
+    Of a task that counts it is 0 on the same device, in the same precision, with the same versions, unless the claim states a tolerance.
+    """
+    own, stated = own_tolerance(claim), stated_tolerance(claim)
+    if stated is not None:
+        return min(stated, own)
+    task = TASKS.get(claim.task)
     same = (claim.device, claim.dtype) == (again.device, again.dtype) and all(
         claim.versions.get(name) == again.versions.get(name) for name in _DECISIVE_VERSIONS
     )
-    if same:
-        return 0.0
-    images = again.data.splits["test"].images if "test" in again.data.splits else 0
-    return max(OTHER_MACHINE_TOLERANCE, 100 / images if images else 0.0)
+    return 0.0 if same and task is not None and task.tolerance == 0 else own
 
 
 def find_verifier(task: str) -> Verifier:

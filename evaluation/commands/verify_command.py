@@ -14,6 +14,7 @@ from zoo.catalogue.files import matching
 from zoo.console import when_memory_runs_out
 from zoo.errors import UserError
 from zoo.hub.pull import HUB_SCHEME, folder_of
+from zoo.model_folder.agreement import disagreements
 from zoo.model_folder.manifest import MANIFEST_FILE, read_manifest
 from zoo.ranges import BATCH_SIZE, WORKERS
 
@@ -113,12 +114,16 @@ def _of_model(model: str, verification: Verification) -> Iterator[Verdict]:
     if not hub and not Path(model).exists() and model not in load_catalogue():
         raise UserError(f"there is no zoo model '{model}': it is a folder with a {MANIFEST_FILE}, a name of the catalogue or hub:ORG/NAME")
     folder = folder_of(model.removeprefix(f"{HUB_SCHEME}:")) if hub or not Path(model).exists() else Path(model)
-    results = read_manifest(folder).results
+    manifest = read_manifest(folder)
+    results = manifest.results
     wanted = [result for result in results if verification.wanted(result.task)]
     entry = load_catalogue().get(model) if not Path(model).exists() else None
     if not wanted and entry is None:
         what = "nothing" if not results else f"nothing of the task asked for, but of: {', '.join(sorted({one.task for one in results}))}"
         raise UserError(f"'{model}' claims {what}; `evaluate --out` and `zoo add-result` put a result on its card")
+    from evaluation.commands.verify import Verdict
+
+    yield from (Verdict(f"the numbers of {folder.name}", "card disagrees", problem) for problem in disagreements(folder, manifest))
     yield from verification.claims(str(folder), wanted)
     if entry is not None:
         yield from verification.catalogue(entry)
@@ -126,8 +131,12 @@ def _of_model(model: str, verification: Verification) -> Iterator[Verdict]:
 
 def _check_any(verdicts: list[Verdict]) -> None:
     """Raise UserError where nothing was verified: that must not pass for success."""
+    from evaluation.commands.verify import UNTRIED
+
     if not verdicts:
         raise UserError("no claim fits what was asked for")
-    if all(verdict.status == "no data" for verdict in verdicts):
-        ways = sorted({verdict.reason for verdict in verdicts})
+    if all(verdict.status in UNTRIED for verdict in verdicts):
+        ways = sorted({verdict.reason for verdict in verdicts if verdict.status == "no data"})
+        if not ways:
+            raise UserError("nothing was verified, for all claims are of an older procedure; the lines above say how each is measured anew")
         raise UserError(f"nothing was verified, for the claims' data is not at hand: {'; '.join(ways)}")

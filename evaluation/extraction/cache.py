@@ -24,6 +24,8 @@ from torch import Tensor
 from evaluation.parallel import ALONE, Processes
 from zoo.errors import UserError
 from zoo.files import new_folder
+from zoo.reading.arrays import map_array
+from zoo.reading.outside import open_file
 
 # The folder; by default `backbone-loop/features` in the user's cache folder (XDG Base Directory Specification).
 FOLDER_VARIABLE = "BACKBONE_LOOP_CACHE"
@@ -140,16 +142,16 @@ class FeatureCache:
 
     def _read(self, place: Path, description: dict[str, Any]) -> Tensor | None:
         try:
-            entry = json.loads((place / _ENTRY).read_text(encoding="utf-8"))
+            entry = _entry(place / _ENTRY)
             # Copy on write: torch wants memory that it could write to.
-            rows: NDArray[np.float32] = np.load(place / _FEATURES, mmap_mode="c")
+            rows: NDArray[np.float32] = map_array(place / _FEATURES)
             whole = rows.dtype == np.float32 and list(rows.shape) == entry["shape"] and _checksum(rows) == entry["crc32"]
             if entry["description"] != description or not whole:
                 raise ValueError
             os.utime(place / _ENTRY)  # used last: now
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, UserError):
             self.say(f"the features kept in {place} are damaged; they are computed anew")
             return None
         return torch.from_numpy(rows)
@@ -196,6 +198,15 @@ def _named(description: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """A description as JSON gives it back, and the name of its entry."""
     wanted = json.loads(json.dumps(description))
     return wanted, hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    # Of a description nothing but its equality is asked, so that its numbers may be anything that JSON has.
+    with open_file(path) as file:
+        content = json.load(file)
+    if not isinstance(content, dict):
+        raise ValueError("no object")
+    return content
 
 
 def _checksum(rows: NDArray[np.float32]) -> int:

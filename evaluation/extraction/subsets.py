@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from zoo.errors import UserError
 from zoo.randomness import generator
 
-_SUBSET_PURPOSE, _HELD_OUT_PURPOSE = "labelled subset", "held out"
+_SUBSET_PURPOSE, _HELD_OUT_PURPOSE, _FOLDS_PURPOSE = "labelled subset", "held out", "folds"
 
 
 def stratified_subset(labels: NDArray[np.int64], percent: float, seed: int = 0) -> NDArray[np.int64]:
@@ -50,3 +50,26 @@ def split_off(labels: NDArray[np.int64], share: float, seed: int = 0) -> tuple[N
     if share > 0 and len(out) == 0:
         raise UserError(f"{share:g} of so few labelled images is none at all; hold out a larger share, or nothing (--holdout 0)")
     return np.setdiff1d(np.arange(len(labels)), out), out
+
+
+def folds_of(labels: NDArray[np.int64], folds: int, seed: int = 0) -> list[NDArray[np.int64]]:
+    """Positions to hold out in turn, ascending: ``folds`` parts, each with about as many images of every class.
+
+    An image that is the only one of its class is in no part, so that whatever remains has every class; parts may be fewer than asked for
+    where no class has so many images.
+    """
+    if folds < 2:
+        raise UserError(f"cross-validation needs at least 2 folds, not {folds}")
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    turn = 0
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            continue
+        for position in generator(seed, _FOLDS_PURPOSE, index=int(label)).permutation(members):
+            parts[turn % folds].append(int(position))
+            turn += 1
+    found = [np.sort(np.array(part, dtype=np.int64)) for part in parts if part]
+    if not found:
+        raise UserError("each class has one labelled image, so none can be held out to choose C; label more, or give --holdout 0 (C = 1)")
+    return found

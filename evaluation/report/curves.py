@@ -15,6 +15,7 @@ from evaluation.report.details import numbers, table
 from evaluation.report.entries import Entry
 from evaluation.report.groups import Group, Model, column_of, metric_label
 from evaluation.training.log import LOG_NAME, read_log
+from zoo.errors import UserError
 from zoo.models.runs import is_run
 from zoo.results import Result
 
@@ -79,7 +80,7 @@ def log_charts(entries: Sequence[Entry], models: dict[int, Model]) -> tuple[list
         seen.add(folder)
         try:
             rows = read_log(folder / LOG_NAME) if is_run(folder) else []
-        except (OSError, UnicodeDecodeError):
+        except UserError:
             rows = []
         if rows:
             found += [(models[entry.number], curve) for curve in _log_curves(rows)]

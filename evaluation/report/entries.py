@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from zoo.errors import UserError
 from zoo.model_folder.manifest import is_zoo_model, read_manifest
+from zoo.reading.outside import MOST_RECORD_BYTES, read_bytes, typed_json
 from zoo.results import SCHEMA, Result, load_result
 
 _SUFFIX = ".json"
@@ -93,7 +94,7 @@ def _results_of(path: Path, notes: list[str]) -> Iterator[tuple[Path, Result]]:
 def _is_of_another_kind(file: Path) -> bool:
     """Whether a file is JSON that does not claim to be a result. A damaged file may have been one, so it does not count as such."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = typed_json(read_bytes(file, MOST_RECORD_BYTES), Any, str(file))
+    except UserError:
         return False
     return not isinstance(content, dict) or not str(content.get("schema", "")).startswith(_FAMILY)

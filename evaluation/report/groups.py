@@ -20,6 +20,7 @@ from zoo.data.spec import NAMED_BY_PLACE, without_place
 from zoo.model_folder.manifest import is_zoo_model, read_manifest
 from zoo.models.runs import is_run, read_recipe
 from zoo.results import DataFacts, Result
+from zoo.results.labels import model_labels
 
 # What a result's protocol says of the model and not of the protocol: it may differ down a column.
 MODEL_VALUES = ("mean", "std", "channels", "layer")
@@ -198,10 +199,15 @@ def name_models(entries: Sequence[Entry]) -> dict[int, Model]:
     distinct = list(dict.fromkeys(keys.values()))
     by_weights = Counter({(name, weights) for name, weights, _ in distinct})
     same_name = Counter(name for name, _ in by_weights)
+    first = {key: next(entry.result.model for entry in entries if keys[entry.number] == key) for key in distinct}
+    by_path = dict(zip(distinct, model_labels([first[key] for key in distinct]), strict=True))
+    same_path = Counter(by_path[key] for key in {key[:2]: key for key in distinct}.values())
     labels: dict[tuple[str, str, str], str] = {}
     for key in distinct:
         name, weights, inputs = key
-        label = name if same_name[name] == 1 else f"{name} ({weights[:8]})"
+        label = name
+        if same_name[name] > 1:
+            label = by_path[key] if same_path[by_path[key]] == 1 else f"{name} ({weights[:8]})"
         if sum(other[:2] == key[:2] for other in distinct) > 1:
             label += f" ({inputs})"
         labels[key] = label

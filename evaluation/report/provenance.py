@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
 from evaluation.report.details import table, texts
 from evaluation.report.entries import Entry
 from evaluation.report.groups import changed_values, interval_of
+from evaluation.tasks.again import command_again, not_repeatable
 from zoo.results import Result
 
 
@@ -31,6 +31,7 @@ class Provenance:
     metrics: tuple[MetricRow, ...]
     parts: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     command: str
+    not_repeatable: tuple[str, ...]
 
 
 def provenance(entry: Entry) -> Provenance:
@@ -78,7 +79,7 @@ def provenance(entry: Entry) -> Provenance:
     }
     rows = tuple((name, tuple((key, _text(value)) for key, value in part.items())) for name, part in parts.items() if part)
     title = f"{model.name}: {result.task} {result.preset} on {data.name}"
-    return Provenance(title, _metric_rows(result), rows, _command(result))
+    return Provenance(title, _metric_rows(result), rows, command_again(result), tuple(not_repeatable(result)))
 
 
 def _metric_rows(result: Result) -> tuple[MetricRow, ...]:
@@ -90,18 +91,6 @@ def _metric_rows(result: Result) -> tuple[MetricRow, ...]:
         shown = "" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
         rows.append(MetricRow(metric, json.dumps(value), "" if count is None else _text(count), shown))
     return tuple(rows)
-
-
-def _command(result: Result) -> str:
-    """How it is measured again, without the changed values, whose options depend on the task."""
-    words = ["evaluate", "--task", result.task, "--preset", result.preset.partition("@")[0]]
-    spec, weights = result.model.spec or "MODEL", ""
-    if result.model.kind == "python":
-        spec, _, weights = spec.partition(" ")
-    words += ["--model", spec, *(["--weights", weights] if weights else []), "--data", result.data.spec]
-    if result.data.level != "class":
-        words += ["--level", result.data.level]
-    return shlex.join(words)
 
 
 def _text(value: Any) -> str:

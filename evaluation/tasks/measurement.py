@@ -145,7 +145,7 @@ class Measurement(Generic[AnyPreset, Used]):
                 "method": f"Wilson, {CONFIDENCE:.0%}, of the test images alone",
                 **{name: [round(limit, 4) for limit in wilson(count, tests)] for name, count in counted.items()},
             }
-        if doubts := self.runtime.warnings(model, self.transform):
+        if doubts := [*self.runtime.warnings(model, self.transform), *details.get("warnings", [])]:
             known["warnings"] = doubts
         if correct:
             known[per_image.DETAIL] = per_image.pack(correct)
@@ -153,7 +153,14 @@ class Measurement(Generic[AnyPreset, Used]):
         return Result(
             task=self.task,
             preset=self.preset.name_at(self.transform.crop),
-            protocol={**protocol, **layer, **self.transform.describe(), "level": self.data.level, "batch_norm": "eval"},
+            protocol={
+                **({"procedure": self.preset.procedure} if self.preset.procedure > 1 else {}),
+                **protocol,
+                **layer,
+                **self.transform.describe(),
+                "level": self.data.level,
+                "batch_norm": "eval",
+            },
             headline=Headline(headline, metrics[headline]),
             metrics=dict(metrics),
             counts={**images, **counts},

@@ -70,6 +70,11 @@ class Preset:
     images: ImageChoices
     source: str
 
+    @property
+    def procedure(self) -> int:
+        """Number of the procedure: a later one measures otherwise than the one before, by the same values."""
+        return 1
+
     def name_at(self, crop: int) -> str:
         """The preset's name, which says so where images reach the network at another size than the preset's."""
         return self.name if crop == self.images.crop else f"{self.name}@{crop}"

@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from zoo.errors import UserError
 from zoo.files import replace_text
+from zoo.reading.outside import read_bytes, record_of, told
 
 LOG_NAME = "log.jsonl"
+_NO_NUMBER = re.compile(rb"(?<=[:\[,])\s*(NaN|-?Infinity)\b")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; a last line that a killed process left unfinished is left out."""
+    """The rows of a log, each with its ``step``; a last line that a killed process left unfinished is left out.
+
+    Raises UserError for a file that cannot be read, and for any other line that is no row.
+    """
+    lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), start=1) if line.strip()]
     rows = []
-    for line in path.read_text().splitlines():
+    for number, line in lines:
+        where = f"{path}, line {number}"
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = _row(line, where)
+        except UserError as error:
+            if number == lines[-1][0]:
+                break
+            raise UserError(f"{error}; the log was damaged: remove that line, or the whole file, which nothing but curves needs") from error
+        if type(row.get("step")) is not int or row["step"] < 0:
+            raise UserError(f"{where}: a row of the log has a step, a whole number from 0 on, and this one has {told(row.get('step'))}")
+        rows.append(row)
     return rows
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    # A number may have been none, such as the precision of a class that no image shows.
+    plain = _NO_NUMBER.sub(b"null", line)
+    row = record_of(plain, where)
+    if plain != line:
+        row = json.loads(line)
+    return row
 
 
 class Log:

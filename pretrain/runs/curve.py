@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from evaluation.training.log import LOG_NAME, read_log
 from zoo.errors import UserError, drawable
+from zoo.reading.outside import shown
 
 _INCHES, _DPI = (7.0, 2.6), 100
 # Points of a line; a longer log is drawn as the means of as many equal stretches.
 _POINTS = 300
+# Of values, so that the numbers along an axis can be computed.
+_MOST = 1e100
 _LOSS, _RATE, _KNN = "#2f5d8a", "#8a8a8a", "#2a9d4e"
 
 
@@ -46,11 +49,11 @@ def draw_curve(run: str | Path, *, steps: int, title: str) -> bytes | None:
         return None
     try:
         rows = [row for row in read_log(path) if row["step"] < steps]
-        losses = [(row["step"], row["loss"]) for row in rows]
-        rates = [(row["step"], row["lr"]) for row in rows if "lr" in row]
-        checks = [(row["step"], row["knn_top1"]) for row in rows if "knn_top1" in row]
-    except (OSError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a log of a training ({error!r}); remove it to export without a training curve") from error
+        losses, rates, checks = (_points(rows, name) for name in ("loss", "lr", "knn_top1"))
+        if len(losses) < len(rows):
+            raise UserError(f"{path} has rows without a loss")
+    except UserError as error:
+        raise UserError(f"{error}; remove the log to export without a training curve") from error
     if not losses:
         return None
     figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
@@ -69,6 +72,15 @@ def draw_curve(run: str | Path, *, steps: int, title: str) -> bytes | None:
     # Without the library's version in it, the same log makes the same file.
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
+
+
+def _points(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+    """Step and value of the rows that have a number of this name. Raises UserError for a value that is none, or that no axis could show."""
+    for row in rows:
+        value = row.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MOST or row["step"] > _MOST:
+            raise UserError(f"the log's row of step {row['step']} has the {name} {shown(str(value))}")
+    return [(row["step"], row[name]) for row in rows if name in row]
 
 
 def _line(axis: Any, points: Sequence[tuple[int, float]], label: str, colour: str) -> None:

@@ -113,3 +113,20 @@ def test_a_training_leaves_bad_images_out_when_it_goes_on_too(odd: Path, tmp_pat
     assert typed(["zoo", "export", run, "--out", tmp_path / "model"]) == 0
     captured = capsys.readouterr()
     assert_printable(captured.out)
+
+
+def test_two_runs_of_one_folder_name(tmp_path: Path, make_run, capsys: pytest.CaptureFixture[str]) -> None:
+    """They have other weights, and other rows in the table and in the report."""
+    for place, step in (("a", 10), ("b", 20)):
+        (tmp_path / place).mkdir()
+        shutil.move(make_run(f"run{step}", steps=(step,)), tmp_path / place / "run")
+    words = ["evaluate", "--model", tmp_path / "a" / "run", "--model", tmp_path / "b" / "run", "--data", "digits", "--k", 1, "--no-cache"]
+    assert typed([*words, "--out", tmp_path / "results"]) == 0
+    captured = capsys.readouterr()
+    rows = [line.split()[1] for line in captured.out.splitlines() if line.startswith("│")]
+    assert rows == ["a/run", "b/run"]
+    assert "a/run - b/run: " in captured.out or "b/run - a/run: " in captured.out
+    assert typed(["zoo", "report", tmp_path / "results", "--out", tmp_path / "report", "--numbers-only"]) == 0
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "a/run" in page
+    assert "b/run" in page

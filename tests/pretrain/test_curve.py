@@ -75,5 +75,5 @@ def test_long_logs_are_drawn_as_means():
 def test_a_log_that_is_none(make_run):
     run = make_run()
     (run / "log.jsonl").write_text('{"loss": 1}\n')
-    with pytest.raises(UserError, match=r"log\.jsonl is not a log of a training .*remove it to export without a training curve"):
+    with pytest.raises(UserError, match=r"log\.jsonl, line 1: .* this one has None; remove the log to export without a training curve"):
         draw_curve(run, steps=5, title="x")

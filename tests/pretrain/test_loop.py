@@ -23,6 +23,7 @@ import zoo
 from evaluation.training.log import read_log
 from pretrain.loop import Outcome, train
 from pretrain.recipes import load_recipe, resume_recipe
+from pretrain.runs.run_folder import check_out
 from zoo.errors import UserError
 from zoo.models.runs import checkpoints, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
@@ -263,7 +264,7 @@ def test_max_time_stops_and_resume_finishes(tmp_path: Path, recipe_file: Path) -
 def test_resuming_a_finished_run_does_nothing(tmp_path: Path, recipe_file: Path) -> None:
     start(recipe_file, tmp_path / "run", "epochs=1")
     before = latest_checkpoint(tmp_path / "run").stat().st_mtime_ns
-    assert go_on(tmp_path / "run") == Outcome(5, 5, None)
+    assert go_on(tmp_path / "run") == Outcome(5, 5, None, was_finished=True)
     assert latest_checkpoint(tmp_path / "run").stat().st_mtime_ns == before
     assert len(losses(tmp_path / "run")) == 5
 
@@ -295,6 +296,23 @@ def test_a_broken_training_names_step_rate_and_checkpoint_where_a_check_is_due_t
     good = "none yet" if every == 1 else str(latest_checkpoint(tmp_path / "run"))
     assert re.match(rf"{what} with learning rate 1e\+30; the run was stopped, its last good checkpoint is {good};", str(caught.value))
     assert len(read_log(tmp_path / "run" / "log.jsonl")) == every - 1
+
+
+def test_a_half_made_run_folder_is_overwritten_and_anything_else_is_not(tmp_path: Path) -> None:
+    """A run that was killed before its recipe was written."""
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    for name in ("environment.json", ".lock", ".recipe.yaml.abc.partial"):
+        (run / name).touch()
+        check_out(run, overwrite=True)
+        with pytest.raises(UserError, match="exists already"):
+            check_out(run, overwrite=False)
+    for mine in (run / "notes.txt", run / "checkpoints" / "mine.pt"):
+        mine.touch()
+        with pytest.raises(UserError, match="is not a run folder, so --overwrite does not remove it"):
+            check_out(run, overwrite=True)
+        mine.unlink()
+    check_out(run, overwrite=True)
 
 
 def test_gradient_accumulation_runs_the_same_number_of_steps(tmp_path: Path, recipe_file: Path) -> None:

@@ -30,10 +30,11 @@ from transfer.formats.detectron2_stages import check_file
 from transfer.formats.target import Target
 from transfer.presence import has_detectron2, require_detectron2
 from zoo.backbones import create_empty_backbone, is_timm_native, load_state
-from zoo.errors import UserError, first_line, listed, some_of
+from zoo.errors import UserError, listed, some_of
 from zoo.hashing import file_sha256
 from zoo.models.model import Model
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
+from zoo.reading.checkpoint_file import open_checkpoint
 from zoo.reading.plain_pickle import load_plain_pickle
 
 AUTHOR = "backbone-loop"
@@ -153,12 +154,7 @@ def open_file(path: str | Path) -> Model:
 def _content(path: Path) -> Any:
     if path.suffix == ".pkl":
         return load_plain_pickle(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"file {path} is missing") from error
-    except Exception as error:
-        raise UserError(f"file {path} is no checkpoint that can be read safely ({first_line(error)})") from error
+    return open_checkpoint(path).content
 
 
 def _check(model: Model, path: Path) -> list[str]:

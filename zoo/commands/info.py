@@ -15,13 +15,15 @@ from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import Manifest, is_zoo_model, read_manifest
 from zoo.models.runs import checkpoint_step, checkpoints, is_run, read_recipe
 
+_CHECK = "Compare the weights' sha256, and every number on the card, with zoo.json; exit status 2 where one differs."
+
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model folder, a run folder, or a name of the catalogue.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: the content of zoo.json, or what is known of the run or of the entry.")
     ] = False,
-    check: Annotated[bool, typer.Option("--check", help="Compare the weights' sha256 with zoo.json; exit status 2 if it differs.")] = False,
+    check: Annotated[bool, typer.Option("--check", help=_CHECK)] = False,
 ) -> None:
     """Show what a zoo model or a run is, or a model of the catalogue.
 
@@ -37,7 +39,10 @@ def info(
     if is_zoo_model(folder):
         manifest = read_manifest(folder)
         if check:
+            from zoo.model_folder.agreement import check_agreement
+
             check_weights(folder, manifest)
+            check_agreement(folder, manifest)
         typer.echo(manifest.to_json() if as_json else _describe_model(folder, manifest, checked=check), nl=not as_json)
     elif is_run(folder):
         known = _run_facts(folder)

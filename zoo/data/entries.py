@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.images import AS_STORED, Decoded, Reading, decoded
+from zoo.reading.outside import open_file
 
 WHOLE_FILE = -1
 # Bytes up to which an encoded image is read at once; of larger ones, many readers would hold much.
@@ -36,7 +37,7 @@ class FileEntry:
     @contextmanager
     def opened(self) -> Iterator[bytes | BinaryIO]:
         """The encoded image for the length of a block: its bytes, or, beyond READ_WHOLE, a file that begins with it. Raises OSError."""
-        with open(self.path, "rb", opener=_open_file) as file:
+        with open_file(self.path) as file:
             size = self.size if self.size >= 0 else os.fstat(file.fileno()).st_size
             if size <= READ_WHOLE:
                 file.seek(self.offset)
@@ -55,7 +56,7 @@ class FileEntry:
 
     def open_bytes(self) -> bytes:
         """The encoded image. Raises OSError."""
-        with open(self.path, "rb", opener=_open_file) as file:
+        with open_file(self.path) as file:
             file.seek(self.offset)
             return file.read(self.size)
 

@@ -6,7 +6,9 @@ import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from zoo.data.images import AS_STORED, Reading
 from zoo.data.images.endings import HEAD_BYTES, RESEARCH_ENDINGS, is_told_by_name, why_not_read
 from zoo.data.levels import Grouping, make_levels, name_some
 from zoo.errors import UserError
+from zoo.reading.outside import open_file
 
 
 def is_image_name(name: str, endings: tuple[str, ...] = RESEARCH_ENDINGS) -> bool:
@@ -29,11 +32,35 @@ def composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+# How many entries of folders may still be looked at; None: all.
+_left: ContextVar[list[int] | None] = ContextVar("_left", default=None)
+
+
+@contextmanager
+def listing_at_most(count: int) -> Iterator[None]:
+    """Folders that are listed in the block end in a UserError behind ``count`` entries: for a place that a stranger's file names."""
+    token = _left.set([count])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def _counted(entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
+    left = _left.get()
+    for entry in entries:
+        if left is not None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise UserError(f"there are far more files in {os.path.dirname(entry.path)} and beside it than there should be")
+        yield entry
+
+
 def scan_folder(folder: str | Path) -> list[os.DirEntry[str]]:
-    """The visible entries of a folder, sorted by name. Raises UserError where it cannot be listed."""
+    """The visible entries of a folder, sorted by name. Raises UserError where it cannot be listed, or :func:`listing_at_most` ends it."""
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: composed(entry.name))
+            return sorted((entry for entry in _counted(entries) if not entry.name.startswith(".")), key=lambda entry: composed(entry.name))
     except OSError as error:
         raise UserError(f"folder {folder} cannot be listed ({error.strerror})") from error
 
@@ -136,7 +163,7 @@ def _note_unused(entry: os.DirEntry[str], unused: list[UnusedFile]) -> None:
     head = b""
     if not is_told_by_name(entry.name):
         try:
-            with open(entry.path, "rb") as file:
+            with open_file(entry.path) as file:
                 head = file.read(HEAD_BYTES)
         except OSError:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import numpy as np
 from zoo.data.base import CLASS_LEVEL
 from zoo.data.files import composed
 from zoo.data.levels import Grouping, name_some
-from zoo.data.outside import read_json, read_table, typed
+from zoo.data.outside import read_table
 from zoo.errors import UserError
+from zoo.reading.outside import read_record, typed
 
 HIERARCHY_FILE = "hierarchy.json"
 TABLE_FILE = "classes.tsv"
@@ -95,8 +95,7 @@ def _grouping(path: Path, level: str, groups: Mapping[str, list[str]], classes: 
 
 def _read_json(path: Path) -> _Hierarchy:
     form = '{"LEVEL": {"GROUP": ["CLASS", ...], ...}, ...}'
-    content = read_json(path, dict[str, Any], form)
-    _check_repetition(path)
+    content = read_record(path, form)
     hierarchy: _Hierarchy = {}
     for level, found in content.items():
         groups = typed(found, dict[str, Any], f"{path}: level '{level}'")
@@ -109,20 +108,6 @@ def _read_json(path: Path) -> _Hierarchy:
         if empty is not None:
             raise UserError(f"{path}: group '{empty}' of level '{level}' has no classes")
     return hierarchy
-
-
-def _check_repetition(path: Path) -> None:
-    """Raise UserError for a key that stands twice, of which a reader of JSON would take the last; the file has the right form."""
-
-    def without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        result: dict[str, object] = {}
-        for key, value in pairs:
-            if key in result:
-                raise UserError(f"{path}: '{key}' stands there twice")
-            result[key] = value
-        return result
-
-    json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repetition)
 
 
 def _read_table(path: Path) -> _Hierarchy:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,8 @@ from zoo.data.inspection.scan import Scan
 from zoo.data.levels import name_some
 from zoo.errors import UserError
 from zoo.files import replace_file
+from zoo.reading.arrays import ArrayFileError, read_arrays
+from zoo.reading.outside import typed_json
 
 # Images whose decoded pixels are compared, evenly spread: a decoder of another version gives other pixels of the same file.
 SAMPLED = 64
@@ -76,10 +77,14 @@ class Identity:
     def load(cls, path: Path) -> Identity:
         """Read what :meth:`save` wrote. Raises UserError for a file that is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as content:
-                names = json.loads(content["names"].tobytes())
-                return cls(names, content["sizes"], content["times"], content["contents"], content["pixels"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            text, sizes, times, contents, pixels = read_arrays(path, "names", "sizes", "times", "contents", "pixels")
+            names = typed_json(text.tobytes(), list[str], str(path))
+            if not (sizes.dtype == times.dtype == np.int64 and sizes.shape == times.shape == (len(names),)):
+                raise ArrayFileError("not a size and a time for each name")
+            if contents.dtype != np.uint8 or contents.shape != (len(names), DIGEST_BYTES) or pixels.dtype != np.uint8:
+                raise ArrayFileError("not a digest for each name")
+            return cls(names, sizes, times, contents, pixels)
+        except (OSError, KeyError, ArrayFileError, UserError) as error:
             raise UserError(f"{path}, which names the images of the run, is damaged; remove it to go on without comparing them") from error
 
 

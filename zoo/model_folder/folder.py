@@ -19,7 +19,7 @@ from typing import Any
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zoo.backbones import (
@@ -43,10 +43,10 @@ from zoo.model_folder.manifest import (
     MANIFEST_FILE,
     WEIGHTS_FILE,
     Manifest,
-    read_json_object,
+    read_config,
     read_manifest,
 )
-from zoo.reading.file_head import appearance
+from zoo.reading.checkpoint_file import read_safetensors
 
 _CHECK_IMAGES = 2
 _CHECK_SEED = 0
@@ -135,19 +135,16 @@ def load_zoo_model(folder: str | Path) -> tuple[nn.Module, Manifest]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    config = read_json_object(folder / CONFIG_FILE)
-    architecture = config.get("architecture")
+    config = read_config(folder)
+    architecture = config.architecture
     if architecture != manifest.arch:
         raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} says '{architecture}', {MANIFEST_FILE} '{manifest.arch}'")
-    arguments = read_arguments(config.get("model_args", {}), str(folder / CONFIG_FILE))
+    arguments = read_arguments(config.model_args, str(folder / CONFIG_FILE))
     if arguments != manifest.arguments:
         raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} has the model_args {arguments}, {MANIFEST_FILE} {manifest.arguments}")
     check_weights(folder, manifest)
     path = folder / WEIGHTS_FILE
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is not a safetensors file ({appearance(path)}: {first_line(error)})") from error
+    state = read_safetensors(path)
     backbone = load_backbone(manifest.arch, state, str(path), image_size=manifest.image_size, arguments=arguments)
     if tensors_sha256(state) != manifest.tensors_sha256:
         raise UserError(f"{folder} contradicts itself: the tensors of {WEIGHTS_FILE} do not have the tensors_sha256 of {MANIFEST_FILE}")

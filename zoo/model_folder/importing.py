@@ -20,6 +20,8 @@ from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
 from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
+from zoo.ranges import SIDE, Range
+from zoo.reading.outside import told
 from zoo.results.provenance import software_versions, toolkit_commit
 
 _CHUNK_BYTES = 1 << 20
@@ -201,6 +203,8 @@ def _completed(
 ) -> tuple[_CompletePreprocessing, tuple[str, ...]]:
     """The preprocessing as stated, else by the entry, the layout, ImageNet's way; and which of it was assumed, in words."""
     own = reading.facts if reading.reader.name == "ours" else {}
+    if own.get("image_size") is not None and (type(own["image_size"]) is not int or own["image_size"] not in SIDE):
+        raise UserError(f"{reading.path} has as its image_size {told(own['image_size'])}, and a side in pixels that is {SIDE} is expected")
     mean = stated.mean or (entry.mean if entry else None) or reading.reader.mean or _three(own.get("mean"))
     std = stated.std or (entry.std if entry else None) or reading.reader.std or _three(own.get("std"))
     size = stated.image_size or reading.architecture.image_size or (entry.image_size if entry else None) or own.get("image_size")
@@ -227,7 +231,7 @@ def _completed(
 
 
 def _three(values: object) -> tuple[float, float, float] | None:
-    if not isinstance(values, Sequence) or len(values) != 3:
+    if not isinstance(values, Sequence) or len(values) != 3 or not all(value in Range() for value in values):
         return None
     return three_channels(values)
 

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError
 from zoo.normalisation import three_channels
+from zoo.ranges import SIDE, Range
+from zoo.reading.outside import FieldError, read_fields, read_record
 from zoo.results import Result, ResultError
 
 SCHEMA = 1
@@ -25,8 +27,9 @@ MODEL_FILES = (*REQUIRED_FILES, CURVE_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.
-_LATER_FIELDS = {"curve_sha256"}
+_LATER_FIELDS = frozenset({"curve_sha256"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COUNT = Range(0)
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,21 @@ class Manifest:
     name: str
     arch: str
     method: str | None
-    image_size: int
+    image_size: Annotated[int, SIDE]
     normalisation: dict[str, list[float]]
     interpolation: str
-    crop_pct: float
+    crop_pct: Annotated[float, Range(0, above=True)]
     encoder: str | None = None
-    epochs: int | None = None
-    steps: int | None = None
+    epochs: Annotated[int | None, _COUNT] = None
+    steps: Annotated[int | None, _COUNT] = None
     data: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     licence: str | None = None
     created: str = ""
     timm_native: bool = True
-    num_features: int = 0
-    parameters: int = 0
+    num_features: Annotated[int, _COUNT] = 0
+    parameters: Annotated[int, _COUNT] = 0
     fixed_input: bool = False
     file_sha256: str = ""
     tensors_sha256: str = ""
@@ -137,64 +140,87 @@ def read_manifest(folder: str | Path) -> Manifest:
     Raises
     ------
     UserError
-        The file is missing, not JSON, of a newer schema, lacks a field, or holds one of the wrong kind.
+        The file is missing, not JSON, of a newer schema, lacks a field, or holds one of the wrong kind; the field is named, what stands
+        there and what is expected.
     """
     path = Path(folder) / MANIFEST_FILE
     content = read_json_object(path)
     schema = content.pop("schema", None)
-    if schema != SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise UserError(
             f"{path} has schema {schema!r}, and this version reads schema {SCHEMA}; update the toolkit or export the model again"
         )
-    known = {item.name for item in fields(Manifest)}
-    missing, unknown = sorted(known - _LATER_FIELDS - content.keys()), sorted(content.keys() - known)
-    if missing or unknown:
-        raise UserError(f"{path} is not a valid zoo.json: it lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}")
     try:
-        manifest = Manifest(**{**content, "results": tuple(map(Result.from_dict, content["results"]))})
+        results = _read_results(content.pop("results", None))
+        manifest = replace(read_fields(Manifest, {**content, "results": []}, later=_LATER_FIELDS), results=results)
         _check(manifest)
-    except ResultError as error:
-        raise UserError(f"{path} is not a valid zoo.json: one of its results is none, since {error}") from error
-    except (TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is not a valid zoo.json ({first_line(error)})") from error
+    except (FieldError, ResultError) as error:
+        raise UserError(f"{path} is not a valid zoo.json: {error}") from error
     return manifest
+
+
+def _read_results(values: object) -> tuple[Result, ...]:
+    if not isinstance(values, list):
+        raise FieldError("it lacks 'results', a list" if values is None else "'results' is no list")
+    try:
+        return tuple(map(Result.from_dict, values))
+    except ResultError as error:
+        raise FieldError(f"one of its results is none, since {error}") from error
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises UserError where there is none."""
+    if not path.exists():
+        raise UserError(f"{path.parent} has no {path.name}, so it is not a whole zoo model folder")
+    return read_record(path)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Of ``pretrained_cfg`` in ``config.json``, what timm prepares images by."""
+
+    input_size: tuple[int, Annotated[int, SIDE], Annotated[int, SIDE]]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_pct: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of ``config.json``, which timm reads, what is looked at here."""
+
+    architecture: str
+    pretrained_cfg: dict[str, Any]
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+
+def read_config(folder: str | Path) -> Config:
+    """A folder's ``config.json``. Raises UserError where it is missing, not JSON, or holds a value of the wrong kind."""
+    path = Path(folder) / CONFIG_FILE
+    content = read_json_object(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent} has no {path.name}, so it is not a whole zoo model folder") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object, not {type(content).__name__}")
-    return content
+        config = read_fields(Config, _known(Config, content), later=frozenset({"model_args"}))
+        read_fields(_Settings, _known(_Settings, config.pretrained_cfg))
+    except FieldError as error:
+        raise UserError(f"{path} is not a config.json of timm: {error}") from error
+    return config
+
+
+def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an object that ``kind`` has fields for: timm has more of them with every version."""
+    names = {item.name for item in fields(kind)}
+    return {name: value for name, value in content.items() if name in names}
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError for a value of the wrong kind, as a file edited by hand may hold it."""
-    kinds: dict[str, type | tuple[type, ...]] = {
-        "name": str,
-        "arch": str,
-        "image_size": int,
-        "interpolation": str,
-        "crop_pct": (int, float),
-        "recipe": dict,
-        "source": dict,
-        "fixed_input": bool,
-        "timm_native": bool,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(getattr(manifest, name), kind):
-            raise ValueError(f"{name} is {getattr(manifest, name)!r}")
-    for name in ("file_sha256", "tensors_sha256"):
-        if not isinstance(getattr(manifest, name), str) or _SHA256.fullmatch(getattr(manifest, name)) is None:
-            raise ValueError(f"{name} is not 64 hex digits")
-    if manifest.curve_sha256 is not None and _SHA256.fullmatch(manifest.curve_sha256) is None:
-        raise ValueError("curve_sha256 is not 64 hex digits")
-    if manifest.image_size <= 0:
-        raise ValueError("image_size must be positive")
-    three_channels(manifest.normalisation["mean"])
-    three_channels(manifest.normalisation["std"])
+    """Raise FieldError for what the types of the fields do not say."""
+    for name in ("file_sha256", "tensors_sha256", "curve_sha256"):
+        value = getattr(manifest, name)
+        if value is not None and _SHA256.fullmatch(value) is None:
+            raise FieldError(f"{name} is not 64 hex digits")
+    for name in ("mean", "std"):
+        if len(manifest.normalisation.get(name, ())) != 3:
+            raise FieldError(f"'normalisation' has no {name} of three numbers")
+    if min(manifest.normalisation["std"]) <= 0:
+        raise FieldError("'normalisation' has a std that is not above 0")

@@ -5,17 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pickle
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo.backbones import load_state
@@ -43,7 +39,7 @@ def open_python(spec: str, rest: str, weights: str | Path | None, selection: Sel
     rest
         ``FILE.py:CALLABLE`` or ``PACKAGE.MODULE:CALLABLE``. The code is run.
     weights
-        A safetensors file, or a checkpoint that ``torch.load(weights_only=True)`` reads: a state dict, or a dict that holds one under a
+        What :func:`zoo.reading.checkpoint_file.open_checkpoint` reads: a state dict, or a dict that holds one under a
         usual name. None: the network is used as the function returns it, drawn with seed 0 where it draws.
     selection
         Which of the file's tensors are the network's; the file is then read as ``zoo import`` reads one.
@@ -144,18 +140,9 @@ def _is_state(content: object) -> bool:
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"there is no weights file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's text explains at length how to load the file unsafely; its first sentence names what stands in the way.
-        reason = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), first_line(error))
-        raise UserError(f"{path} cannot be read without running code in it ({reason}); save the network's own state_dict()") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no weights file that torch or safetensors reads ({first_line(error)})") from error
+    return open_checkpoint(path).content
 
 
 def _function(spec: str, place: str, name: str) -> Callable[[], Any]:

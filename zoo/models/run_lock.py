@@ -54,7 +54,7 @@ def new_locked_folder(folder: Path, held: contextlib.ExitStack) -> Iterator[Path
     """
     target = Path(os.path.realpath(folder))
     _remove_left_overs(target)
-    with new_folder(target, overwrite=target.exists(), marker=LOCK_FILE) as temporary:
+    with new_folder(target, overwrite=target.exists(), marker=LOCK_FILE, held=LOCK_FILE) as temporary:
         held.enter_context(_lock(temporary, target))
         yield temporary
 
@@ -119,5 +119,5 @@ def _holder(handle: int) -> str:
     try:
         facts = json.loads(os.pread(handle, 4096, 0))
         return f"process {int(facts['pid'])} on {facts['host']} since {facts['start']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

@@ -6,16 +6,17 @@ checkpoint is written under a name that ends in ``.partial`` and then renamed, s
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError, first_line, some_of
 from zoo.plain_yaml import read_yaml
+from zoo.ranges import SIDE, Range
 from zoo.reading.checksum import has_checksum, has_good_checksum
+from zoo.reading.outside import read_record, told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,32 @@ DEFAULT_ENCODER = "query"
 _CHECKPOINT_NAME = re.compile(r"step_(\d+)\.pt")
 # What a reader of a run needs; what only the training loop needs (optimizer, tables) is its own business.
 _REQUIRED = ("step", "epoch", "arch", "image_size", "mean", "std", "data", "model", "encoders")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 3 and all(type(part) in (int, float) and part in _FINITE for part in value)
+
+
+def _is_named(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+
+
+_FINITE = Range()
+# What some of these must be, and in words; whether the tensors are the network's is settled where they are loaded.
+_FACTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "step": (_is_count, "a whole number"),
+    "epoch": (_is_count, "a whole number"),
+    "arch": (lambda value: isinstance(value, str), "the name of an architecture"),
+    "image_size": (lambda value: type(value) is int and value in SIDE, f"a side in pixels that is {SIDE}"),
+    "mean": (_is_colour, "three numbers"),
+    "std": (lambda value: _is_colour(value) and min(value) > 0, "three numbers above 0"),
+    "model": (_is_named, "tensors by name"),
+    "encoders": (lambda value: _is_named(value) and all(isinstance(prefix, str) for prefix in value.values()), "prefixes by name"),
+}
 
 
 def checkpoint_name(step: int) -> str:
@@ -84,19 +111,11 @@ def read_environment(run: str | Path) -> dict[str, Any]:
     Raises UserError for a file that is not JSON.
     """
     path = Path(run) / ENVIRONMENT_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object")
-    return content
+    return read_record(path) if path.exists() else {}
 
 
 def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED) -> dict[str, Any]:
-    """Load a checkpoint to the CPU; nothing in the file is executed (``weights_only``).
+    """Load a checkpoint to the CPU; nothing in the file is executed (:mod:`zoo.reading.checkpoint_file`).
 
     Parameters
     ----------
@@ -119,12 +138,18 @@ def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required
     except FileNotFoundError as error:
         raise UserError(f"there is no checkpoint {path}") from error
     except Exception as error:
-        raise UserError(f"the checkpoint {path} is damaged or not one ({first_line(error)}){_advice(path)}") from error
+        reason = first_line(error).removesuffix("; get it again")
+        if reason.startswith(f"{path} "):
+            reason = f"it {reason.removeprefix(f'{path} ')}"
+        raise UserError(f"the checkpoint {path} is damaged or not one ({reason}){_advice(path)}") from error
     if not isinstance(content, dict) or content.get("format") != kind:
         raise UserError(f"{path} is not a checkpoint of this toolkit (its 'format' is not '{kind}')")
     missing = [key for key in required if key not in content]
     if missing:
         raise UserError(f"the checkpoint {path} lacks {', '.join(missing)}")
+    for name, (right, wanted) in _FACTS.items():
+        if name in required and not right(content[name]):
+            raise UserError(f"the checkpoint {path} has as its {name} {told(content[name])}, and {wanted} is expected")
     return content
 
 
@@ -189,6 +214,8 @@ def backbone_state(checkpoint: Mapping[str, Any], encoder: str = DEFAULT_ENCODER
         raise UserError(f"the checkpoint has no encoder '{encoder}'; it has: {', '.join(encoders)}")
     prefix = encoders[encoder]
     state = {key.removeprefix(prefix): tensor for key, tensor in checkpoint["model"].items() if key.startswith(prefix)}
+    if strange := [name for name, tensor in state.items() if not hasattr(tensor, "untyped_storage")]:
+        raise UserError(f"the checkpoint holds under '{prefix}' what is no tensor: {some_of(strange)}")
     if not state:
         some = ", ".join(list(checkpoint["model"])[:3]) or "none at all"
         raise UserError(f"the checkpoint holds no tensor under '{prefix}', the prefix of its encoder '{encoder}'; its first keys: {some}")
@@ -196,11 +223,12 @@ def backbone_state(checkpoint: Mapping[str, Any], encoder: str = DEFAULT_ENCODER
 
 
 def _load(path: Path) -> Any:
-    import torch
+    from zoo.reading.checkpoint_file import open_checkpoint
 
     # A checkpoint from before there were checksums has none, and is read as it is.
     has_good_checksum(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    # Copied, since a run goes on to write where its checkpoints lie.
+    return open_checkpoint(path, mapped=False).content
 
 
 def _advice(path: Path) -> str:

@@ -1,13 +1,14 @@
 """Opening a checkpoint file without running anything in it.
 
 torch's own restricted reader (``weights_only``) makes the tensors. Before it, a scan of the file (:mod:`zoo.reading.pickle_scan`) says
-which classes and functions it names and how large its tensors claim to be, and a file that asks for more than it should is refused
-before anything of it is called or allocated.
+which classes and functions it names, what they would be called with and how large its tensors claim to be, and a file that asks for
+more than it should is refused before anything of it is called or allocated.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError, first_line, some_of
-from zoo.reading.file_head import download_accident, looks_like_safetensors, read_head
+from zoo.reading.budget import BudgetError, check_structure
+from zoo.reading.file_head import appearance, download_accident, looks_like_safetensors, read_head
+from zoo.reading.outside import open_file
 from zoo.reading.pickle_scan import GETATTR, PickleScan, scan_pickle, stand_in
 
 _ZIP_HEAD = b"PK\x03\x04"
@@ -26,7 +29,13 @@ _LEGACY_PICKLES_BEFORE_OBJECT = 2
 _TAR_MAGIC_AT = 257
 # A zip of weights is stored, not compressed, and so declares about its own size.
 _LARGEST_EXPANSION = 4
+# What torch unpacks. A zip's directory takes about 60 bytes an entry; the largest files of weights have thousands of entries.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MOST_DIRECTORY_BYTES = 16 << 20
+# The header of safetensors: about 100 bytes a tensor.
+_MOST_HEADER_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
+_LENGTH_BYTES = 8
 _PROTOCOL = 2  # of pickles that torch's restricted reader reads; torch.save writes it unless it is told otherwise
 # Names in these modules are never replaced by anything: torch's restricted reader refuses them whatever it is told.
 _SYSTEM_MODULES = ("os", "posix", "nt", "sys")
@@ -77,7 +86,7 @@ class Checkpoint:
     replaced: tuple[str, ...] = ()
 
 
-def open_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, trust_pickle: bool = False, mapped: bool = True) -> Checkpoint:
     """Open a checkpoint: what ``torch.save`` wrote, or safetensors.
 
     Parameters
@@ -85,12 +94,15 @@ def open_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> Checkpoi
     trust_pickle
         Read a file that names classes or functions other than the known harmless ones, with inert stand-ins in their place. Nothing in
         the file is called in this case either.
+    mapped
+        Leave the tensors of a zip file where they are; False: copy them, for a file that may be written while they are in use.
 
     Raises
     ------
     UserError
-        The file is missing, empty, a web page, a pointer, cut short, damaged, no checkpoint, larger inside than it is, or asks for
-        names that weights have no use for; nothing of it has been called or allocated then.
+        The file is missing, a pipe, empty, a web page, a pointer, cut short, damaged, no checkpoint, larger inside than it is, asks for
+        names that weights have no use for, or for more steps, memory or containers in each other than any checkpoint; nothing of it has
+        been called or allocated then.
     """
     path = Path(path)
     try:
@@ -106,16 +118,18 @@ def open_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> Checkpoi
         raise UserError(f"{path} holds no weights: {accident}; get it again")
     try:
         if looks_like_safetensors(head, size):
-            return Checkpoint(path, _load_safetensors(path), "safetensors")
+            return Checkpoint(path, read_safetensors(path), "safetensors")
         if head.startswith(_ZIP_HEAD):
             stored, scan = _scan_zip(path, size)
-            return _load(path, scan, "zip", trust_pickle, mmap=stored)
+            return _load(path, scan, "zip", trust_pickle, mmap=stored and mapped)
         if head.startswith(_LEGACY_HEAD):
             return _load(path, _scan_legacy(path, size), "legacy", trust_pickle, mmap=False)
     except UserError:
         raise
     except MemoryError as error:
         raise UserError(f"{path} needs more memory than there is") from error
+    except BudgetError as error:
+        raise UserError(f"{path} is not read: {error}; no file of weights needs that, so nothing of it was allocated") from error
     except EOFError as error:
         raise UserError(f"{path} was cut short: it ends in the middle of a pickle; get it again") from error
     except Exception as error:  # a damaged pickle or zip can raise nearly anything
@@ -143,12 +157,23 @@ def _other_kind(path: Path, head: bytes, size: int) -> str:
 
 def _scan_zip(path: Path, size: int) -> tuple[bool, PickleScan]:
     """Whether everything is stored uncompressed, and what the pickle asks for. Checks declared sizes and checksums."""
+    no_end = f"{path} was cut short: a zip archive's directory stands at its end, and there is none; get it again"
+    with open_file(path) as file:
+        # The last record of a zip archive: its sixth number is how long the directory is.
+        end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if not end:
+        raise UserError(no_end)
+    if end[5] > _MOST_DIRECTORY_BYTES:
+        raise BudgetError(f"its directory has {end[5]:,} bytes")
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path} was cut short: a zip archive's directory stands at its end, and there is none; get it again") from error
+        raise UserError(no_end) from error
     with archive:
         entries = archive.infolist()
+        packed = next((entry for entry in entries if entry.compress_type not in _ZIP_METHODS), None)
+        if packed is not None:
+            raise UserError(f"{path} is packed in a way that torch does not unpack ('{packed.filename}'); save it again")
         declared = sum(entry.file_size for entry in entries)
         stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
         if declared > size * (1 if stored else _LARGEST_EXPANSION):
@@ -156,11 +181,17 @@ def _scan_zip(path: Path, size: int) -> tuple[bool, PickleScan]:
                 f"{path} is {size} bytes, but what is packed in it says that it is {declared}: no weights compress like that, so nothing "
                 "of it was unpacked"
             )
+        # torch looks names up without regard to case, and takes the first of two.
+        if len({entry.filename.lower() for entry in entries}) < len(entries):
+            raise UserError(f"{path} is damaged: two files in it have one name; get it again")
         pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
         if len(pickles) != 1 or any(entry.filename.endswith("/constants.pkl") for entry in entries):
             raise UserError(f"{path} is {_zip_kind(entries)}, not what torch.save writes")
         _check_sums(path, archive)
-        scan = scan_pickle(io.BytesIO(archive.read(pickles[0])))
+        text = archive.read(pickles[0])
+        if text != _as_torch_reads(path, "data.pkl"):
+            raise UserError(f"{path} is damaged: its directory and its entries do not agree; get it again")
+        scan = scan_pickle(io.BytesIO(text), len(text))
         folder = pickles[0].filename.removesuffix("data.pkl")
         sizes = {entry.filename: entry.file_size for entry in entries}
     for key, wanted in scan.storages.items():
@@ -172,6 +203,13 @@ def _scan_zip(path: Path, size: int) -> tuple[bool, PickleScan]:
                 + "; get it again"
             )
     return stored, scan
+
+
+def _as_torch_reads(path: Path, name: str) -> bytes:
+    """A record of the archive by torch's own reader of zips: what was looked at must be what it reads."""
+    import torch
+
+    return bytes(torch._C.PyTorchFileReader(str(path)).get_record(name))
 
 
 def _zip_kind(entries: list[zipfile.ZipInfo]) -> str:
@@ -198,12 +236,12 @@ def _check_sums(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _scan_legacy(path: Path, size: int) -> PickleScan:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(len(_LEGACY_HEAD))
         for _ in range(_LEGACY_PICKLES_BEFORE_OBJECT):
-            scan_pickle(file)
-        scan = scan_pickle(file)
-        scan_pickle(file)  # the keys
+            scan_pickle(file, size - file.tell())
+        scan = scan_pickle(file, size - file.tell())
+        scan_pickle(file, size - file.tell())  # the keys
         left = size - file.tell()
     declared = sum(scan.storages.values())
     if declared > left:
@@ -232,6 +270,11 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
             "what these are, --trust-pickle reads the tensors with inert stand-ins in their place (they are not called then either); else "
             "use the file of weights alone that most projects publish too"
         )
+    if scan.refused:
+        raise UserError(
+            f"{path} has tensors that are made by {some_of(sorted(scan.refused), _NAMES_IN_MESSAGE)}, and only dense tensors of plain "
+            "numbers are read; save the network's own state_dict()"
+        )
     allowed: list[Any] = [(stand_in(kind), name) for name, kind in foreign.items()]
     try:
         with torch.serialization.safe_globals(allowed):
@@ -240,6 +283,7 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
         raise
     except Exception as error:
         raise UserError(f"{path} is damaged, or holds what cannot be read safely ({_torch_reason(error)})") from error
+    check_structure(content)
     return Checkpoint(path, content, container, tuple(sorted(foreign)))
 
 
@@ -258,11 +302,20 @@ def _torch_reason(error: Exception) -> str:
     return reason.splitlines()[0] if reason else first_line(error)
 
 
-def _load_safetensors(path: Path) -> dict[str, Any]:
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of a file of safetensors, by name. Raises UserError where it is missing, damaged or no such file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged: its header and its length do not fit ({first_line(error)}); get it again") from error
+        with open_file(path) as file:
+            header = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            size = os.fstat(file.fileno()).st_size
+        if _MOST_HEADER_BYTES < header <= size:
+            raise UserError(f"{path} is not read: its header has {header:,} bytes, and no file of weights needs that")
+        tensors: dict[str, Any] = load_file(path)
+    except (SafetensorError, OSError, ValueError, OverflowError, RuntimeError) as error:
+        reason = error.strerror or first_line(error) if isinstance(error, OSError) else first_line(error)
+        what = "" if isinstance(error, OSError) else f"{appearance(path)}: "
+        raise UserError(f"{path} is not a safetensors file that can be read ({what}{reason}); get it again") from error
+    return tensors

@@ -6,11 +6,13 @@ Being inside, it is renamed and copied with the file: there is no moment at whic
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
 from zoo.errors import UserError
+from zoo.reading.outside import open_file
 
 _PREFIX = b"sha256:"
 _COMMENT = len(_PREFIX) + 64
@@ -35,8 +37,8 @@ def add_checksum(path: Path) -> None:
 
 def has_checksum(path: Path) -> bool:
     """Whether the file has a checksum, good or not; only its end is read."""
-    with path.open("rb") as file:
-        return any(_marks(file, path.stat().st_size))
+    with open_file(path) as file:
+        return any(_marks(file, os.fstat(file.fileno()).st_size))
 
 
 def has_good_checksum(path: Path) -> bool:
@@ -44,8 +46,8 @@ def has_good_checksum(path: Path) -> bool:
 
     Raises UserError where it has one that they are not those of.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         marks = _marks(file, size)
         if not any(marks):
             return False

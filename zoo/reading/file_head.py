@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from zoo.reading.outside import open_file
+
 _HEAD_BYTES = 512
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
 
@@ -21,7 +23,7 @@ def appearance(path: str | Path) -> str:
 
 def read_head(path: Path) -> bytes:
     """The first bytes of a file, enough to tell what it is."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(_HEAD_BYTES)
 
 

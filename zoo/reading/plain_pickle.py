@@ -7,6 +7,7 @@ other name ends the reading before anything is called.
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.errors import UserError
+from zoo.errors import UserError, first_line
+from zoo.reading.budget import BudgetError, check_structure
+from zoo.reading.outside import open_file
+from zoo.reading.pickle_machine import PickleMachine
 
 # Booleans, signed and unsigned integers, floating point: no objects, no records.
 _NUMBER_KINDS = "biuf"
+_LONGEST_CODE = 16  # of a number type, such as "f4" or "float64"
 
 
 class _Dtype:
     """What a pickle says of a number type."""
 
-    def __init__(self, code: str, *_flags: object) -> None:
-        self.dtype = np.dtype(str(code))
+    def __init__(self, code: object, *_flags: object) -> None:
+        if not isinstance(code, str) or len(code) > _LONGEST_CODE:
+            raise pickle.UnpicklingError("an array whose type is none")
+        self.dtype = np.dtype(code)
         if self.dtype.kind not in _NUMBER_KINDS:
             raise pickle.UnpicklingError(f"an array of the type '{code}'")
 
@@ -54,13 +61,18 @@ class _Array:
 def _from_bytes(data: bytes | str, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
     # Python 2 wrote an array's bytes as text.
     raw = data.encode("latin1") if isinstance(data, str) else data
-    return _Array.of(np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C"))
+    if not isinstance(raw, (bytes, bytearray)) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
+        raise pickle.UnpicklingError("an array without bytes, type or shape")
+    values = np.frombuffer(raw, dtype.dtype)
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    return _Array.of(values.reshape(shape, order="F" if order == "F" else "C"))
 
 
 def _text_to_bytes(text: str, encoding: str) -> bytes:
     """What protocol 2 has for bytes: text, and the instruction to encode it."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding '{encoding}'")
+    if encoding != "latin1" or not isinstance(text, str):
+        raise pickle.UnpicklingError("bytes in another encoding than latin1")
     return text.encode("latin1")
 
 
@@ -84,7 +96,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 }
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainMachine(PickleMachine):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
@@ -93,7 +105,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _plain(value: Any) -> Any:
-    """``value`` with its arrays in place of what the pickle says of them."""
+    """``value`` with its arrays in place of what the pickle says of them. Its containers are not nested deep (:func:`check_structure`)."""
     if isinstance(value, _Array):
         return value.values
     if isinstance(value, dict):
@@ -111,16 +123,23 @@ def load_plain_pickle(path: Path) -> Any:
     Raises
     ------
     UserError
-        The file is missing or damaged, or names any other function or class; nothing of the kind has been called then.
+        The file is missing or damaged, names any other function or class, or asks for more steps or memory than its bytes are worth;
+        nothing of the kind has been called then.
     """
     try:
-        with path.open("rb") as file:
-            return _plain(_PlainUnpickler(file, encoding="latin1").load())
+        with open_file(path) as file:
+            value = _PlainMachine(file, os.fstat(file.fileno()).st_size).load()
+        check_structure(value)
+        return _plain(value)
     except FileNotFoundError:
         raise UserError(f"file {path} is missing") from None
+    except OSError as error:
+        raise UserError(f"file {path} cannot be read ({error.strerror or error})") from error
+    except BudgetError as error:
+        raise UserError(f"file {path} is not read: {error}; no data needs that, so do not trust it") from error
     except _ForbiddenError as error:
         raise UserError(f"file {path} asks to call '{error}', which data has no use for; nothing was run: do not trust it") from None
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise UserError(f"file {path} needs more memory than there is") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise UserError(f"file {path} is no readable pickle ({str(error) or type(error).__name__}); get it again") from error
+        raise UserError(f"file {path} is no readable pickle ({first_line(error)}); get it again") from error

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import types
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
-from zoo.errors import UserError, first_line
+from zoo.errors import UserError
 from zoo.files import check_can_write, replace_text
+from zoo.ranges import Range
+from zoo.reading.outside import FieldError, read_fields, read_record
 
 SCHEMA = "backbone-loop result 1"
 _SCHEMA_FAMILY = SCHEMA.rpartition(" ")[0]
+_COUNT = Range(0)
 
 
 class ResultError(ValueError):
@@ -61,8 +61,8 @@ class SplitFacts:
     """A split that was used: its name, how many of its images, how many were left out as undecodable, and its fingerprint."""
 
     split: str
-    images: int
-    skipped: int
+    images: Annotated[int, _COUNT]
+    skipped: Annotated[int, _COUNT]
     fingerprint: str
 
 
@@ -73,7 +73,7 @@ class DataFacts:
     spec: str
     name: str
     level: str
-    classes: int
+    classes: Annotated[int, _COUNT]
     splits: dict[str, SplitFacts]
 
 
@@ -126,7 +126,7 @@ class Result:
     versions: dict[str, str]
     device: str
     dtype: str
-    processes: int
+    processes: Annotated[int, Range(1)]
     seconds: dict[str, float]
     date: str
     commit: str | None = None
@@ -153,7 +153,10 @@ class Result:
             raise ResultError(f"it has no schema '{SCHEMA}'")
         if content["schema"] != SCHEMA:
             raise ResultError(f"it has the schema '{content['schema']}', and this version reads '{SCHEMA}'")
-        result: Result = _read(cls, {name: value for name, value in content.items() if name != "schema"}, "")
+        try:
+            result = read_fields(cls, {name: value for name, value in content.items() if name != "schema"})
+        except FieldError as error:
+            raise ResultError(str(error)) from error
         if result.metrics.get(result.headline.metric) != result.headline.value:
             raise ResultError(f"its headline {result.headline.metric} is not the value that its metrics have")
         return result
@@ -185,49 +188,11 @@ def load_result(path: str | Path) -> Result:
     """Read a result file. Raises UserError where it is none, with the reason."""
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else first_line(error)
-        raise UserError(f"{path} cannot be read as a result ({reason}); `evaluate --out FILE` writes one") from error
-    try:
-        return Result.from_dict(content)
+        return Result.from_dict(read_record(path))
+    except UserError as error:
+        raise UserError(f"{error}; a result is what `evaluate --out FILE` writes") from error
     except ResultError as error:
         raise UserError(f"{path} is not a result: {error}; `evaluate --out FILE` writes one") from error
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """``value``, from JSON, as ``kind``: a dataclass or a type as it stands in the fields above. Raises ResultError that says where."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if is_dataclass(kind):
-        return _read_fields(kind, value, where)
-    if origin in (Union, types.UnionType):
-        present = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else _read(present, value, where)
-    if origin is dict and isinstance(value, Mapping):
-        return {name: _read(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
-    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
-        return tuple(_read(argument, item, where) for argument, item in zip(arguments, value, strict=True))
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if kind in (str, int) and isinstance(value, kind) and not isinstance(value, bool):
-        return value
-    raise ResultError(f"'{where}' is {json.dumps(value)[:60]}")
-
-
-def _read_fields(kind: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ResultError(f"'{where}' is {json.dumps(value)[:60]}")
-    hints = get_type_hints(kind)
-    prefix = f"{where}." if where else ""
-    missing = [item.name for item in fields(kind) if item.name not in value]
-    if missing:
-        raise ResultError(f"it lacks '{prefix}{missing[0]}'")
-    unknown = sorted(value.keys() - hints.keys())
-    if unknown:
-        raise ResultError(f"it has an unknown '{prefix}{unknown[0]}'")
-    return kind(**{name: _read(hints[name], item, prefix + name) for name, item in value.items()})
 
 
 # An innermost list in indented JSON: its text has no brackets, and a line break in JSON is never part of a string.

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional
 
 from evaluation.extraction.checks import checked_labels
 from evaluation.tasks.linear.training import near
 
-MAX_ITERATIONS = 1000
-# The largest entry of the gradient of the mean loss at which the search ends: scikit-learn's default.
-TOLERANCE = 1e-4
-_MAX_LINE_SEARCH = 50
+# Newton steps: a handful suffices where the data can be told apart or not; more mean that something is wrong with the numbers.
+MAX_ITERATIONS = 200
+# Norm of the gradient at the end, as a share of the norm of the data term's gradient. The penalty's gradient is as long as that at the
+# minimum, so that the weights are then about this share of their length from the minimum, whatever C is. (Biases, which are not penalised,
+# can make it more where features are large.)
+TOLERANCE = 1e-5
+# A Newton step is found to this share of the gradient at most; nearer to the minimum more exactly.
+_LOOSEST_STEP = 0.5
+_LAST_STEP = 0.1
+_MAX_PRODUCTS = 2000
+_PRODUCTS_UNSEEN = 8
+# Armijo's condition: the share of the decrease that the slope promises.
+_SUFFICIENT = 1e-4
+_MAX_HALVINGS = 40
+_ROUNDING = 16 * torch.finfo(torch.float64).eps
 # Values (rows x width, float64) converted at a time.
 _VALUES_AT_ONCE = 1 << 23
+# Probabilities (rows x classes, float64) that are kept between the products of one Newton step: 512 MB.
+_PROBABILITIES_KEPT = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +46,11 @@ class LogisticRegression:
     c
         Inverse strength of the penalty.
     iterations
-        Of the optimiser.
+        Newton steps.
     converged
         Whether the gradient's tolerance was reached.
+    relative_gradient
+        Norm of the gradient at the end, as a share of the norm of the data term's gradient.
     """
 
     weight: NDArray[np.float64]
@@ -43,6 +58,7 @@ class LogisticRegression:
     c: float
     iterations: int
     converged: bool
+    relative_gradient: float
 
     def outputs(self, features: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """float64 (Q, C) on the CPU."""
@@ -64,13 +80,15 @@ def fit_logistic_regression(
 ) -> LogisticRegression:
     """Minimise ``C * sum of cross-entropies + |weights|² / 2``; biases are not penalised.
 
-    The optimiser is SciPy's L-BFGS-B, as in scikit-learn, whose coefficients this gives at the same C; loss and gradient are summed in
-    float64 on the device, from features that may lie anywhere, in bounded memory.
+    scikit-learn's ``LogisticRegression`` has the same minimum. It is found by Newton's method, each step by conjugate gradients (Nocedal
+    and Wright, Numerical Optimization, 2006, algorithm 7.1) and a line search, on features whose mean is taken off (the biases make up
+    for it). Loss, gradient and products with the Hessian are summed in float64 on the device, from features that may lie anywhere, in
+    bounded memory.
 
     Parameters
     ----------
     features
-        (N, D), of any floating dtype.
+        (N, D), of any floating or whole-number dtype.
     labels
         Whole numbers (N,) from 0 on.
     c
@@ -80,7 +98,7 @@ def fit_logistic_regression(
     start
         Where to begin: the solution at another C. By default at zero.
     tolerance
-        Largest entry of the gradient, of the loss divided by ``C * N``, at which to end.
+        Norm of the gradient at which to end, as a share of the norm of the data term's gradient.
     device
         Where sums are computed; by default where the features are.
 
@@ -97,48 +115,145 @@ def fit_logistic_regression(
     if int(truth.max()) >= classes:
         raise ValueError(f"there is a label {int(truth.max())}, but num_classes is {classes}")
     place = rows.device if device is None else torch.device(device)
-    free = 1 if classes == 2 else classes
-    shape = (free, rows.shape[1] + 1)
-    begin = np.zeros(shape) if start is None else np.concatenate([start.weight, start.bias[:, None]], axis=1)
-    loss = _Loss(rows, truth, c, shape, place)
-    options = {"maxiter": max_iterations, "gtol": tolerance, "ftol": 64 * np.finfo(float).eps, "maxls": _MAX_LINE_SEARCH}
-    found = minimize(loss, begin.ravel(), method="L-BFGS-B", jac=True, options=options)
-    solution = found.x.reshape(shape)
-    return LogisticRegression(solution[:, :-1].copy(), solution[:, -1].copy(), c, int(found.nit), bool(found.success))
+    loss = _Loss(rows, truth, c, 1 if classes == 2 else classes, place)
+    begin = torch.zeros(loss.shape, dtype=torch.float64, device=place)
+    if start is not None:
+        begin[:, :-1], begin[:, -1] = torch.from_numpy(start.weight), torch.from_numpy(start.bias)
+        begin[:, -1] += begin[:, :-1] @ loss.mean
+    solution, iterations, relative = _minimum(loss, begin, tolerance, max_iterations)
+    weight = solution[:, :-1]
+    bias = solution[:, -1] - weight @ loss.mean
+    return LogisticRegression(weight.cpu().numpy().copy(), bias.cpu().numpy().copy(), c, iterations, relative <= tolerance, relative)
+
+
+def _minimum(loss: _Loss, at: Tensor, tolerance: float, max_iterations: int) -> tuple[Tensor, int, float]:
+    """The parameters at the minimum, Newton steps taken, and the gradient's norm as a share of the data term's."""
+    value, gradient, relative = loss.gradient(at)
+    iterations = 0
+    while relative > tolerance and iterations < max_iterations:
+        # Loose steps far away, exact ones near by: this makes the last steps converge faster than linearly. The last one need not be more
+        # exact than what ends the search.
+        direction = _newton_step(loss, gradient, max(min(_LOOSEST_STEP, relative**0.5), _LAST_STEP * tolerance / relative))
+        slope = float((gradient * direction).sum())
+        # Close to the minimum the decrease is smaller than what float64 resolves of the loss.
+        resolution = 8 * torch.finfo(torch.float64).eps * abs(value)
+        length = 1.0
+        for _ in range(_MAX_HALVINGS):
+            there = at + length * direction
+            found, its_gradient, its_relative = loss.gradient(there)
+            if found <= value + _SUFFICIENT * length * slope + resolution:
+                break
+            length /= 2
+        else:
+            break
+        at, value, gradient, relative = there, found, its_gradient, its_relative
+        iterations += 1
+    return at, iterations, relative
+
+
+def _newton_step(loss: _Loss, gradient: Tensor, share: float) -> Tensor:
+    """By conjugate gradients until what is left is ``share`` of the gradient; where the loss was computed last."""
+    # On a GPU the host does not wait for every product to learn whether it was the last one.
+    seldom = 1 if gradient.device.type == "cpu" else _PRODUCTS_UNSEEN
+    step = torch.zeros_like(gradient)
+    left = -gradient
+    direction = left.clone()
+    square = left.square().sum()
+    enough = share**2 * square
+    nothing = torch.zeros_like(square)
+    for product_number in range(1, _MAX_PRODUCTS + 1):
+        product = loss.hessian_times(direction)
+        curvature = (direction * product).sum()
+        # The loss is convex: a curvature that is not positive is rounding, and ends the search.
+        length = torch.where(curvature > 0, square / curvature, nothing)
+        step += length * direction
+        left -= length * product
+        before, square = square, left.square().sum()
+        if product_number % seldom == 0 and bool((square <= enough) | (length == 0)):
+            break
+        direction = left + torch.where(before > 0, square / before, nothing) * direction
+    return step
 
 
 class _Loss:
-    """The objective divided by ``C * N``, and its gradient, as SciPy calls it."""
+    """The objective divided by ``C * N``, its gradient, and products with its Hessian.
 
-    def __init__(self, features: Tensor, labels: Tensor, c: float, shape: tuple[int, int], device: torch.device) -> None:
-        self.features, self.labels, self.shape, self.device = features, labels.to(device), shape, device
-        if features.numel() <= _VALUES_AT_ONCE:  # converted once
-            self.features = features.to(device, torch.float64)
-        else:
-            self.features = near(features, device)
+    Parameters and gradients are float64 (free classes, D + 1), biases last; features have their mean taken off.
+    """
+
+    def __init__(self, features: Tensor, labels: Tensor, c: float, free: int, device: torch.device) -> None:
+        self.labels, self.device = labels.to(device), device
+        self.shape = (free, features.shape[1] + 1)
         self.penalty = 1 / (c * len(features))
-        self.step = max(1, _VALUES_AT_ONCE // shape[1])
+        self.step = max(1, _VALUES_AT_ONCE // self.shape[1])
+        self._whole = features.numel() <= _VALUES_AT_ONCE
+        self._features = features if self._whole else near(features, device)
+        total = torch.zeros(features.shape[1], dtype=torch.float64, device=device)
+        squares = torch.zeros((), dtype=torch.float64, device=device)
+        for start in range(0, len(features), self.step):
+            part = self._features[start : start + self.step].to(device, torch.float64)
+            total += part.sum(0)
+            squares += part.square().sum()
+        self.mean = total / len(features)
+        # A gradient is a mean of features and ones times at most 1: what rounding leaves of a gradient of zero.
+        self._nothing = _ROUNDING * (squares / len(features) + 1).sqrt()
+        if self._whole:  # converted once
+            self._features = features.to(device, torch.float64) - self.mean
+        self._keeps = len(features) * max(2, free) <= _PROBABILITIES_KEPT
+        self._at = torch.zeros(self.shape, dtype=torch.float64, device=device)
+        self._probabilities: list[Tensor] = []
 
-    def __call__(self, flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        parameters = torch.from_numpy(flat.reshape(self.shape)).to(self.device)
+    def _parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features, mean taken off, and labels, in parts."""
+        for start in range(0, len(self._features), self.step):
+            part = self._features[start : start + self.step]
+            yield part if self._whole else part.to(self.device, torch.float64) - self.mean, self.labels[start : start + self.step]
+
+    def gradient(self, parameters: Tensor) -> tuple[float, Tensor, float]:
+        """Value, gradient, and the gradient's norm as a share of the norm of its data term."""
         weight, bias = parameters[:, :-1], parameters[:, -1]
         value = torch.zeros((), dtype=torch.float64, device=self.device)
         gradient = torch.zeros_like(parameters)
-        for start in range(0, len(self.features), self.step):
-            part = self.features[start : start + self.step].to(self.device, torch.float64)
-            truth = self.labels[start : start + self.step]
+        self._at, self._probabilities = parameters, []
+        for part, truth in self._parts():
             logs = functional.log_softmax(_all_classes(torch.addmm(bias, part, weight.T)), dim=1)
             value -= logs.gather(1, truth[:, None]).sum()
             residual = logs.exp_()
+            if self._keeps:
+                self._probabilities.append(residual.clone())
             residual[torch.arange(len(part), device=self.device), truth] -= 1
-            residual = residual[:, -self.shape[0] :]  # with two classes the first has no parameters
-            gradient[:, :-1] += residual.T @ part
-            gradient[:, -1] += residual.sum(0)
-        count = len(self.features)
+            self._add(gradient, part, residual)
+        count = len(self._features)
         gradient /= count
+        data_norm = gradient.norm()
         gradient[:, :-1] += self.penalty * weight
         total = value / count + 0.5 * self.penalty * weight.square().sum()
-        return float(total), gradient.cpu().numpy().ravel()
+        norm = gradient.norm()
+        relative = torch.where(norm > self._nothing, norm / data_norm, torch.zeros_like(norm))
+        found, share = torch.stack([total, relative]).tolist()
+        return found, gradient, share
+
+    def hessian_times(self, direction: Tensor) -> Tensor:
+        """The Hessian, where the gradient was computed last, times ``direction``."""
+        product = torch.zeros_like(direction)
+        weight, bias = self._at[:, :-1], self._at[:, -1]
+        for number, (part, _) in enumerate(self._parts()):
+            if self._keeps:
+                likely = self._probabilities[number]
+            else:
+                likely = functional.softmax(_all_classes(torch.addmm(bias, part, weight.T)), dim=1)
+            change = likely * _all_classes(torch.addmm(direction[:, -1], part, direction[:, :-1].T))
+            change -= likely * change.sum(1, keepdim=True)
+            self._add(product, part, change)
+        product /= len(self._features)
+        product[:, :-1] += self.penalty * direction[:, :-1]
+        return product
+
+    def _add(self, total: Tensor, part: Tensor, outer: Tensor) -> None:
+        """Add the sums over images of ``outer`` (B, C) times features; with two classes the first has no parameters."""
+        free = outer[:, -self.shape[0] :]
+        total[:, :-1].addmm_(free.T, part)
+        total[:, -1] += free.sum(0)
 
 
 def _all_classes(outputs: Tensor) -> Tensor:

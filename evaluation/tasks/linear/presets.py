@@ -120,6 +120,11 @@ class LinearPreset(Preset):
         return changed
 
     @property
+    def procedure(self) -> int:
+        """2 of logistic regression: fits end at a gradient relative to the data's, and ties are broken by log-loss."""
+        return 2 if self.solver == "lbfgs" else 1
+
+    @property
     def changed(self) -> list[str]:
         """Names of the values that differ from those of the registered preset; the mode is part of the preset's name."""
         registered = LINEAR_PRESETS[self.name]

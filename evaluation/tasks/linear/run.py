@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from evaluation.extraction.checks import check_classes
 from evaluation.extraction.features import Features
-from evaluation.extraction.image_bar import image_bar
 from evaluation.extraction.labelled import LabelledData
 from evaluation.extraction.subsets import split_off
-from evaluation.statistics.accuracy import Accuracy, count_correct, per_class, right_answers
+from evaluation.statistics.accuracy import per_class, right_answers
 from evaluation.tasks.linear.exact import CropFeatures
-from evaluation.tasks.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
 from evaluation.tasks.linear.presets import TASK, LinearPreset
+from evaluation.tasks.linear.sweep import Answers, sweep_logistic
 from evaluation.tasks.linear.training import LinearTraining, train_heads, train_linear
 from evaluation.tasks.measurement import Measurement, made_ready, measurement
 from evaluation.tasks.runtime import Runtime
@@ -29,17 +25,6 @@ from zoo.results import Result
 
 if TYPE_CHECKING:
     from zoo.models.model import Model
-
-
-@dataclass
-class Answers:
-    """What a training says, for a result."""
-
-    by_name: dict[str, Accuracy]
-    counts: dict[str, int] = field(default_factory=dict)
-    clamped: dict[str, int] = field(default_factory=dict)
-    protocol: dict[str, Any] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 def run_linear(
@@ -162,48 +147,3 @@ def _trained(preset: LinearPreset, training: LinearTraining, batch: int) -> Answ
         clamped={} if batch == preset.batch else {"batch": batch},
         details={"chosen": choice, "held_out": training.held_out, "curves": curves},
     )
-
-
-def sweep_logistic(
-    preset: LinearPreset,
-    train: Features,
-    labels: NDArray[np.int64],
-    test: Features,
-    truth: NDArray[np.int64],
-    classes: int,
-    runtime: Runtime,
-) -> Answers:
-    """C by held-out training images, then all training images at that C."""
-    kept, held_out = split_off(labels, preset.holdout, runtime.seed)
-    fitting = partial(fit_logistic_regression, num_classes=classes, device=runtime.device)
-    sweep: dict[str, list[Any]] = {"c": sorted(preset.rates), "held_out_correct": [], "test_correct": [], "iterations": [], "converged": []}
-    fit: LogisticRegression | None = None
-    if len(preset.rates) > 1:
-        kept_features, held_out_features = train.features[kept], train.features[held_out]
-        with image_bar("logistic regression, values of C", len(sweep["c"]), show=runtime.shows_progress) as done:
-            for c in sweep["c"]:
-                # From the solution at the next stronger penalty it is a short way.
-                fit = fitting(kept_features, labels[kept], c=c, start=fit)
-                sweep["held_out_correct"].append(_right(fit, held_out_features, labels[held_out], runtime.device))
-                sweep["test_correct"].append(_right(fit, test.features, truth, runtime.device))
-                sweep["iterations"].append(fit.iterations)
-                sweep["converged"].append(fit.converged)
-                done(1)
-    chosen = sweep["c"][int(np.argmax(sweep["held_out_correct"]))] if fit is not None else preset.rates[0]
-    last = fitting(train.features, labels, c=chosen)
-    accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
-    best = {"top1_best_on_test": max(sweep["test_correct"])} if fit is not None else {}
-    return Answers(
-        by_name={"selected": accuracy},
-        counts=best,
-        protocol={"tolerance": TOLERANCE, "max_iterations": MAX_ITERATIONS},
-        details={
-            "chosen": {"selected": {"c": chosen, "iterations": last.iterations, "converged": last.converged}},
-            "held_out": len(held_out),
-            "sweep": sweep,
-        },
-    )
-
-
-def _right(fit: LogisticRegression, features: Tensor, truth: NDArray[np.int64], device: torch.device) -> int:
-    return int((fit.outputs(features, device).argmax(1).numpy() == truth).sum())

@@ -32,6 +32,8 @@ class SemiPreset(FineTunePreset):
         pseudo-labels: images whose predicted classes have a larger entropy, in bits, are left out.
     per_class
         pseudo-labels: at most so many images of each class, those of the smallest entropy.
+    folds
+        frozen: choose C by cross-validation over so many parts of the labelled images; 0: by ``holdout``.
     """
 
     way: Way = "fine-tune"
@@ -39,6 +41,12 @@ class SemiPreset(FineTunePreset):
     labels: Path | None = None
     max_entropy: float = 1.0
     per_class: int = 100
+    folds: int = 0
+
+    @property
+    def procedure(self) -> int:
+        """2 of logistic regression: fits end at a gradient relative to the data's, ties are broken by log-loss, folds choose."""
+        return 2 if self.way == "frozen" else 1
 
     def change(
         self,
@@ -46,10 +54,11 @@ class SemiPreset(FineTunePreset):
         labels: Path | None = None,
         max_entropy: float | None = None,
         per_class: int | None = None,
+        folds: int | None = None,
         **training: Any,
     ) -> SemiPreset:
         """The preset with other values; those that are None stay. Raises UserError for values without meaning."""
-        check_options(TASK.options, {"percent": percent, "max_entropy": max_entropy, "per_class": per_class})
+        check_options(TASK.options, {"percent": percent, "max_entropy": max_entropy, "per_class": per_class, "folds": folds})
         changed = change_training(self, **training)
         assert isinstance(changed, SemiPreset)
         if percent is not None:
@@ -62,6 +71,14 @@ class SemiPreset(FineTunePreset):
             foreign = [name for name, value in training.items() if value is not None and name not in ("holdout", "legacy_std")]
             if foreign:
                 raise UserError(f"preset 'frozen' trains no network; leave out --{foreign[0].replace('_', '-')}")
+        elif folds is not None:
+            raise UserError(f"preset '{self.name}' does not cross-validate; leave out --folds, or take preset frozen")
+        if folds is not None and training.get("holdout") is not None:
+            raise UserError("--folds and --holdout are two ways to choose C; give one of them")
+        if folds is not None:
+            changed = replace(changed, folds=folds)
+        elif training.get("holdout") is not None:
+            changed = replace(changed, folds=0)
         if max_entropy is not None:
             changed = replace(changed, max_entropy=max_entropy)
         if per_class is not None:
@@ -103,9 +120,9 @@ SEMI_PRESETS: Mapping[str, SemiPreset] = {
         HCSC,
         name="frozen",
         way="frozen",
-        holdout=0.2,
+        folds=5,
         source="logistic regression on frozen features, as MSN (arXiv 2204.07141) and iBOT (arXiv 2111.07832) report few labels; "
-        "its C is chosen on held-out labelled images",
+        "that cross-validation over the labelled images chooses C is this toolkit's own",
     ),
     "csml": _semi(
         HCSC,
@@ -126,6 +143,13 @@ TASK = Task(
         Option("labels", Path, "File that names the labelled training images, one a line, in place of a share.", "FILE"),
         *TRAINING_OPTIONS,
         Option("max_entropy", float, "csml: leave out images whose predicted classes have a larger entropy.", "BITS", within=POSITIVE),
+        Option(
+            "folds",
+            int,
+            "frozen: choose C by cross-validation over so many parts of the labelled images (--holdout chooses on one part instead).",
+            "N",
+            within=Range(2),
+        ),
         Option("per_class", int, "csml: keep at most so many pseudo-labels of each class.", "IMAGES", within=Range(1)),
     ),
     change=SemiPreset.change,

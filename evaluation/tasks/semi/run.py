@@ -21,7 +21,7 @@ from evaluation.tasks.finetune.run import (
 )
 from evaluation.tasks.finetune.training import FineTuned, Labelled
 from evaluation.tasks.linear.presets import LINEAR_PRESETS
-from evaluation.tasks.linear.run import sweep_logistic
+from evaluation.tasks.linear.sweep import sweep_logistic
 from evaluation.tasks.measurement import made_ready
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
@@ -190,16 +190,18 @@ def _joined(measured: TrainingMeasurement[SemiPreset], others: NDArray[np.int64]
 
 
 def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[str, Any]:
-    """Logistic regression on the labelled images' features, its C chosen on held-out ones; the network stays as it is."""
+    """Logistic regression on the labelled images' features, its C chosen by folds or on held-out ones; the network stays as it is."""
     preset, data, runtime = measured.preset, measured.data, measured.runtime
     labelled = labelled_part(data, _all_labelled(measured))
     regression = LINEAR_PRESETS["logreg"]
-    if measured.held_out is not None:
+    if preset.folds:
+        regression = replace(regression, holdout=0.0)
+    elif measured.held_out is not None:
         regression = regression.change(holdout=preset.holdout)
     else:  # nothing can choose, and C is scikit-learn's default
         regression = replace(regression, rates=(1.0,), holdout=0.0)
     train, test = runtime.features(measured.model, labelled.images, measured.transform), measured.features("test")
-    answers = sweep_logistic(regression, train, labelled.labels, test, measured.test.labels, len(data.classes), runtime)
+    answers = sweep_logistic(regression, train, labelled.labels, test, measured.test.labels, len(data.classes), runtime, folds=preset.folds)
     found = answers.by_name["selected"]
     correct = right_answers({"_frozen": found}) | answers.counts
     return {

@@ -12,10 +12,13 @@ import pytest
 from PIL import Image
 from typed import typed
 
-from evaluation.commands.verify import Verification, preset_of, tolerance_of
+from evaluation.commands.verify import Verification, preset_of, stated_tolerance, tolerance_of
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
+from evaluation.tasks.linear.presets import LINEAR_PRESETS
+from evaluation.tasks.linear.run import run_linear
 from evaluation.tasks.registry import TASKS
+from evaluation.tasks.runtime import Runtime
 from zoo.data import open_data
 from zoo.data.spec import without_place
 from zoo.errors import UserError
@@ -70,8 +73,10 @@ def claiming(measured, tmp_path):
 
 
 def with_number(result: Result, value: float) -> Result:
+    """A lie that agrees with itself: the count of right answers is the number's, too."""
     metric = result.headline.metric
-    return replace(result, headline=Headline(metric, value), metrics={**result.metrics, metric: value})
+    counts = {**result.counts, "correct": {**result.counts["correct"], metric: round(value * 45 / 100)}}
+    return replace(result, headline=Headline(metric, value), metrics={**result.metrics, metric: value}, counts=counts)
 
 
 def test_what_was_evaluated_and_put_on_the_card_is_reproduced(measured, printed, tmp_path, claiming):
@@ -191,8 +196,9 @@ def test_a_task_of_another_package_registers_its_verifier(measured, tmp_path, mo
     (verdict,) = verdicts(folder, replace(result, task="detection"), data=("shapes",))
     assert verdict.status == "not reproduced"  # the tolerance of a task that trains is half a point
     assert {one.tolerance for one in verdict.differences} == {0.5}
-    stated = replace(result, task="detection", protocol={**result.protocol, "tolerance": 1.5})
-    assert [one.status for one in verdicts(folder, stated, data=("shapes",))] == ["reproduced"]
+    stated = replace(result, task="detection", protocol={**result.protocol, "tolerance": 0.3})
+    (verdict,) = verdicts(folder, stated, data=("shapes",))
+    assert (verdict.status, {one.tolerance for one in verdict.differences}) == ("not reproduced", {0.3})
     (verdict,) = verdicts(folder, replace(result, task="broken"))
     assert "the verifier of task 'broken', no_such_module:verify, cannot be imported" in verdict.reason
 
@@ -200,17 +206,89 @@ def test_a_task_of_another_package_registers_its_verifier(measured, tmp_path, mo
 def test_tolerances(measured):
     _, claim = measured
     metric = claim.headline.metric
-    assert tolerance_of(claim, claim, metric) == 0
+    assert metric in claim.metrics
+    assert tolerance_of(claim, claim) == 0
     for other in (
         replace(claim, device="NVIDIA H100"),
         replace(claim, dtype="bfloat16"),
         replace(claim, versions={**claim.versions, "torch": "1.0"}),
     ):
-        assert tolerance_of(claim, other, metric) == pytest.approx(100 / 45)
+        assert tolerance_of(claim, other) == pytest.approx(100 / 45)
     many = replace(claim, data=replace(claim.data, splits={"test": replace(claim.data.splits["test"], images=50_000)}))
-    assert tolerance_of(many, replace(many, device="NVIDIA H100"), metric) == 0.05
-    assert tolerance_of(replace(claim, protocol={"tolerance": 0.3}), claim, metric) == 0.3
+    assert tolerance_of(many, replace(many, device="NVIDIA H100")) == 0.05
+    assert tolerance_of(replace(claim, protocol={"tolerance": 0.3}), claim) == 0.3
+    assert tolerance_of(replace(many, protocol={"tolerance": 100}), many) == 0.05
     assert all(task.tolerance > 0 for name, task in TASKS.items() if name != "knn")
+
+
+def test_a_stated_tolerance_is_held_to_the_tasks_own(measured, printed, claiming):
+    folder, result = measured
+    lie = with_number(result, result.headline.value - 100 * 20 / 45)
+    (verdict,) = verdicts(folder, replace(lie, protocol={**lie.protocol, "tolerance": 100}))
+    assert verdict.status == "not reproduced"
+    assert [round(one.tolerance, 2) for one in verdict.differences if not one.holds] == [2.22]
+    # A number that holds, but with a tolerance that would have let nearly any pass.
+    wide = replace(result, protocol={**result.protocol, "tolerance": 100})
+    status, out, _ = printed("zoo", "verify", claiming(wide))
+    assert status == 1
+    assert "CLAIM TOO WIDE: it states a tolerance of 100, and its task allows 2.22" in out
+    (verdict,) = verdicts(folder, replace(result, protocol={**result.protocol, "tolerance": 1}))
+    assert verdict.status == "reproduced"
+
+
+@pytest.mark.parametrize("tolerance", [float("inf"), float("nan"), -1, "0.5", True, None, [1]])
+def test_what_is_no_tolerance_is_refused(measured, tolerance):
+    folder, result = measured
+    (verdict,) = verdicts(folder, replace(result, protocol={**result.protocol, "tolerance": tolerance}))
+    assert verdict.status == "not measured"
+    assert verdict.reason == f"its tolerance is a number from 0 on, not {tolerance!r}"
+
+
+def test_a_solvers_tolerance_is_no_tolerance_of_the_number(measured):
+    """Results of logistic regression once called it "tolerance": 1e-4 points would be far less than another machine changes."""
+    _, result = measured
+    old = replace(result, task="linear", protocol={"tolerance": 1e-4, "max_iterations": 1000})
+    assert (stated_tolerance(old), tolerance_of(old, old)) == (None, 0.5)
+    today = replace(result, task="linear", protocol={"solver_tolerance": 1e-5, "max_iterations": 200})
+    assert (stated_tolerance(today), tolerance_of(today, today)) == (None, 0.5)
+
+
+def test_a_claim_of_an_older_procedure_is_not_compared(measured, printed, claiming):
+    """Logistic regression is fitted otherwise than it was: the verdict says so before anything is computed, and how to measure anew."""
+    folder, _ = measured
+    result = run_linear(open_model(folder), open_data(DATA), preset=LINEAR_PRESETS["logreg"].change(c=[0.1, 1]), runtime=Runtime(seed=3))
+    assert result.protocol["procedure"] == 2
+    result = replace(result, protocol={**result.protocol, "options": {"preset": "logreg", "c": "0.1,1"}})
+    (verdict,) = verdicts(folder, result)
+    assert verdict.status == "reproduced", str(verdict)
+    protocol = {name: value for name, value in result.protocol.items() if name != "procedure"}
+    old = replace(with_number(result, 100 / 45), protocol=protocol)
+    status, out, error = printed("zoo", "verify", claiming(old))
+    line = out.splitlines()[0]
+    why = "older procedure: this version measures this task by a newer procedure, so the numbers cannot be compared; measure anew by: "
+    assert why in line
+    assert f"evaluate --task linear --preset logreg --c 0.1,1 --image-size 16 --model {claiming()} --data {DATA} --seed 3" in line
+    assert status == 2
+    assert "nothing was verified, for all claims are of an older procedure" in error
+    for wrong in (0, "2", True, 1.5):
+        (verdict,) = verdicts(folder, replace(old, protocol={**protocol, "procedure": wrong}))
+        assert verdict.reason == f"its procedure is a whole number from 1 on, not {wrong!r}"
+
+
+def test_a_card_that_disagrees_with_its_results_fails(measured, printed, claiming):
+    folder = claiming(measured[1])
+    assert printed("zoo", "info", folder, "--check")[0] == 0
+    shown = f"| {measured[1].headline.value:.2f} |"
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card.replace(shown, "| 99.00 |"))
+    status, out, _ = printed("zoo", "verify", folder)
+    assert status == 1
+    assert "CARD DISAGREES: README.md, the table of results, knn dino@16 (changed) on" in out.splitlines()[0]
+    assert "value is 99.00, and" in out.splitlines()[0]
+    assert out.splitlines()[-1] == "2 claims: 1 card disagrees, 1 reproduced"
+    status, _, error = printed("zoo", "info", folder, "--check")
+    assert status == 2
+    assert "value is 99.00, and" in error
 
 
 def test_presets_of_claims(measured):

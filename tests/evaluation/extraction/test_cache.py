@@ -68,7 +68,19 @@ def test_another_description_never_gets_them(tmp_path: Path) -> None:
     assert "damaged" in said[0]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no json", "other shape"])
+# Beginnings of a .npy file for which NumPy raises neither OSError nor ValueError, or makes room for what is not there.
+MAGIC = b"\x93NUMPY\x01\x00\x76\x00"
+HEADS = {
+    "a header of code": MAGIC + b"(" + b"(" * 117,
+    "a header cut in a string": MAGIC + b"{'descr': '" + b" " * 107,
+    "a huge shape": MAGIC + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 8), }".ljust(117) + b"\n",
+    "objects": MAGIC + b"{'descr': '|O', 'fortran_order': False, 'shape': (3, 8), }".ljust(117) + b"\n",
+    "an archive": b"PK\x03\x04" + bytes(100),
+    "a pickle": b"\x80\x04]q\x00.",
+}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "no json", "other shape", *HEADS])
 def test_damaged_features_are_computed_anew(damage: str, tmp_path: Path) -> None:
     FeatureCache(tmp_path).get({"model": "a"}, Counting())
     (file,) = tmp_path.glob("*/*/features.npy")
@@ -79,6 +91,8 @@ def test_damaged_features_are_computed_anew(damage: str, tmp_path: Path) -> None
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif damage == "empty":
         file.write_bytes(b"")
+    elif damage in HEADS:
+        file.write_bytes(HEADS[damage] + content[len(HEADS[damage]) :])
     elif damage == "no json":
         file.with_name("entry.json").write_text("{")
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.extraction.subsets import split_off, stratified_subset
+from evaluation.extraction.subsets import folds_of, split_off, stratified_subset
 from evaluation.tasks.semi import label_lists
 from evaluation.tasks.semi.label_lists import SIMCLR_SHA256, read_label_list, simclr_list
 from zoo.data import ArrayImages, FileImages
@@ -48,6 +48,24 @@ def test_held_out_images_are_the_others() -> None:
         split_off(np.array([0, 1, 2]), 0.1)
     with pytest.raises(UserError, match="at least 0 and less than 1"):
         split_off(LABELS, 1)
+
+
+def test_folds_are_parts_with_a_share_of_every_class() -> None:
+    labels = np.repeat([0, 1, 2, 3], [10, 7, 1, 2])
+    parts = folds_of(labels, 3, seed=4)
+    together = np.concatenate(parts)
+    assert sorted(together) == [*range(17), 18, 19]  # all but the only image of class 2
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for part in parts:
+        assert set(np.delete(labels, part)) == {0, 1, 2, 3}
+        assert 3 <= int((labels[part] == 0).sum()) <= 4
+    np.testing.assert_array_equal(np.concatenate(folds_of(labels, 3, seed=4)), together)
+    assert not np.array_equal(np.concatenate(folds_of(labels, 3, seed=5)), together)
+    assert len(folds_of(np.array([0, 0, 1]), 5)) == 2  # no class has five images
+    with pytest.raises(UserError, match="each class has one labelled image, so none can be held out"):
+        folds_of(np.array([0, 1, 2]), 5)
+    with pytest.raises(UserError, match="at least 2 folds, not 1"):
+        folds_of(labels, 1)
 
 
 def named(*paths: str) -> FileImages:

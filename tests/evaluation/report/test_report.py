@@ -389,7 +389,7 @@ def test_what_tasks_put_into_results_is_described(knn_of_shapes):
         assert result.details.keys() <= described["details"]
         assert {re.sub(r"^(train|test)_", "ROLE_", name) for name in result.counts} <= described["counts"]
         # The command writes what it was asked for; the functions are called with it.
-        assert described["protocol"] - {"layer", "options"} <= result.protocol.keys()
+        assert described["protocol"] - {"layer", "options", "procedure"} <= result.protocol.keys()
 
 
 def test_the_log_of_a_run_at_hand_is_drawn(tmp_path, make_run, make_result):
@@ -412,8 +412,8 @@ def test_what_is_refused(tmp_path, make_result, capsys):
     (tmp_path / "mine" / "index.html").write_text("a page of somebody's own")
     out = tmp_path / "report"
     cases = [
-        ([tmp_path / "text.json", "--out", out], "text.json cannot be read as a result"),
-        ([tmp_path / "none.json", "--out", out], "none.json cannot be read as a result"),
+        ([tmp_path / "text.json", "--out", out], "text.json is not valid JSON"),
+        ([tmp_path / "none.json", "--out", out], "none.json cannot be read (No such file"),
         ([tmp_path / "empty", "--out", out], "there is no result in"),
         ([folder, "--out", tmp_path / "mine"], "exists already; choose another --out"),
         ([folder, "--out", tmp_path / "mine", "--overwrite"], "is not a folder with a report.json, so it is not overwritten"),
@@ -445,7 +445,7 @@ def test_json_of_another_kind_in_a_folder_is_left_out_and_a_damaged_result_is_no
     write_report([folder], tmp_path / "report", say=said.append)
     assert said[0] == f"{folder / 'comparison.json'} is no result and was left out"
     (folder / "cut.json").write_text((folder / "0.json").read_text()[:200])
-    with pytest.raises(UserError, match=r"cut\.json cannot be read as a result"):
+    with pytest.raises(UserError, match=r"cut\.json is not valid JSON"):
         write_report([folder], tmp_path / "other")
 
 

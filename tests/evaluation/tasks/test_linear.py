@@ -14,11 +14,14 @@ from timm.optim.lars import Lars
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluation.extraction.subsets import split_off
+from evaluation.extraction.features import Features
+from evaluation.extraction.subsets import folds_of, split_off, stratified_subset
+from evaluation.tasks.linear import logistic
 from evaluation.tasks.linear.heads import Heads
-from evaluation.tasks.linear.logistic import fit_logistic_regression
+from evaluation.tasks.linear.logistic import LogisticRegression, fit_logistic_regression
 from evaluation.tasks.linear.presets import LINEAR_PRESETS, LinearPreset
 from evaluation.tasks.linear.run import run_linear
+from evaluation.tasks.linear.sweep import _Sweep, sweep_logistic
 from evaluation.tasks.linear.training import CachedBatches, train_linear
 from evaluation.tasks.runtime import Runtime
 from zoo.data import open_data
@@ -162,19 +165,119 @@ def test_batches_go_through_all_images_in_each_pass() -> None:
 def test_logistic_regression_equals_scikit_learn(classes: int, c: float) -> None:
     features, labels, tests, _ = blobs(classes, seed=classes)
     exact = features.double()
-    peer = Peer(C=c, tol=1e-10, max_iter=5000).fit(exact.numpy(), labels)
+    peer = Peer(C=c, tol=1e-12, max_iter=5000, solver="newton-cg").fit(exact.numpy(), labels)
     fit = fit_logistic_regression(exact, labels, c=c, tolerance=1e-10)
     assert fit.converged
+    assert fit.relative_gradient <= 1e-10
     # With several classes a vector added to all of them changes no probability; the penalty fixes it for the weights alone.
-    np.testing.assert_allclose(fit.weight, peer.coef_, atol=2e-5)
+    np.testing.assert_allclose(fit.weight, peer.coef_, atol=2e-8)
     shifts = (fit.bias.mean(), peer.intercept_.mean()) if classes > 2 else (0, 0)
-    np.testing.assert_allclose(fit.bias - shifts[0], peer.intercept_ - shifts[1], atol=2e-5)
+    np.testing.assert_allclose(fit.bias - shifts[0], peer.intercept_ - shifts[1], atol=2e-8)
     np.testing.assert_array_equal(fit.outputs(tests).argmax(1).numpy(), peer.predict(tests.double().numpy()))
     elsewhere = fit_logistic_regression(features, labels, c=c / 3)
     from_there = fit_logistic_regression(features, labels, c=c, tolerance=1e-10, start=elsewhere)
-    np.testing.assert_allclose(from_there.weight, fit.weight, atol=2e-5)
-    loose = fit_logistic_regression(exact, labels, c=c)  # as scikit-learn stops by default
-    np.testing.assert_allclose(loose.weight, Peer(C=c, max_iter=1000).fit(exact.numpy(), labels).coef_, atol=1e-6)
+    assert from_there.iterations > 0
+    np.testing.assert_allclose(from_there.weight, fit.weight, atol=2e-7)
+    usual = fit_logistic_regression(exact, labels, c=c)
+    assert np.linalg.norm(usual.weight - fit.weight) <= 1e-5 * np.linalg.norm(fit.weight)
+    # The same where features are not kept converted, and probabilities not kept between products.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logistic, "_VALUES_AT_ONCE", 7 * features.shape[1])
+        patch.setattr(logistic, "_PROBABILITIES_KEPT", 0)
+        in_parts = fit_logistic_regression(features, labels, c=c, tolerance=1e-10)
+    np.testing.assert_allclose(in_parts.weight, fit.weight, atol=2e-7)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_every_strength_of_the_penalty_converges_with_few_labels(scale: float) -> None:
+    """scikit-learn's digits, ten labels a class, shifted far from zero: all 45 values of C, each from the solution before."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    few = stratified_subset(labels, 5.5)
+    features = (pixels[few] / 16 + 3) * scale
+    fit = None
+    for c in LINEAR_PRESETS["logreg"].rates:
+        fit = fit_logistic_regression(features, labels[few], c=c / scale**2, start=fit)
+        assert fit.converged
+        assert fit.iterations > 0
+    alone = fit_logistic_regression(features, labels[few], c=fit.c)  # type: ignore[union-attr]
+    assert np.linalg.norm(alone.weight - fit.weight) <= 1e-3 * np.linalg.norm(alone.weight)  # type: ignore[union-attr]
+
+
+def test_features_that_say_nothing_have_a_fit() -> None:
+    labels = np.array([0, 1, 1, 2] * 5)
+    fit = fit_logistic_regression(np.full((20, 3), 5.0), labels)
+    assert fit.converged
+    np.testing.assert_allclose(fit.weight, 0, atol=1e-9)
+    shares = np.exp(fit.bias) / np.exp(fit.bias).sum()
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.25], atol=1e-4)
+    whole = fit_logistic_regression(np.arange(40).reshape(20, 2), labels)  # int64
+    assert whole.converged
+
+
+def test_a_fit_that_was_stopped_says_so() -> None:
+    features, labels, _, _ = blobs(3, seed=0)
+    assert not fit_logistic_regression(features, labels, c=1e3, max_iterations=2).converged
+
+
+def _as_features(rows: np.ndarray, split: str) -> Features:
+    return Features(torch.from_numpy(rows), {}, "digits", split)
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_c_is_chosen_by_right_answers_then_log_loss_then_penalty(folds: int) -> None:
+    """Against scikit-learn's converged fits, on its digits with few labels, where many C give equally many right answers."""
+    from sklearn.datasets import load_digits
+    from sklearn.metrics import log_loss
+
+    pixels, labels = load_digits(return_X_y=True)
+    few, rest = stratified_subset(labels, 4, seed=0), np.arange(1000, 1700)
+    train, truth = pixels[few] / 16, labels[few]
+    preset = LINEAR_PRESETS["logreg"].change(c=[10.0**power for power in range(-4, 5)], holdout=0.3)
+    answers = sweep_logistic(
+        preset, _as_features(train, "train"), truth, _as_features(pixels[rest] / 16, "test"), labels[rest], 10, Runtime(), folds=folds
+    )
+    parts = folds_of(truth, folds) if folds else [split_off(truth, 0.3)[1]]
+    right, losses = np.zeros(9, int), np.zeros(9)
+    for held_out in parts:
+        kept = np.setdiff1d(np.arange(len(truth)), held_out)
+        for place, c in enumerate(preset.rates):
+            peer = Peer(C=c, tol=1e-10, max_iter=5000, solver="newton-cg").fit(train[kept], truth[kept])
+            right[place] += int((peer.predict(train[held_out]) == truth[held_out]).sum())
+            losses[place] += log_loss(truth[held_out], peer.predict_proba(train[held_out]), labels=range(10)) * len(held_out)
+    sweep = answers.details["sweep"]
+    assert sweep["held_out_correct"] == right.tolist()
+    np.testing.assert_allclose(np.array(sweep["held_out_log_loss"]) * sum(map(len, parts)), losses, rtol=1e-4)
+    assert sum(right == right.max()) > 1  # there is a tie to break
+    tied = np.flatnonzero(right == right.max())
+    best = preset.rates[tied[losses[tied].argmin()]]
+    assert answers.details["chosen"]["selected"]["c"] == best
+    final = Peer(C=best, tol=1e-10, max_iter=5000, solver="newton-cg").fit(train, truth)
+    np.testing.assert_array_equal(answers.by_name["selected"].predictions, final.predict(pixels[rest] / 16))
+    assert sweep["not_converged"] == []
+    assert all(count > 0 for count in sweep["iterations"])
+    assert ("top1_best_on_test" in answers.counts) == (folds == 0)
+
+
+def test_of_equals_the_stronger_penalty_is_chosen() -> None:
+    """Two classes far apart, and held-out images that every C gets right; where the log-losses agree too, C is the smallest."""
+    sweep = _Sweep([1e-3, 1e-2, 1e-1, 1.0], 0)
+    sweep.right[:], sweep.loss[:] = [4, 5, 5, 5], [0.1, 0.30000001, 0.3, 0.4]
+    assert sweep.best() == 1
+    sweep.loss[2] = 0.29
+    assert sweep.best() == 2
+
+
+def test_c_at_which_a_fit_did_not_converge_is_named() -> None:
+    sweep = _Sweep([0.1, 1.0, 10.0], 0)
+    sweep.converged[2] = False
+    stopped = LogisticRegression(np.zeros((3, 2)), np.zeros(3), 10.0, 200, False, 0.3)
+    assert sweep.describe()["not_converged"] == [10.0]
+    assert sweep.doubts(stopped) == [
+        "logistic regression did not converge at 1 of 3 values of C (10)",
+        "logistic regression did not converge at the chosen C, 10; the number is of where it stopped",
+    ]
 
 
 def test_presets_have_the_published_values() -> None:

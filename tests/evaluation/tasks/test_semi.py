@@ -94,14 +94,17 @@ def test_frozen_is_scikit_learns_logistic_regression_on_the_labelled_features() 
     result = run_semi(model, data, preset=SEMI_PRESETS["frozen"].change(percent=20.0))
     assert (result.preset, result.headline.metric) == ("frozen@16", "top1_frozen")
     chosen = stratified_subset(data.role("train").labels, 20)
-    held = split_off(data.role("train").labels[chosen], 0.2)[1]
-    assert (result.counts["labelled"], result.counts["trained_on"], result.counts["held_out"]) == (30, 30, len(held))
+    assert (result.counts["labelled"], result.counts["trained_on"], result.counts["held_out"]) == (30, 30, 0)
+    assert (result.protocol["folds"], result.protocol["procedure"], result.details["held_out"]) == (5, 2, 30)
     transform = EvalTransform(16, 16, "bilinear", data.mean, data.std)
     features = extract_features(model.module, data.role("train").subset(chosen), transform).features.double().numpy()
     tests = extract_features(model.module, data.role("test"), transform).features.double().numpy()
     c = result.details["chosen"]["selected"]["c"]
-    peer = LogisticRegression(C=c, tol=1e-8, max_iter=5000).fit(features, data.role("train").labels[chosen])
+    peer = LogisticRegression(C=c, tol=1e-10, max_iter=5000, solver="newton-cg").fit(features, data.role("train").labels[chosen])
     assert result.counts["correct"]["top1_frozen"] == int((peer.predict(tests) == data.role("test").labels).sum())
+    on_one_part = run_semi(model, data, preset=SEMI_PRESETS["frozen"].change(percent=20.0, holdout=0.2))
+    held = split_off(data.role("train").labels[chosen], 0.2)[1]
+    assert ("folds" in on_one_part.protocol, on_one_part.counts["held_out"], on_one_part.details["held_out"]) == (False, 6, len(held))
     fixed = run_semi(model, data, preset=SEMI_PRESETS["frozen"].change(percent=20.0, holdout=0.0))
     assert fixed.details["chosen"]["selected"]["c"] == 1.0
     pixels = run_semi(open_model("pixels"), data, preset=SEMI_PRESETS["frozen"].change(percent=20.0))

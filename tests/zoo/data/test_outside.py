@@ -11,8 +11,9 @@ from PIL import Image
 
 from zoo.data import open_data
 from zoo.data.boxes.detection_data import open_detection_data
-from zoo.data.outside import read_table, typed_json, whole_number
+from zoo.data.outside import read_table, whole_number
 from zoo.errors import UserError
+from zoo.reading.outside import typed_json
 
 # Entities that would fill the memory.
 ENTITIES = b'<!DOCTYPE a [<!ENTITY b "' + b"x" * 999 + b'"><!ENTITY c "' + b"&b;" * 999 + b'">]><a>' + b"&c;" * 999 + b"</a>"

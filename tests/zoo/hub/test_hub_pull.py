@@ -283,7 +283,7 @@ def test_what_is_no_zoo_model(hub, commands, model, other_model):
     hub.store.publish("alice/lying", {**files, WEIGHTS: content(other_model)[WEIGHTS]})
     refused(commands.zoo("pull", "alice/lying"), r"model\.safetensors is not the file that zoo\.json describes")
     hub.store.publish("alice/torn", {**files, "zoo.json": b"{"})
-    refused(commands.zoo("pull", "alice/torn"), r"zoo\.json cannot be read as JSON")
+    refused(commands.zoo("pull", "alice/torn"), r"zoo\.json is not valid JSON")
 
 
 @pytest.mark.parametrize(

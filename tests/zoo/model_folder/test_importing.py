@@ -268,7 +268,7 @@ def test_a_network_with_other_heads_is_kept_as_it_is(right_vit, tmp_path):
         ({"num_heads": 3}, "contradicts itself: config.json has the model_args {'num_heads': 3}, zoo.json {'num_heads': 12}"),
         ({"num_heads": True}, "model_args that are not read"),
         ({"block_fn": "x"}, "model_args that are not read"),
-        ([1], "model_args that are not read"),
+        ([1], "'model_args' is [1], and an object is expected"),
         (None, "contradicts itself"),
     ],
 )

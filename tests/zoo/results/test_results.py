@@ -70,13 +70,13 @@ def test_a_folder_is_never_replaced(result: Result, tmp_path: Path) -> None:
 def test_another_file_is_no_result(text: str, tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(UserError, match=r"other\.json (is not a result|cannot be read as a result)") as caught:
+    with pytest.raises(UserError, match=r"other\.json(:? is not|: ).*`evaluate --out FILE`") as caught:
         load_result(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"none\.json cannot be read as a result \(No such file"):
+    with pytest.raises(UserError, match=r"none\.json cannot be read \(No such file.*`evaluate --out FILE`"):
         load_result(tmp_path / "none.json")
 
 

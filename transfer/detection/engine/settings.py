@@ -9,7 +9,6 @@ from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from transfer.detection.config_files import CONFIGS
 from transfer.formats.detectron2_config import config_values
@@ -17,7 +16,9 @@ from transfer.formats.detectron2_names import is_basic
 from zoo.data.boxes.detection_data import DetectionData
 from zoo.errors import UserError, did_you_mean, first_line
 from zoo.models.model import Model
+from zoo.plain_yaml import read_yaml
 from zoo.ranges import POSITIVE, SHARE, SIDE, WORKERS, Range
+from zoo.reading.outside import told
 
 # Of 255 levels: pixel statistics that differ by less are the same, written with fewer digits.
 _PIXEL_TOLERANCE = 0.05
@@ -67,6 +68,10 @@ RANGES: Mapping[str, Range] = {
 }
 
 
+# The key of a config that names the file it builds on.
+_BASE, _MOST_BASES = "_BASE_", 16
+
+
 @dataclass(frozen=True)
 class Scaled:
     """A value of the config and what became of it."""
@@ -105,12 +110,31 @@ def read_config(path: Path) -> CfgNode:
     # The head that MoCo's configs name; imported here, since it registers itself.
     import transfer.detection.engine.heads  # noqa: F401
 
+    _check_files(path)
     cfg = get_cfg()
     try:
         cfg.merge_from_file(str(path), allow_unsafe=False)
-    except (OSError, YAMLError, KeyError, ValueError, AssertionError, AttributeError, TypeError) as error:
+    except Exception as error:  # detectron2 and yacs raise nearly anything for a value that they cannot take
         raise UserError(f"{path} is no config that detectron2 reads ({first_line(error)})") from error
     return cfg
+
+
+def _check_files(path: Path) -> None:
+    """Raise UserError where a config, or one that it builds on, is not plain YAML within budgets, or is fetched from elsewhere."""
+    seen: list[Path] = []
+    while True:
+        if path in seen or len(seen) >= _MOST_BASES:
+            raise UserError(f"{seen[0]} is no config that detectron2 reads (it builds on itself, or on more than {_MOST_BASES} others)")
+        seen.append(path)
+        try:
+            base = read_yaml(path, "the config").get(_BASE)
+        except UserError as error:
+            raise UserError(f"{path} is no config that detectron2 reads ({error})") from error
+        if base is None:
+            return
+        if not isinstance(base, str) or "://" in base:
+            raise UserError(f"{path} is no config that detectron2 reads ({_BASE} is {told(base)}, and a file is expected)")
+        path = path.parent / Path(base).expanduser()
 
 
 def given_keys(overrides: Sequence[str]) -> set[str]:

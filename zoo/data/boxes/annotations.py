@@ -23,6 +23,7 @@ from zoo.data.images import AS_SEEN, BadImageError, ImageFacts, Reading
 from zoo.data.images.decode import check_facts
 from zoo.data.images.facts import open_image
 from zoo.errors import UserError
+from zoo.reading.outside import open_file
 
 Record = dict[str, Any]
 
@@ -191,7 +192,7 @@ def existing_images(images: list[Record], problems: Problems, reading: Reading =
 def _facts(path: str, reading: Reading) -> ImageFacts | str | None:
     """What the header says; None for a missing file; the reason for one that cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             _, facts = open_image(file, turned=reading.exif == "apply")
             check_facts(facts, reading)
             return facts

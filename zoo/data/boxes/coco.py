@@ -25,9 +25,9 @@ from zoo.data.boxes.annotations import (
     existing_images,
 )
 from zoo.data.images import AS_SEEN, Reading
-from zoo.data.outside import read_json
 from zoo.data.own.split_names import SPLIT_WORDS
 from zoo.errors import UserError
+from zoo.reading.outside import read_json
 
 _WORDS = {**SPLIT_WORDS, "trainval": "train"}
 _TEST_ORDER = ("test", "val")

@@ -9,6 +9,11 @@ from typing import Any
 from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
+from zoo.reading.outside import open_file
+
+# Of the annotation of one image.
+_MOST_BYTES, _MOST_DEPTH, _TEXT_PIECE = 64 << 20, 100, 1 << 20
+
 
 class LinedElement(Element):
     """An XML element that knows the line on which it begins."""
@@ -17,12 +22,17 @@ class LinedElement(Element):
 
 
 def read_xml(path: Path) -> LinedElement:
-    """The root of an XML file. Raises OSError, and xml.parsers.expat.ExpatError with line and column."""
+    """The root of an XML file.
+
+    Raises OSError, xml.parsers.expat.ExpatError with line and column, and ValueError for entities, and for what is far too large.
+    """
     parser = expat.ParserCreate()
     above: list[LinedElement] = []
     roots: list[LinedElement] = []
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        if len(above) >= _MOST_DEPTH:
+            raise ValueError(f"more than {_MOST_DEPTH} of its elements are nested in each other")
         element = LinedElement(tag, attributes)
         element.line = parser.CurrentLineNumber
         if above:
@@ -38,8 +48,19 @@ def read_xml(path: Path) -> LinedElement:
     def stop(_tag: str) -> None:
         above.pop()
 
+    def entity(*_declared: object) -> None:
+        # A few of them, in each other, stand for gigabytes.
+        raise ValueError("it declares entities, which no annotation needs")
+
+    # Text comes in pieces, and is put together once.
+    parser.buffer_text, parser.buffer_size = True, _TEXT_PIECE
+    parser.EntityDeclHandler = entity
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, stop, text
-    parser.Parse(path.read_bytes(), True)
+    with open_file(path) as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES} bytes")
+    parser.Parse(data, True)
     return roots[0]
 
 

@@ -25,8 +25,9 @@ from zoo.data.boxes.places import read_xml
 from zoo.data.files import composed
 from zoo.data.images import AS_SEEN, Reading
 from zoo.data.images.endings import read_endings
-from zoo.data.outside import read_lines, shown, whole_number
+from zoo.data.outside import read_lines, whole_number
 from zoo.errors import UserError
+from zoo.reading.outside import shown
 
 # In the order of the development kit, which detectron2 and published models have too.
 VOC_CLASSES = [

@@ -43,8 +43,8 @@ ROW = np.dtype(
         ("note", np.uint32),
     ]
 )
-_WORDS = ("format", "mode", "reason", "note")
-_COLLECTED = ("digest", "width", "height", "frames", "bytes", "orientation", "turned", "grey", *_WORDS)
+WORD_COLUMNS = ("format", "mode", "reason", "note")
+_COLLECTED = ("digest", "width", "height", "frames", "bytes", "orientation", "turned", "grey", *WORD_COLUMNS)
 _GREY_MODES = frozenset({"1", "L", "LA"})
 # Pixels of a thumbnail that tell most images in colour.
 _ASKED = ((SIDE // 2, SIDE // 2), (1, 1), (SIDE - 2, SIDE - 2), (1, SIDE - 2))
@@ -104,7 +104,7 @@ class FactTable:
         for table in tables:
             numbers = np.array([words.setdefault(word, len(words)) for word in table.words], dtype=np.uint32)
             rows = table.rows.copy()
-            for column in _WORDS:
+            for column in WORD_COLUMNS:
                 rows[column] = numbers[rows[column]]
             parts.append(rows)
         return cls(np.concatenate(parts), list(words))

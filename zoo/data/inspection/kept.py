@@ -6,19 +6,20 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zoo.data.base import FileImages
 from zoo.data.images import Reading
-from zoo.data.inspection.facts import FORMAT, ROW, FactTable
+from zoo.data.inspection.facts import FORMAT, ROW, WORD_COLUMNS, FactTable
 from zoo.data.inspection.files_state import FilesState
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
 from zoo.home import zoo_home
+from zoo.reading.arrays import ArrayFileError, read_arrays
+from zoo.reading.outside import typed_json
 
 FOLDER = "inspection"
 LOOK_SCHEMA = "backbone-loop look 1"
@@ -56,12 +57,14 @@ def read_kept(path: Path, state: FilesState) -> tuple[FactTable, NDArray[np.bool
     """
     unknown = FactTable(np.zeros(len(state.names), ROW)), np.zeros(len(state.names), dtype=np.bool_)
     try:
-        with np.load(path, allow_pickle=False) as content:
-            rows, sizes, times, text = (content[name] for name in ("rows", "sizes", "times", "names"))
-            words = json.loads(content["words"].tobytes())
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        rows, sizes, times, text, packed = read_arrays(path, "rows", "sizes", "times", "names", "words")
+        words = typed_json(packed.tobytes(), list[str], str(path))
+    except (OSError, KeyError, ArrayFileError, UserError):
         return unknown
-    if rows.dtype != ROW or not len(rows) == len(sizes) == len(times):
+    if not (rows.dtype == ROW and sizes.dtype == times.dtype == np.int64 and rows.shape == sizes.shape == times.shape == (len(rows),)):
+        return unknown
+    # Words are asked for by their positions.
+    if not words or any(len(rows) and int(rows[column].max()) >= len(words) for column in WORD_COLUMNS):
         return unknown
     if text.tobytes() == state.text():
         found = np.arange(len(rows))

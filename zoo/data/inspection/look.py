@@ -29,6 +29,7 @@ from zoo.data.registry import open_data
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
+from zoo.reading.outside import read_json
 
 # Lower ends of the bars of the histogram of shorter sides, in pixels.
 SIDE_BINS = (0, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096)
@@ -345,8 +346,8 @@ def unused_findings(data: Data) -> list[Finding]:
 def kept_look(spec: str) -> Look | None:
     """The last look at a data set, or None; whether its findings still hold is another question (:attr:`Look.states`)."""
     try:
-        return msgspec.convert(json.loads(look_file(spec).read_bytes()), Look)
-    except (OSError, ValueError, RecursionError):  # msgspec's refusals are ValueErrors
+        return read_json(look_file(spec), Look)
+    except UserError:
         return None
 
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from zoo.data.base import Data, FileImages
 from zoo.data.entries import EntryTable, FileEntry
 from zoo.data.images import Reading, reading_of
-from zoo.data.outside import shown
 from zoo.data.own.assemble import ALL, Parts, assemble
 from zoo.data.own.split_names import TEST_SPLITS, TRAIN, split_of
 from zoo.data.own.table import labelled_entries
 from zoo.data.scan import OnBad
 from zoo.data.spec import DataSpec, is_hub_folder
 from zoo.errors import UserError, first_line
+from zoo.reading.outside import shown
 
 NAME = "hf"
 # Columns that hold the label where no column says so by its type.

@@ -19,12 +19,13 @@ from zoo.data.hierarchy import read_groupings
 from zoo.data.images import Reading, reading_of
 from zoo.data.images.endings import read_endings
 from zoo.data.levels import Grouping, make_levels
-from zoo.data.outside import read_table, shown
+from zoo.data.outside import read_table
 from zoo.data.own.assemble import ALL, Parts, assemble
 from zoo.data.own.split_names import NAMES, TEST_SPLITS, TRAIN, split_of
 from zoo.data.scan import OnBad
 from zoo.data.spec import DataSpec, unknown_option
 from zoo.errors import UserError, first_line
+from zoo.reading.outside import shown
 
 NAME = "csv"
 PARQUET = (".parquet", ".pq")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from zoo.data.scan import OnBad
 from zoo.data.sets.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_SUPERCLASSES
 from zoo.data.sets.torchvision_sets import DOWNLOAD
 from zoo.errors import UserError
+from zoo.reading.arrays import ArrayFileError, read_arrays
 from zoo.reading.plain_pickle import load_plain_pickle
 
 SIDE = 32
@@ -108,11 +108,10 @@ def open_cifar(variant: Variant, spec: str, root: Path, on_bad: OnBad = "refuse"
 def _from_npz(variant: Variant, path: Path, groupings: tuple[Grouping, ...], split: str) -> ArrayImages:
     pixel_key, label_key = _NPZ_KEYS[split]
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            pixels, values = archive[pixel_key], archive[label_key]
+        pixels, values = read_arrays(path, pixel_key, label_key)
     except KeyError as error:
         raise UserError(f"file {path} lacks an array ({error.args[0]}); it needs xtr, ytr, xte and yte") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ArrayFileError) as error:
         raise UserError(f"file {path} is no readable .npz ({error}); get or make it again") from error
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (SIDE, SIDE, 3):
         raise UserError(f"{pixel_key} of {path} must be uint8 (N, {SIDE}, {SIDE}, 3), not {pixels.dtype} {pixels.shape}")

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zoo.data.levels import name_some
-from zoo.data.outside import read_lines, read_table, shown, whole_number
+from zoo.data.outside import read_lines, read_table, whole_number
 from zoo.errors import UserError
+from zoo.reading.outside import shown
 
 IMAGENET_CLASSES = 1000
 DEVKIT_FOLDERS = ("ILSVRC2012_devkit_t12/data", "devkit/data")

@@ -12,9 +12,10 @@ from zoo.data.base import Data, FileImages, Images, Role
 from zoo.data.entries import FileEntry
 from zoo.data.images import Reading, reading_of
 from zoo.data.levels import make_levels
-from zoo.data.outside import read_lines, shown, whole_number
+from zoo.data.outside import read_lines, whole_number
 from zoo.data.spec import DataSpec
 from zoo.errors import UserError
+from zoo.reading.outside import shown
 
 NAME = "places205"
 LISTS = "trainvalsplit_places205"

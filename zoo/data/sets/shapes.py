@@ -123,6 +123,8 @@ def _area_scale() -> Array:
 
 
 _AREA_SCALE = _area_scale()
+# Its images lie in memory, and a claim may say how many there are.
+_MOST_BYTES, _MOST_CLUTTER = 4 << 30, 1_000
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def _options(spec: DataSpec) -> ShapesOptions:
     options = ShapesOptions(**{one.name: whole_number(spec, one.name, getattr(usual, one.name)) for one in fields(ShapesOptions)})
     if min(options.train, options.test) < 1 or options.size < 8:
         raise UserError("data 'shapes' needs at least one image per split and size >= 8")
+    if 3 * options.size**2 * (options.train + options.test) > _MOST_BYTES or options.clutter > _MOST_CLUTTER:
+        raise UserError(f"data '{spec}' would be larger than {_MOST_BYTES >> 30} GiB, or have more clutter than {_MOST_CLUTTER}")
     return options
 
 

@@ -14,9 +14,10 @@ from zoo.data.files import check_known_classes, class_folders, labelled_folder, 
 from zoo.data.hierarchy import read_groupings
 from zoo.data.levels import Grouping, make_levels, name_some
 from zoo.data.memory import load_images
-from zoo.data.outside import read_lines, shown
+from zoo.data.outside import read_lines
 from zoo.data.scan import OnBad
 from zoo.errors import UserError
+from zoo.reading.outside import shown
 
 NAME = "tiny-imagenet"
 FOLDER = "tiny-imagenet-200"

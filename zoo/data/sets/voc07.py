@@ -12,9 +12,10 @@ from zoo.data.base import Data, FileImages, MultiLabel, Role
 from zoo.data.entries import FileEntry
 from zoo.data.files import nested_root
 from zoo.data.images import Reading, reading_of
-from zoo.data.outside import read_lines, shown
+from zoo.data.outside import read_lines
 from zoo.data.spec import DataSpec
 from zoo.errors import UserError
+from zoo.reading.outside import shown
 
 NAME = "voc07"
 FOLDER = "VOCdevkit/VOC2007"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from zoo.data.entries import FileEntry
 from zoo.data.images.endings import HEAD_BYTES, content_of, read_endings
-from zoo.data.outside import shown, typed_json, whole_number
+from zoo.data.outside import whole_number
 from zoo.data.shards.tar_index import Member, TarError, tar_members
 from zoo.errors import UserError
+from zoo.reading.outside import open_file, shown, typed_json
 
 # Endings of a member that holds the label, as whole extension or as its last part (``output.cls``).
 _LABEL = "cls"
@@ -55,7 +56,7 @@ def index_shard(path: str) -> list[Sample]:
     try:
         if os.path.getsize(path) == 0:
             raise TarError("it is empty")
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             members = list(tar_members(data))
             if not members:
                 raise TarError("it holds no files")

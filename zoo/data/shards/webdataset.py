@@ -16,12 +16,13 @@ from zoo.data.hierarchy import read_groupings
 from zoo.data.images import reading_of
 from zoo.data.levels import Grouping, checked_labels, make_levels
 from zoo.data.memory import common_side, hold_if_small
-from zoo.data.outside import read_json, read_lines, shown
+from zoo.data.outside import read_lines
 from zoo.data.own.split_names import TEST_SPLITS, TRAIN, split_of
 from zoo.data.scan import OnBad
 from zoo.data.shards.samples import Sample, index_shard
 from zoo.data.spec import DataSpec
 from zoo.errors import UserError
+from zoo.reading.outside import read_json, shown
 
 NAME = "wds"
 CLASS_FILES = ("classes.txt", "classes.json")

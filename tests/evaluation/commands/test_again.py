@@ -1,0 +1,73 @@
+"""The command that a result is measured again by, as the report prints it: it carries every option, and gives the same number."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typed import typed
+
+from evaluation.tasks.again import PLACE, command_again, not_repeatable, words_again
+from evaluation.tasks.knn.presets import KNN_PRESETS
+from evaluation.tasks.knn.run import run_knn
+from zoo.data import open_data
+from zoo.model_spec import open_model
+from zoo.results import load_result
+
+DATA = "shapes:train=90,test=45,size=16"
+CASES = {
+    "knn": "--task knn --k 1,7 --temperature 0.2",
+    "knn-size": "--task knn --preset moco --image-size 24 --mean 0.4,0.5,0.6 --std 0.2,0.2,0.2 --channels bgr",
+    "linear": "--task linear --epochs 2 --lr 0.1,1 --batch 32 --seed 3",
+    "exact": "--task linear --mode exact --epochs 1 --lr 0.1 --batch 45 --seed 1",
+    "logreg": "--task linear --preset logreg --c 0.1,1 --holdout 0.2",
+    "frozen": "--task semi --preset frozen --percent 20 --folds 3",
+    "semi": "--task semi --percent 10 --epochs 1 --batch 4 --trunk-lr 0.01",
+    "finetune": "--task finetune --epochs 1 --batch 16",
+    "cluster": "--task cluster --clusters 5 --seed 2",
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_printed_command_gives_the_same_number(name: str, tmp_path: Path) -> None:
+    model = "random:test_resnet:4"
+    assert typed("evaluate", "--model", model, "--data", DATA, "--out", tmp_path / "first.json", *CASES[name].split()) == 0
+    result = load_result(tmp_path / "first.json")
+    words = shlex.split(command_again(result))
+    assert words == words_again(result)
+    assert typed(*words, "--out", tmp_path / "again.json", "--no-cache") == 0
+    again = load_result(tmp_path / "again.json")
+    assert again.metrics == result.metrics
+    assert (again.preset, again.seeds, again.counts) == (result.preset, result.seeds, result.counts)
+    as_asked = {"options": None}
+    assert {**again.protocol, **as_asked} == {**result.protocol, **as_asked}
+
+
+def test_places_are_placeholders_and_weights_are_named(tmp_path: Path, make_result) -> None:
+    result = make_result("a" * 64)
+    # Two images of the test split were left out.
+    assert command_again(result) == f"evaluate --task knn --preset dino --model MODEL --data cifar10:{PLACE} --skip-bad-images"
+    own = replace(
+        result,
+        model=replace(result.model, kind="python", spec="python:/somebody/nets.py:resnet20 resnet20.th", file_sha256="b" * 64),
+        data=replace(result.data, spec="folder:/somebody/photos,holdout=0.2", level="superclass"),
+        seeds={"evaluation": 7},
+        dtype="bfloat16",
+        protocol={**result.protocol, "layer": "flatten", "crop": 32, "options": {"preset": "moco", "k": "1,20"}},
+    )
+    assert command_again(own, data=f"folder:{PLACE},holdout=0.2") == (
+        "evaluate --task knn --preset moco --k 1,20 --image-size 32 --model python:nets.py:resnet20 --weights resnet20.th "
+        f"--data folder:{PLACE},holdout=0.2 --level superclass --features flatten --skip-bad-images --seed 7 --dtype bfloat16"
+        f"  # weights of sha256 {'b' * 64}"
+    )
+    assert "somebody" not in command_again(own)
+    detection = replace(result, task="detection", model=replace(result.model, kind="zoo"))
+    assert command_again(detection).startswith("zoo verify MODEL --task detection --data ")
+
+
+def test_a_program_s_change_that_no_option_repeats_is_named() -> None:
+    preset = replace(KNN_PRESETS["dino"].change(k=[3]), weight="uniform")
+    result = run_knn(open_model("pixels"), open_data(DATA), preset=preset)
+    assert (not_repeatable(result), "--k 3" in command_again(result)) == (["weight"], True)
