@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
-from evaluation.training.stopping import SIGNALS
+from evaluation.stopping import SIGNALS
 
 T_co = TypeVar("T_co", covariant=True)
 

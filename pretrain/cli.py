@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.training.stopping import StoppedAtOnce, StopRequest
+from evaluation.stopping import StoppedAtOnce, StopRequest
 from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
 from zoo.ranges import Range

@@ -21,6 +21,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from evaluation.parallel import Processes, start_processes
+from evaluation.stopping import StoppedAtOnce, StopRequest, parse_duration
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
 from evaluation.training.devices import check_environment, describe, make_accelerator, shares, synchronise_buffers, threads
 from evaluation.training.kernels import (
@@ -37,7 +38,6 @@ from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import Schedule, make_optimizer
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step, seeded
-from evaluation.training.stopping import StoppedAtOnce, StopRequest, parse_duration
 from evaluation.views import ViewSource
 from evaluation.views.tables import BOXES, NEIGHBOURS
 from pretrain.batchnorm import split_batchnorm
@@ -132,7 +132,7 @@ def train(
         try:
             with stop.at_once():
                 beginning = _begin(config, run, held, resume=resume, overwrite=overwrite, go_on=go_on)
-                if beginning.finished:
+                if go_on and beginning.finished:
                     assert beginning.newest is not None
                     step = int(beginning.newest.content["step"])
                     return Outcome(step, step, None, was_finished=True)

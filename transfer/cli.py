@@ -215,7 +215,7 @@ def compare_command(
 def _seconds(max_time: str | None) -> float | None:
     if max_time is None:
         return None
-    from evaluation.training.stopping import parse_duration
+    from evaluation.stopping import parse_duration
 
     return parse_duration(max_time)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.parallel import Processes
+from evaluation.stopping import StopRequest, TrainingStopped
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
 from evaluation.training.devices import Device, Precision, describe, make_accelerator, synchronise_buffers, threads
 from evaluation.training.log import LOG_NAME, Log
@@ -21,7 +22,6 @@ from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, Schedule, ScheduleSettings, make_optimizer
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step
-from evaluation.training.stopping import StopRequest, TrainingStopped
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.models.run_lock import LOCK_FILE, run_lock

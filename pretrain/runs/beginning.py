@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -60,19 +61,23 @@ def begin(
     """
     mine: list[Newest] = []
 
-    def decide() -> tuple[DictConfig, Path | None, list[str]]:
+    def decide() -> tuple[dict[str, Any] | None, Path | None, list[str]]:
         there = is_run(run)
         if not resume and not (go_on and there):
             check_out(run, overwrite=overwrite or (go_on and _replaceable(run)))
         if run.exists():
             held.enter_context(run_lock(run))
-        chosen = agreeing_recipe(read_recipe(run), config, str(run)) if go_on and there else config
+        stored = read_recipe(run) if go_on and there else None
+        if stored is not None:
+            agreeing_recipe(stored, config, str(run))
         if not resume and not (go_on and there and checkpoints(run)):
-            return config, None, []
+            return None, None, []
         mine.append(read_newest_checkpoint(run))
-        return chosen, mine[0].path, [mine[0].note] if mine[0].note else []
+        return stored, mine[0].path, [mine[0].note] if mine[0].note else []
 
-    chosen, path, notes = processes.from_main(decide)
+    # What travels between processes is pickled, which a recipe's own types are not made for.
+    stored, path, notes = processes.from_main(decide)
+    chosen = config if stored is None else agreeing_recipe(stored, config, str(run))
     if path is None:
         return Beginning(chosen)
     newest = mine[0] if mine else Newest(path, read_checkpoint(path), None, has_checksum=True)

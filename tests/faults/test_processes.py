@@ -43,10 +43,10 @@ checkpoint: {every_epochs: 1}
 """
 HCSC_CCROP = """
 base: hcsc_ccrop_shapes
-data: shapes:train=240,test=60,size=16
+data: shapes:train=256,test=60,size=16
 backbone: test_resnet
 views: {size: 16}
-batch: 24
+batch: 32
 epochs: 4
 threads: 1
 device: cpu

@@ -264,7 +264,7 @@ def test_max_time_stops_and_resume_finishes(tmp_path: Path, recipe_file: Path) -
 def test_resuming_a_finished_run_does_nothing(tmp_path: Path, recipe_file: Path) -> None:
     start(recipe_file, tmp_path / "run", "epochs=1")
     before = latest_checkpoint(tmp_path / "run").stat().st_mtime_ns
-    assert go_on(tmp_path / "run") == Outcome(5, 5, None, was_finished=True)
+    assert go_on(tmp_path / "run") == Outcome(5, 5, None)
     assert latest_checkpoint(tmp_path / "run").stat().st_mtime_ns == before
     assert len(losses(tmp_path / "run")) == 5
 

@@ -18,8 +18,8 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from evaluation.stopping import StoppedAtOnce, StopRequest
 from evaluation.tasks.runtime import device_name
-from evaluation.training.stopping import StoppedAtOnce, StopRequest
 from transfer.conversion import open_source
 from transfer.detection import run_folder
 from transfer.detection.engine.dataset_catalog import register
