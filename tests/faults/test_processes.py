@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -43,9 +44,9 @@ checkpoint: {every_epochs: 1}
 """
 HCSC_CCROP = """
 base: hcsc_ccrop_shapes
-data: shapes:train=256,test=60,size=16
+data: shapes:train=256,test=60,size=32
 backbone: test_resnet
-views: {size: 16}
+views: {size: 32}
 batch: 32
 epochs: 4
 threads: 1
@@ -300,7 +301,9 @@ def test_two_nodes_of_which_one_is_killed_go_on(tmp_path: Path, recipe: Path) ->
     assert [process.wait(timeout=300) for process in unbroken] == [0, 0], [process.communicate()[1][-2000:] for process in unbroken]
     first, second = nodes(*words)
     wait_for_rows(run, 6, first)
-    os.killpg(second.pid, signal.SIGKILL)
+    # torchrun gives its workers sessions of their own; a node that is gone has neither.
+    for gone in (psutil.Process(second.pid), *psutil.Process(second.pid).children(recursive=True)):
+        gone.kill()
     _, error = first.communicate(timeout=120)
     assert first.returncode != 0
     own = error.partition("torch.distributed.elastic")[0]
