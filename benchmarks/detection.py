@@ -92,7 +92,7 @@ def main() -> None:
         return
     from detectron2.engine import DefaultTrainer
 
-    from evaluation.training.stopping import StopRequest
+    from evaluation.stopping import StopRequest
     from transfer.detection.detect import _log_to
     from transfer.detection.engine.dataset_catalog import register
     from transfer.detection.engine.settings import fit_to_data, fit_to_device, load_config

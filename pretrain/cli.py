@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from evaluation.stopping import StoppedAtOnce, StopRequest
 from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
 from zoo.ranges import Range
@@ -26,6 +27,7 @@ Examples:
 - `pretrain --list`: one recipe a line
 - `pretrain --show moco_cifar10`: every key of a recipe, with its value
 - `pretrain moco_cifar10 --trial data=cifar10:ROOT`: twenty steps; then speed, hours and memory of the whole run; nothing is written
+- `pretrain moco_cifar10 --out runs/moco --continue`: start, or go on where there is a run; for jobs that are queued again
 - `pretrain --resume runs/moco`: go on where a stopped or killed run was
 - `pretrain boxes runs/ccrop --out boxes.png`: a contact sheet of ContrastiveCrop's boxes over training images
 - `pretrain prototypes runs/hcsc --out tree.png`: HCSC's prototypes, from a few of the coarsest down to their nearest images
@@ -35,6 +37,8 @@ A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a c
 """
 
 _COUNT = f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
+
+_CONTINUE = "Start where --out is nothing yet, and go on where it is a run that the same command began: one command for every time."
 
 app = make_app(HELP)
 
@@ -48,6 +52,7 @@ def pretrain(
     ),
     out: Path | None = typer.Option(None, "--out", help="The run folder to write; with `boxes` or `prototypes`, the picture."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the run folder if it exists."),
+    go_on: bool = typer.Option(False, "--continue", help=_CONTINUE),
     resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Go on with a run folder."),
     count: Annotated[int | None, Range(1), typer.Option("--count", help=_COUNT)] = None,
     trial: bool = typer.Option(
@@ -66,6 +71,8 @@ def pretrain(
     if list_recipes:
         _list()
     elif resume is not None:
+        if go_on:
+            raise UserError("--resume RUN goes on already; --continue is for RECIPE --out RUN")
         _resume(resume, words, out, overwrite)
     elif words[:1] == [BOXES_WORD]:
         _boxes(words[1:], out, count or BOXES_SHOWN)
@@ -80,7 +87,9 @@ def pretrain(
     elif trial:
         _try(words[0], words[1:], out)
     else:
-        _start(words[0], words[1:], out, overwrite, download=download)
+        if overwrite and go_on:
+            raise UserError("--continue keeps what is there and --overwrite replaces it; give one of them")
+        _start(words[0], words[1:], out, overwrite, download=download, go_on=go_on)
 
 
 def _list() -> None:
@@ -130,22 +139,29 @@ def _try(name: str, overrides: list[str], out: Path | None) -> None:
         typer.echo("\n".join(found.lines()))
 
 
-def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool, *, download: bool) -> None:
+def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool, *, download: bool, go_on: bool) -> None:
     if out is None:
         raise UserError("say where the run folder shall be written with --out RUN")
     from pretrain.runs.run_folder import check_out
+    from zoo.models.runs import is_run
 
-    check_out(out, overwrite=overwrite)
-    from pretrain.loop import train
-    from pretrain.recipes import load_recipe
+    # From here on a signal is a wish to stop, and leaves with the status of a training that can be queued again.
+    with StopRequest() as stop:
+        try:
+            with stop.at_once():
+                if not go_on or not is_run(out):
+                    check_out(out, overwrite=overwrite or go_on)
+                from pretrain.loop import train
+                from pretrain.recipes import load_recipe
 
-    config = load_recipe(name, overrides)
-    if download:
-        from zoo.data import download_data
+                config = load_recipe(name, overrides)
+                if download:
+                    from zoo.data import download_data
 
-        download_data(config.data)
-
-    _finish(train(config, out, overwrite=overwrite), out)
+                    download_data(config.data)
+        except StoppedAtOnce:
+            _stopped_at_once(stop)
+        _finish(train(config, out, overwrite=overwrite, go_on=go_on, stop=stop), out)
 
 
 def _resume(run_folder: Path, overrides: list[str], out: Path | None, overwrite: bool) -> None:
@@ -155,10 +171,23 @@ def _resume(run_folder: Path, overrides: list[str], out: Path | None, overwrite:
 
     if not is_run(run_folder):
         raise UserError(f"{run_folder} is not a run folder: it has no recipe.yaml and checkpoints/")
-    from pretrain.loop import train
-    from pretrain.recipes import resume_recipe
+    with StopRequest() as stop:
+        try:
+            with stop.at_once():
+                from pretrain.loop import train
+                from pretrain.recipes import resume_recipe
 
-    _finish(train(resume_recipe(read_recipe(run_folder), overrides), run_folder, resume=True), run_folder)
+                config = resume_recipe(read_recipe(run_folder), overrides)
+        except StoppedAtOnce:
+            _stopped_at_once(stop)
+        _finish(train(config, run_folder, resume=True, stop=stop), run_folder)
+
+
+def _stopped_at_once(stop: StopRequest) -> None:
+    """Leave where a signal came before anything of a training was there."""
+    if is_main_process():
+        typer.echo(f"stopped by {stop.reason} before the first step; the same command starts again")
+    raise typer.Exit(EXIT_STOPPED)
 
 
 def _finish(outcome: object, run_folder: Path) -> None:
@@ -166,7 +195,11 @@ def _finish(outcome: object, run_folder: Path) -> None:
 
     assert isinstance(outcome, Outcome)
     if is_main_process():
-        if outcome.stopped:
+        if outcome.stopped and not outcome.steps:
+            typer.echo(f"stopped by {outcome.stopped} before the first step; the same command starts again")
+        elif outcome.was_finished:
+            typer.echo(f"{run_folder} is finished already ({outcome.steps} steps)")
+        elif outcome.stopped:
             typer.echo(
                 f"stopped by {outcome.stopped} after step {outcome.step} of {outcome.steps}; go on with: pretrain --resume {run_folder}"
             )

@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from evaluation.parallel import Processes
+from evaluation.parallel import Processes, start_processes
+from evaluation.stopping import StoppedAtOnce, StopRequest, parse_duration
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
-from evaluation.training.devices import describe, make_accelerator, shares, synchronise_buffers, threads
+from evaluation.training.devices import check_environment, describe, make_accelerator, shares, synchronise_buffers, threads
 from evaluation.training.kernels import (
     AUTO,
     compile_networks,
@@ -37,7 +38,6 @@ from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import Schedule, make_optimizer
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step, seeded
-from evaluation.training.stopping import StopRequest, parse_duration
 from evaluation.views import ViewSource
 from evaluation.views.tables import BOXES, NEIGHBOURS
 from pretrain.batchnorm import split_batchnorm
@@ -46,7 +46,8 @@ from pretrain.fitting.made_up import made_up_tables
 from pretrain.fitting.micro_batch import find_micro_batch
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
-from pretrain.recipes import as_yaml, check_same_recipe, plain, typed
+from pretrain.recipes import as_yaml, plain, typed
+from pretrain.runs.beginning import Beginning, begin
 from pretrain.runs.knn_check import KnnCheck
 from pretrain.runs.run_folder import (
     BAD_IMAGES_FILE,
@@ -54,12 +55,12 @@ from pretrain.runs.run_folder import (
     IDENTITY_KEY,
     RECIPE_KEY,
     check_identity,
-    make_run_folder,
+    fill_run_folder,
     training_images,
 )
 from pretrain.settings import Recipe
 from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
-from pretrain.survey import BoxMaker, Survey, TableMaker
+from pretrain.survey import BoxMaker, Survey, SurveyStopped, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, open_data, without_bad_images
@@ -71,20 +72,39 @@ from zoo.data.spec import parse_spec
 from zoo.errors import UserError, printable
 from zoo.files import replace_text
 from zoo.model_spec import absolute_model_spec, open_model
-from zoo.models.run_lock import check_unlocked, run_lock
-from zoo.models.runs import CHECKPOINT_FORMAT, latest_checkpoint, read_newest_checkpoint
+from zoo.models.run_lock import new_locked_folder
+from zoo.models.runs import CHECKPOINT_FORMAT, Newest, latest_checkpoint
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of :func:`train` ended: the steps done of how many, and why it stopped early (None: it did not)."""
+    """How a call of :func:`train` ended.
+
+    Attributes
+    ----------
+    step, steps
+        The steps done, of how many; 0 of 0 where it was stopped before the first one and nothing was written.
+    stopped
+        Why it stopped early; None: it did not.
+    was_finished
+        There was nothing left to do.
+    """
 
     step: int
     steps: int
     stopped: str | None
+    was_finished: bool = False
 
 
-def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: bool = False) -> Outcome:
+def train(
+    config: DictConfig,
+    run: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    go_on: bool = False,
+    stop: StopRequest | None = None,
+) -> Outcome:
     """Pre-train by a resolved recipe.
 
     Parameters
@@ -97,44 +117,59 @@ def train(config: DictConfig, run: Path, *, resume: bool = False, overwrite: boo
         Go on from the newest checkpoint in ``run``; the result is the one that the run would have had without the break.
     overwrite
         Replace a run folder that exists.
+    go_on
+        Begin where there is no run, and resume where there is one that was begun by this recipe.
+    stop
+        Has the signals been turned into requests already; None: they are here.
 
     Raises
     ------
     UserError
         Whatever the user can mend, before the first step; a loss that is not finite; a full disk.
     """
-    config = with_device_choices(config)
-    recipe = typed(config)
-    checkpoint, notes = read_newest_checkpoint(run) if resume else (None, [])
-    with threads(checkpoint["threads"] if checkpoint else recipe.threads), device_switches(recipe):
-        precision = resolve_precision(recipe.precision.value, training_device(recipe.device.value))
-        accelerator = make_accelerator(recipe.device.value, precision, trackers=recipe.trackers, project=run)
-        _check_resume(checkpoint, accelerator, run, config)
-        if not resume:
-            # A run may be resumed from another folder than it was started in.
-            config.data = str(parse_spec(config.data).absolute())
-            if config.init:
-                config.init = absolute_model_spec(config.init)
-            recipe = typed(config)
-        data = open_data(recipe.data, on_bad="skip")
-        training = Training(recipe, config, data, accelerator, run, resume=resume)
-        training.notes += notes
-        if checkpoint is not None:
-            training.check_images(checkpoint)
+    with contextlib.ExitStack() as held:
+        stop = held.enter_context(StopRequest()) if stop is None else stop
+        try:
+            with stop.at_once():
+                beginning = _begin(config, run, held, resume=resume, overwrite=overwrite, go_on=go_on)
+                if go_on and beginning.finished:
+                    assert beginning.newest is not None
+                    step = int(beginning.newest.content["step"])
+                    return Outcome(step, step, None, was_finished=True)
+                training = _build(beginning, run, held)
+        except StoppedAtOnce:
+            return Outcome(0, 0, stop.reason)
         # Nothing is written before everything that can be refused was refused.
-        with contextlib.ExitStack() as held:
+        Processes.current().from_main(lambda: training.make_folder(held))
+        return training.run(stop)
 
-            def prepare() -> None:
-                if not resume:
-                    check_unlocked(run)
-                    make_run_folder(run, as_yaml(training.config), overwrite=overwrite)
-                held.enter_context(run_lock(run))
-                if resume:
-                    remove_partial_checkpoints(run)
-                training.record_images()
 
-            Processes.current().from_main(prepare)
-            return training.run(checkpoint)
+def _begin(config: DictConfig, run: Path, held: contextlib.ExitStack, *, resume: bool, overwrite: bool, go_on: bool) -> Beginning:
+    device = training_device(str(config.device.value))
+    check_environment(device.type)
+    config = config.copy()
+    if not resume:
+        # A run may be resumed from another folder than it was started in.
+        config.data = str(parse_spec(config.data).absolute())
+        if config.init:
+            config.init = absolute_model_spec(config.init)
+    return begin(config, run, resume=resume, overwrite=overwrite, go_on=go_on, processes=start_processes(device), held=held)
+
+
+def _build(beginning: Beginning, run: Path, held: contextlib.ExitStack) -> Training:
+    """Everything that a training needs, with the switches and threads of its recipe, which stay so while ``held`` is open."""
+    config = with_device_choices(beginning.config)
+    recipe = typed(config)
+    held.enter_context(threads(beginning.newest.content["threads"] if beginning.newest else recipe.threads))
+    held.enter_context(device_switches(recipe))
+    precision = resolve_precision(recipe.precision.value, training_device(recipe.device.value))
+    accelerator = make_accelerator(recipe.device.value, precision, trackers=recipe.trackers, project=run)
+    data = open_data(recipe.data, on_bad="skip")
+    training = Training(recipe, config, data, accelerator, run, beginning.newest)
+    training.notes += beginning.notes
+    if beginning.newest is not None:
+        training.check_images(beginning.newest.content)
+    return training
 
 
 def device_switches(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
@@ -142,25 +177,13 @@ def device_switches(recipe: Recipe) -> contextlib.AbstractContextManager[None]:
     return kernels(training_device(recipe.device.value), deterministic=recipe.deterministic, tf32=recipe.tf32)
 
 
-def _check_resume(checkpoint: dict[str, Any] | None, accelerator: Accelerator, run: Path, config: DictConfig) -> None:
-    if checkpoint is None:
-        return
-    if (saved := checkpoint.get(RECIPE_KEY)) is not None:
-        # Images that have moved are the same images, where their identity tells.
-        moved = ("data",) if checkpoint.get(IDENTITY_KEY) else ()
-        check_same_recipe(saved, config, str(run), moved)
-    if checkpoint["processes"] != accelerator.num_processes:
-        raise UserError(
-            f"the run {run} was made by {checkpoint['processes']} processes and cannot go on with {accelerator.num_processes}: batch-norm "
-            "groups and the order of sums would differ; start it with the same number"
-        )
-
-
 class Training:
     """One call of :func:`train`: everything is built and checked here, and run by :meth:`run`."""
 
-    def __init__(self, recipe: Recipe, config: DictConfig, data: Data, accelerator: Accelerator, folder: Path, *, resume: bool) -> None:
-        self.recipe, self.data, self.accelerator, self.folder = recipe, data, accelerator, folder
+    def __init__(
+        self, recipe: Recipe, config: DictConfig, data: Data, accelerator: Accelerator, folder: Path, newest: Newest | None = None
+    ) -> None:
+        self.recipe, self.data, self.accelerator, self.folder, self.newest = recipe, data, accelerator, folder, newest
         self.device = accelerator.device
         self.max_seconds = parse_duration(recipe.max_time) if recipe.max_time else None
         self.scan: Scan | None = None
@@ -169,7 +192,7 @@ class Training:
         if data.role("pretrain").pixels is None and not recipe.fit:
             # Decoding a large data set takes minutes: what the backbone refuses is better known before.
             self._make_backbone()
-        self.images = self._images(resume)
+        self.images = self._images()
         # From here on every number of the recipe is known.
         self.config = with_sizes(fit_to_images(config, self._seen()), len(self.images))
         self.fitted = {key: OmegaConf.select(self.config, key) for key in recipe.fit}
@@ -218,9 +241,9 @@ class Training:
 
     # ------------------------------------------------------------------ building
 
-    def _images(self, resume: bool) -> Images:
+    def _images(self) -> Images:
         """The training images without the bad ones. The first process looks for these once; a resumed run reads what was found then."""
-        if resume:
+        if self.newest is not None:
             return training_images(self.folder, self.recipe, self.data)
         images = self.data.role("pretrain")
         if self.recipe.max_images is not None:
@@ -356,21 +379,21 @@ class Training:
 
     def check_images(self, checkpoint: dict[str, Any]) -> None:
         """Raise UserError unless the images are those that ``checkpoint`` was made with; the first process compares them."""
-        told: list[Any] = [None, None]
-        if self.accelerator.is_main_process:
-            try:
-                told = [None, check_identity(self.folder, checkpoint, self.images, self.data)]
-            except UserError as error:
-                told = [str(error), None]
-        if self.accelerator.num_processes > 1:
-            broadcast_object_list(told)
-        if told[0] is not None:
-            raise UserError(told[0])
-        self.notes += [told[1]] if told[1] else []
+        Processes.current().from_main(lambda: check_identity(self.folder, checkpoint, self.images, self.data))
 
-    def record_images(self) -> None:
-        """Write which images the run trains on, in the first process, where that is not written yet."""
-        path = self.folder / IDENTITY_FILE
+    def make_folder(self, held: contextlib.ExitStack) -> None:
+        """In the main process: a new run folder, whole and locked while ``held`` is open; one that is gone on with is tidied up."""
+        if self.newest is not None:
+            remove_partial_checkpoints(self.folder)
+            self._record_images(self.folder)
+            return
+        with new_locked_folder(self.folder, held) as folder:
+            fill_run_folder(folder, as_yaml(self.config))
+            self._record_images(folder)
+
+    def _record_images(self, folder: Path) -> None:
+        """Write which images the run trains on, and which it leaves out, where that is not written yet."""
+        path = folder / IDENTITY_FILE
         if not path.exists():
             if self.scan is None and self.images.pixels is None:
                 self.scan = scan_images(self.images)
@@ -379,12 +402,14 @@ class Training:
             self.identity = identity.digest()
         else:
             self.identity = Identity.load(path).digest()
+        if self.images.skipped and self.newest is None:
+            replace_text(folder / BAD_IMAGES_FILE, "".join(f"{printable(name)}\n" for name in self.images.skipped))
 
-    def run(self, checkpoint: dict[str, Any] | None) -> Outcome:
-        """Train from the beginning, or from ``checkpoint``."""
-        step = self._restore(checkpoint) if checkpoint else 0
+    def run(self, stop: StopRequest) -> Outcome:
+        """Train from the beginning, or from the checkpoint, until ``stop`` asks for the end."""
+        step = self._restore(self.newest.content) if self.newest else 0
+        self.newest = None  # its tensors are not needed any more
         main = self.accelerator.is_main_process
-        self._write_bad_images()
         progress = TrainingProgress(self.steps, done=step, images_per_step=self.batch, shown=main)
         self._say_start(progress, step)
         with contextlib.ExitStack() as stack:
@@ -403,7 +428,7 @@ class Training:
             stack.push(self._finish_trackers)
             log = stack.enter_context(Log(self.folder / LOG_NAME, step=step)) if main else None
             stack.enter_context(progress)
-            stop = stack.enter_context(StopRequest(self.max_seconds))
+            stop.limit(self.max_seconds)
             self.progress = progress
             self.losses = LossRecorder(
                 self.accelerator, progress, log, epochs=self.recipe.epochs, interval=self.recipe.log_every, last_good=self._last_good
@@ -425,6 +450,8 @@ class Training:
     def _steps(self, step: int, stop: StopRequest) -> Outcome:
         self._saved = step if step else -1
         started = time.perf_counter()
+        if stop.asked(self.device, by_signal=True):
+            return self._stopped(step, stop)
         while step < self.steps:
             epoch, first_step = divmod(step, self.steps_per_epoch)
             numbers: dict[str, float] = {}
@@ -432,7 +459,10 @@ class Training:
             if first_step == 0 and self.survey.due(epoch):
                 # With its first tables a method may have other losses than before, which are other columns of the log.
                 self.losses.flush()
-                numbers = self._look_around(epoch)
+                try:
+                    numbers = self._look_around(epoch, stop)
+                except SurveyStopped:
+                    return self._stopped(step, stop)
             self.model.train()
             for batch in self.source.batches(epoch, first_step, self._tables_of(epoch)):
                 self.losses.add(self._row(step) | numbers, self._step(step, batch.views, batch.index))
@@ -458,9 +488,15 @@ class Training:
             self.progress.say(f"the GPU held at most {held / 2**30:.2f} GiB of tensors")
         return Outcome(step, self.steps, None)
 
-    def _look_around(self, epoch: int) -> dict[str, float]:
-        """Make the tables that are due at ``epoch``; returns what the log says of them."""
-        findings = self.survey(epoch, self.method_in_use.named_encoder)
+    def _stopped(self, step: int, stop: StopRequest) -> Outcome:
+        """Save, where that is not done yet, and end before the next step."""
+        if self._saved != step:
+            self._save(step)
+        return Outcome(step, self.steps, stop.reason)
+
+    def _look_around(self, epoch: int, stop: StopRequest) -> dict[str, float]:
+        """Make the tables that are due at ``epoch``; returns what the log says of them. Raises SurveyStopped where a signal came."""
+        findings = self.survey(epoch, self.method_in_use.named_encoder, asked_to_stop=lambda: stop.asked(self.device, by_signal=True))
         self.tables.update(findings.tables)
         self.method_in_use.receive(self.tables)
         seconds = findings.numbers["survey_seconds"]
@@ -577,10 +613,6 @@ class Training:
             check_table(self.tables[BOXES], len(self.images))
         self.method_in_use.receive(self.tables)
         return int(checkpoint["step"])
-
-    def _write_bad_images(self) -> None:
-        if self.images.skipped and self.accelerator.is_main_process:
-            replace_text(self.folder / BAD_IMAGES_FILE, "".join(f"{printable(name)}\n" for name in self.images.skipped))
 
     def _rule_lines(self) -> list[str]:
         """What the rule made of the images, and a warning where they are too few to learn from."""

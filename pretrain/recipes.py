@@ -20,6 +20,8 @@ from zoo.errors import UserError, first_line
 from zoo.plain_yaml import check_references, parse_yaml
 
 OFF = "off"
+# What a recipe says where the device decides.
+AUTO = "auto"
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -80,6 +82,39 @@ def check_same_recipe(saved: Mapping[str, Any], config: DictConfig, run: str, fr
             )
 
 
+def agreeing_recipe(stored: Mapping[str, Any], given: DictConfig, run: str) -> DictConfig:
+    """The recipe of a run with what ``given`` has of the keys that may change on resume, where the two agree in the others.
+
+    Parameters
+    ----------
+    stored
+        The run's own resolved recipe.
+    given
+        As :func:`load_recipe` gives it. What it leaves to the rule or to the device is as the run has it. Where the data lies may differ:
+        whether it is the same data is not to be seen here.
+
+    Raises
+    ------
+    UserError
+        They differ; with key, old and new value.
+    """
+    content = _flat(OmegaConf.to_container(given, resolve=True, enum_to_str=True))
+    own = resume_recipe(dict(stored), [])
+    then = _flat(OmegaConf.to_container(own, resolve=True, enum_to_str=True))
+    changed = own.copy()
+    for key, value in content.items():
+        if key in CHANGEABLE_ON_RESUME or key == "data":
+            OmegaConf.update(changed, key, value)
+        elif value in (None, AUTO) or key == "fit" or key in given.fit:
+            continue
+        elif then.get(key) != value:
+            raise UserError(
+                f"{key} is {value} in this command, and the run {run} was begun with {then.get(key)}; leave it as it was to go on, or "
+                "choose another --out"
+            )
+    return changed
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """A resolved recipe as plain values, for a checkpoint: without what may change on resume, on which nothing in it depends."""
     content = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
@@ -93,7 +128,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Groups of values as one: ``optimizer.lr`` -> value."""
     flat: dict[str, Any] = {}
     for key, inner in value.items():

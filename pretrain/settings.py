@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
+from evaluation.stopping import parse_duration
 from evaluation.training.kernels import AUTO
 from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
-from evaluation.training.stopping import parse_duration
 from evaluation.views.settings import ViewSettings, check_box
 from zoo.errors import UserError
 from zoo.ranges import SEED, SHARE, WORKERS, Range, check_ranges

@@ -167,7 +167,7 @@ def try_recipe(config: DictConfig, *, out: Path | None = None, steps: int = STEP
         accelerator = make_accelerator(recipe.device.value, precision, trackers=[], project=Path())
         data = open_data(recipe.data, on_bad="skip")
         try:
-            return _Trial(recipe, config, data, accelerator, Path(), resume=False).measure(steps, out)
+            return _Trial(recipe, config, data, accelerator, Path()).measure(steps, out)
         except torch.OutOfMemoryError as error:
             raise UserError(
                 "the GPU's memory does not suffice for a step; lower micro_batch (micro_batch=auto finds the largest that fits), set "
@@ -178,7 +178,7 @@ def try_recipe(config: DictConfig, *, out: Path | None = None, steps: int = STEP
 class _Trial(Training):
     """A training that is only tried. The scan for bad images, which takes minutes for large sets, is left out."""
 
-    def _images(self, resume: bool) -> Images:
+    def _images(self) -> Images:
         images = self.data.role("pretrain")
         return images if self.recipe.max_images is None else images.thinned(self.recipe.max_images)
 

@@ -65,6 +65,7 @@ def convert_command(
     typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
 
 
+_CONTINUE = "Start where --out is nothing yet, and go on where it is a run that the same command began."
 _LESS_MEMORY = "set a smaller SOLVER.IMS_PER_BATCH, or smaller images by INPUT.MIN_SIZE_TRAIN"
 
 
@@ -78,6 +79,7 @@ def detect_command(
     out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder to write.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder if it exists.")] = False,
     resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run folder.")] = None,
+    go_on: Annotated[bool, typer.Option("--continue", help=_CONTINUE)] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     seed: Annotated[int, SEED, typer.Option("--seed", help="Of everything random.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
@@ -98,6 +100,9 @@ def detect_command(
 
     * `transfer detect small_r18_fpn --model random --data coco:nuts --out runs/nuts MODEL.MASK_ON True SOLVER.MAX_ITER 500`
 
+    * `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc --continue`: start, or go on; for
+      jobs that are queued again
+
     * `transfer detect --resume runs/moco-voc`
     """
     if list_configs:
@@ -106,8 +111,12 @@ def detect_command(
         typer.echo("\n".join(CONFIGS.lines()))
         return
     words = [word for word in [config, *(overrides or [])] if word is not None]
-    if resume is not None and (model or data or out or overwrite):
-        raise UserError("--resume goes on with what the run was started with: leave out --model, --data, --out and --overwrite")
+    if resume is not None and (model or data or out or overwrite or go_on):
+        raise UserError(
+            "--resume goes on with what the run was started with: leave out --model, --data, --out, --overwrite and --continue"
+        )
+    if overwrite and go_on:
+        raise UserError("--continue keeps what is there and --overwrite replaces it; give one of them")
     if resume is None:
         if not words:
             raise UserError("name a config (`transfer detect --list` shows them), or a run to go on with by --resume RUN")
@@ -135,6 +144,7 @@ def detect_command(
             gpus=gpus,
             strict=strict,
             overwrite=overwrite,
+            go_on=go_on,
             max_seconds=seconds,
             say=typer.echo,
         )
@@ -158,6 +168,7 @@ def compare_command(
     data: Annotated[str | None, typer.Option("--data", metavar="DATA", help=_DATA)] = None,
     seeds: Annotated[int, Range(1, 1000), typer.Option("--seeds", help="Number of seeds: each model is trained with 0, 1, ... ")] = 3,
     collect: Annotated[bool, typer.Option("--collect", help="Run nothing: only show what is finished.")] = False,
+    go_on: Annotated[bool, typer.Option("--continue", help=_CONTINUE)] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
     gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
@@ -204,7 +215,7 @@ def compare_command(
 def _seconds(max_time: str | None) -> float | None:
     if max_time is None:
         return None
-    from evaluation.training.stopping import parse_duration
+    from evaluation.stopping import parse_duration
 
     return parse_duration(max_time)
 

@@ -38,7 +38,7 @@ def replace_file(path: str | Path, write: Callable[[Path], None]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_prefix(path), suffix=PARTIAL_SUFFIX, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=partial_prefix(path), suffix=PARTIAL_SUFFIX, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -112,13 +112,15 @@ def check_new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Non
 
 
 @contextlib.contextmanager
-def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[Path]:
+def new_folder(target: str | Path, *, overwrite: bool, marker: str, held: str | None = None) -> Iterator[Path]:
     """A temporary folder beside ``target`` that becomes ``target`` when the block ends well, and is removed when it does not.
 
     Parameters
     ----------
     overwrite, marker
         As in :func:`check_new_folder`. The folder to be replaced stays in place until the new one is complete.
+    held
+        Name of a file that the caller holds a record lock on: it is not opened here, since closing it would end the lock.
 
     Raises
     ------
@@ -129,13 +131,14 @@ def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[
     check_new_folder(target, overwrite=overwrite, marker=marker)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_prefix(target), suffix=PARTIAL_SUFFIX, dir=target.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=partial_prefix(target), suffix=PARTIAL_SUFFIX, dir=target.parent))
         try:
             yield temporary
             for path in [*temporary.rglob("*"), temporary]:
                 _open_to_others(path, 0o777 if path.is_dir() else 0o666)
-                _flush(path)
-            _move(temporary, target)
+                if path.name != held:
+                    _flush(path)
+            _move(temporary, target, overwrite=overwrite)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except Exception as error:
@@ -144,12 +147,13 @@ def new_folder(target: str | Path, *, overwrite: bool, marker: str) -> Iterator[
         raise UserError(f"{target} cannot be written ({reason}); nothing of it is left behind") from error
 
 
-def _move(temporary: Path, target: Path) -> None:
-    if not target.exists():
+def _move(temporary: Path, target: Path, *, overwrite: bool) -> None:
+    # What another process has put there meanwhile is replaced by leave only.
+    if not overwrite or not target.exists():
         temporary.rename(target)
         return
     # A folder that is not empty cannot be renamed over: the old one steps aside, and back again if the new one cannot take its place.
-    aside = Path(tempfile.mkdtemp(prefix=_prefix(target), suffix=PARTIAL_SUFFIX, dir=target.parent))
+    aside = Path(tempfile.mkdtemp(prefix=partial_prefix(target), suffix=PARTIAL_SUFFIX, dir=target.parent))
     try:
         old = target.rename(aside / target.name)
         try:
@@ -161,7 +165,8 @@ def _move(temporary: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _prefix(path: Path) -> str:
+def partial_prefix(path: Path) -> str:
+    """How the names begin under which ``path`` is written before it is complete; they end in :data:`PARTIAL_SUFFIX`."""
     return f".{path.name[:_OF_THE_NAME]}."
 
 

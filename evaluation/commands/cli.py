@@ -123,8 +123,8 @@ def evaluate(
         download_data(data)
     from evaluation.extraction.cache import FeatureCache, cache_folder, cache_limit
     from evaluation.parallel import choose_device, start_processes, stop_processes
+    from evaluation.stopping import TrainingStopped
     from evaluation.tasks.runtime import Runtime
-    from evaluation.training.stopping import TrainingStopped
 
     place = choose_device(device)
     processes = start_processes(place)

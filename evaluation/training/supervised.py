@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evaluation.parallel import Processes
+from evaluation.stopping import StopRequest, TrainingStopped
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
 from evaluation.training.devices import Device, Precision, describe, make_accelerator, synchronise_buffers, threads
 from evaluation.training.log import LOG_NAME, Log
@@ -20,10 +22,10 @@ from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, Schedule, ScheduleSettings, make_optimizer
 from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step
-from evaluation.training.stopping import StopRequest, TrainingStopped
 from zoo.errors import UserError
 from zoo.files import replace_text
-from zoo.models.runs import checkpoints, read_newest_checkpoint
+from zoo.models.run_lock import LOCK_FILE, run_lock
+from zoo.models.runs import Newest, checkpoints, read_newest_checkpoint
 from zoo.reading.outside import read_record
 
 FORMAT = "backbone-loop supervised training 1"
@@ -169,9 +171,13 @@ def train_supervised(
     """
     place = Place() if place is None else place
     identity = {} if identity is None else identity
-    saved = _saved(place.folder, identity)
-    with threads(saved["threads"] if saved else None):
-        return _Supervised(network, source, targets, course, groups, loss, measure, keep_by, place, identity).run(saved)
+    with contextlib.ExitStack() as held:
+        if (folder := place.folder) is not None:
+            # Held before it is read: what another process writes at the same time is no state to go on from.
+            Processes.current().from_main(lambda: _hold(folder, held))
+        newest = _saved(folder, identity)
+        held.enter_context(threads(newest.content["threads"] if newest else None))
+        return _Supervised(network, source, targets, course, groups, loss, measure, keep_by, place, identity).run(newest)
 
 
 class _Supervised:
@@ -209,15 +215,18 @@ class _Supervised:
         self.model, self.optimizer = self.accelerator.prepare(network, optimizer)
         self._saved_step = 0
 
-    def run(self, saved: dict[str, Any] | None) -> History:
-        step = self._restore(saved) if saved else 0
+    def run(self, newest: Newest | None) -> History:
+        step = self._restore(newest.content) if newest else 0
+        note = newest.note if newest else None
         folder, main = self.place.folder, self.accelerator.is_main_process
         if folder is not None and main:
-            if saved:
+            if newest:
                 remove_partial_checkpoints(folder)
             else:
                 replace_text(folder / SETTINGS_FILE, json.dumps(self.identity, indent=2, sort_keys=True) + "\n")
         progress = TrainingProgress(self.steps, done=step, images_per_step=self._images_per_step(), shown=main and self.place.show)
+        if note and main:
+            progress.say(note)
         self._say_start(progress, step)
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(Log(folder / LOG_NAME, step=step)) if main and folder is not None else None
@@ -333,13 +342,22 @@ class _Supervised:
         return self._saved_step
 
 
-def _saved(folder: Path | None, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+def _hold(folder: Path, held: contextlib.ExitStack) -> None:
+    """Hold the folder of checkpoints, which is made where it is not there, while ``held`` is open."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder for checkpoints, {folder}, cannot be made ({error.strerror or error})") from error
+    held.enter_context(run_lock(folder))
+
+
+def _saved(folder: Path | None, identity: Mapping[str, Any]) -> Newest | None:
     """The newest checkpoint in ``folder``; None where there is none. Raises UserError for a folder of another training."""
     if folder is None or not folder.exists():
         return None
     path = folder / SETTINGS_FILE
     if not path.is_file():
-        if any(folder.iterdir()):
+        if any(path.name != LOCK_FILE for path in folder.iterdir()):
             raise UserError(f"{folder} is not a folder of a training (it has no {SETTINGS_FILE}); choose another one for checkpoints")
         return None
     try:
@@ -353,7 +371,7 @@ def _saved(folder: Path | None, identity: Mapping[str, Any]) -> dict[str, Any] |
             f"{folder} holds another training: its {name} is {own.get(name)}, and here it is {wanted.get(name)}; "
             "choose another folder for checkpoints, or remove it"
         )
-    return read_newest_checkpoint(folder, kind=FORMAT, required=_REQUIRED)[0] if checkpoints(folder) else None
+    return read_newest_checkpoint(folder, kind=FORMAT, required=_REQUIRED) if checkpoints(folder) else None
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

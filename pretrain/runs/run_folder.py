@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -36,31 +35,30 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     check_can_write(out, folder=True)
     if not out.exists():
         return
+    ours = is_run(out) or is_half_made(out)
     if not overwrite:
         advice = f"go on with `pretrain --resume {out}`, or give --overwrite to start again" if is_run(out) else "choose another --out"
+        advice = "it was killed while it was made: give --overwrite, or --continue" if is_half_made(out) else advice
         raise UserError(f"{out} exists already; {advice}")
-    if not out.is_dir() or not (is_run(out) or _is_half_made(out)):
+    if not out.is_dir() or (any(out.iterdir()) and not ours):
         raise UserError(f"{out} is not a run folder, so --overwrite does not remove it; choose another --out")
 
 
-def _is_half_made(folder: Path) -> bool:
-    """Whether a folder is empty, or holds nothing but what a run that was killed while its folder was made may have left."""
-    whole = {ENVIRONMENT_FILE, LOCK_FILE, RECIPE_FILE}
-    left = [path for path in folder.iterdir() if path.name not in whole and not path.name.endswith(PARTIAL_SUFFIX)]
-    return all(path.name == CHECKPOINT_FOLDER and path.is_dir() and not any(path.iterdir()) for path in left)
+def is_half_made(out: Path) -> bool:
+    """Whether ``out`` is what a process left that was killed while it made a run folder: no recipe yet, no checkpoint, nothing else."""
+    if not out.is_dir() or out.is_symlink() or is_run(out):
+        return False
+    there = [path for path in out.iterdir() if not (path.name.startswith(".") and path.name.endswith(PARTIAL_SUFFIX))]
+    first = {CHECKPOINT_FOLDER, ENVIRONMENT_FILE, IDENTITY_FILE, LOCK_FILE}
+    nothing_saved = not (out / CHECKPOINT_FOLDER).is_dir() or not any((out / CHECKPOINT_FOLDER).iterdir())
+    return bool(there) and {path.name for path in there} <= first and nothing_saved
 
 
-def make_run_folder(out: Path, recipe_yaml: str, *, overwrite: bool) -> None:
-    """An empty run folder with the resolved recipe and the environment."""
-    check_out(out, overwrite=overwrite)
-    if out.exists():
-        shutil.rmtree(out)
-    try:
-        (out / CHECKPOINT_FOLDER).mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"the run folder {out} cannot be made ({error.strerror}); choose another --out") from error
-    replace_text(out / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
-    replace_text(out / RECIPE_FILE, recipe_yaml)
+def fill_run_folder(folder: Path, recipe_yaml: str) -> None:
+    """The resolved recipe, the environment and a place for checkpoints, in a new folder."""
+    (folder / CHECKPOINT_FOLDER).mkdir()
+    replace_text(folder / ENVIRONMENT_FILE, json.dumps(environment(), indent=2) + "\n")
+    replace_text(folder / RECIPE_FILE, recipe_yaml)
 
 
 def training_images(run: Path, recipe: Recipe, data: Data) -> Images:
@@ -75,17 +73,11 @@ def training_images(run: Path, recipe: Recipe, data: Data) -> Images:
     return without_bad_images(images, found)
 
 
-def check_identity(run: Path, checkpoint: Mapping[str, Any], images: Images, data: Data) -> str | None:
-    """Raise UserError, naming what is different, unless ``images`` are those that a run began with.
-
-    Returns
-    -------
-    None, or what the user should know: that the run is too old to have recorded its images.
-    """
+def check_identity(run: Path, checkpoint: Mapping[str, Any], images: Images, data: Data) -> None:
+    """Raise UserError, naming what is different, unless ``images`` are those that a run began with; of an old run that is not known."""
     recorded = checkpoint.get(IDENTITY_KEY)
     if recorded is None:
-        also = "" if RECIPE_KEY in checkpoint else ", nor in its checkpoint by which recipe"
-        return f"note: {run} was begun by a version that did not record which images it trains on{also}; only their number was compared"
+        return
     path = run / IDENTITY_FILE
     if path.exists():
         then = Identity.load(path)
@@ -100,7 +92,6 @@ def check_identity(run: Path, checkpoint: Mapping[str, Any], images: Images, dat
             f"the images of '{data.spec}' are not those that {run} began with ({other}); put the same images back, or start a new run "
             f"with init={run}"
         )
-    return None
 
 
 def environment() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pretrain.survey.boxes import BoxMaker, extract_boxes, heat_maps
 from pretrain.survey.encoder_pass import EncoderPass, Outputs, run_pass
 from pretrain.survey.neighbours import NeighbourMaker
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
-from pretrain.survey.survey import Findings, Survey, TableMaker
+from pretrain.survey.survey import Findings, Survey, SurveyStopped, TableMaker
 
 __all__ = [
     "BoxMaker",
@@ -17,6 +17,7 @@ __all__ = [
     "Outputs",
     "PrototypeMaker",
     "Survey",
+    "SurveyStopped",
     "TableMaker",
     "extract_boxes",
     "heat_maps",

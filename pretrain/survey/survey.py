@@ -70,6 +70,10 @@ class Findings:
     texts: list[str]
 
 
+class SurveyStopped(Exception):
+    """A survey was asked to stop before its end."""
+
+
 class Survey:
     """Runs encoders over all training images, each decoded once, and makes the tables that are due.
 
@@ -115,7 +119,14 @@ class Survey:
         """Whether any table is made anew at the start of ``epoch``."""
         return any(maker.due(epoch) for maker in self.makers)
 
-    def __call__(self, epoch: int, encoder: Callable[[str], Encoder], *, progress: bool = False) -> Findings:
+    def __call__(
+        self,
+        epoch: int,
+        encoder: Callable[[str], Encoder],
+        *,
+        progress: bool = False,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> Findings:
         """Run the encoder passes, and make the tables that are due at ``epoch``; every process must call.
 
         Parameters
@@ -123,9 +134,13 @@ class Survey:
         encoder
             Gives the method's encoders by name. They run in eval mode and are left as they were, but that all processes get the first
             one's batch-norm statistics.
+        asked_to_stop
+            Is asked after each batch, equally often in every process, and says the same in all.
 
         Raises
         ------
+        SurveyStopped
+            In every process, where it was asked to stop: no table was made.
         UserError
             An image cannot be decoded; a backbone has no feature map.
         """
@@ -139,6 +154,8 @@ class Survey:
         for maker in due:
             maker.start(len(self.images))
         error: UserError | None = None
+        most = max(_batches(processes.share(len(self.images), BATCH_SIZE, rank)) for rank in range(processes.count))
+        asked, stopped = 0, False
         with ExitStack() as stack:
             for network in encoders.values():
                 synchronise_buffers(network)
@@ -155,9 +172,17 @@ class Survey:
                         self._run_batch(dict(zip(inputs, shown, strict=True)), rows, sizes, passes, encoders, due)
                         row = rows.stop
                         done(rows.stop - rows.start)
+                        asked, stopped = asked + 1, asked_to_stop()
+                        if stopped:
+                            break
             except UserError as caught:
                 error = caught
+            # Who is through, or found a mistake, is asked as often as the others.
+            while not stopped and asked < most:
+                asked, stopped = asked + 1, asked_to_stop()
         processes.raise_first(error)
+        if stopped:
+            raise SurveyStopped
         return self._findings(due, processes, started)
 
     def _run_batch(
@@ -188,3 +213,7 @@ class Survey:
             texts.append(text)
         numbers["survey_seconds"] = time.perf_counter() - started
         return Findings(tables, numbers, texts)
+
+
+def _batches(share: slice) -> int:
+    return -(-(share.stop - share.start) // BATCH_SIZE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.training.stopping import parse_duration
+from evaluation.stopping import parse_duration
 from pretrain.recipe_files import RECIPES, read_recipe_file
 from pretrain.recipes import load_recipe, resume_recipe
 from zoo.errors import UserError

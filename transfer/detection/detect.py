@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -17,8 +18,8 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
 
+from evaluation.stopping import StoppedAtOnce, StopRequest
 from evaluation.tasks.runtime import device_name
-from evaluation.training.stopping import StopRequest
 from transfer.conversion import open_source
 from transfer.detection import run_folder
 from transfer.detection.engine.dataset_catalog import register
@@ -35,7 +36,7 @@ from transfer.detection.engine.settings import (
 )
 from transfer.detection.engine.trainer import Stopped, Trainer
 from transfer.detection.result import make_result
-from transfer.detection.run_folder import RunFacts, check_out, make_run_folder, read_facts
+from transfer.detection.run_folder import RunFacts, check_out, check_same_call, fill_run_folder, is_detection_run, read_facts
 from transfer.detection.sheet import draw_sheet
 from transfer.formats import detectron2_file
 from transfer.formats.detectron2_names import DEPTHS
@@ -48,7 +49,7 @@ from zoo.errors import UserError, first_line
 from zoo.files import replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
-from zoo.models.run_lock import check_unlocked, run_lock
+from zoo.models.run_lock import new_locked_folder, run_lock
 from zoo.ranges import SEED
 from zoo.results import ModelFacts, Result, load_result, save_result
 from zoo.results.provenance import toolkit_commit
@@ -78,8 +79,10 @@ def start(
     gpus: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
+    go_on: bool = False,
     max_seconds: float | None = None,
     say: Any = print,
+    stop: StopRequest | None = None,
 ) -> Detection:
     """Fine-tune a backbone on boxes (and masks) and evaluate it.
 
@@ -101,10 +104,14 @@ def start(
         ``auto``, ``cpu`` or ``cuda``; number of GPUs (None: all, or one if the config is for one process).
     strict
         Refuse broken annotations.
+    go_on
+        Go on with ``out`` where it is a run that the same call began.
     max_seconds
         Save and stop after this time.
     say
         Is called with each line for the user.
+    stop
+        Has the signals been turned into requests already; None: they are here.
 
     Raises
     ------
@@ -113,7 +120,58 @@ def start(
         training that diverges.
     """
     SEED.check("--seed", seed)
+    if go_on and is_detection_run(out):
+        check_same_call(out, config=Path(config).stem, overrides=overrides, model=model, data=str(parse_spec(data).absolute()), seed=seed)
+        return resume(out, max_seconds=max_seconds, say=say, stop=stop)
     check_out(out, overwrite=overwrite)
+    with contextlib.ExitStack() as held:
+        stop = held.enter_context(StopRequest()) if stop is None else stop
+        try:
+            with stop.at_once():
+                # Held before anything is made, so that what is replaced is nobody's.
+                if out.exists():
+                    held.enter_context(run_lock(out))
+                prepared = _prepare(config, model, data, out, overrides, seed, device, gpus, strict)
+        except StoppedAtOnce:
+            return Detection(None, stop.reason)
+        with new_locked_folder(out, held) as folder:
+            prepared.write(folder)
+        prepared.announce(say)
+        return _launch(out, prepared.data, prepared.facts.processes, max_seconds=max_seconds, say=say, stop=stop)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that a run begins with, checked."""
+
+    cfg: Any
+    backbone: Model
+    facts: RunFacts
+    data: DetectionData
+
+    def write(self, folder: Path) -> None:
+        """The files of a new run, into its folder."""
+        fill_run_folder(folder, self.facts, self.cfg.dump(), self.data.problems.lines())
+        weights = folder / run_folder.BACKBONE_FILE
+        replace_file(weights, lambda temporary: detectron2_file.write(self.backbone, temporary))
+        if detectron2_file.open_file(weights).tensors_sha256 != self.backbone.tensors_sha256:
+            raise UserError(f"{weights} does not hold the weights of '{self.backbone.name}'; is the disk full or failing?")
+
+    def announce(self, say: Any) -> None:
+        _announce(self.facts, self.cfg, self.data, say)
+
+
+def _prepare(
+    config: str,
+    model: str,
+    data: str,
+    out: Path,
+    overrides: Sequence[str],
+    seed: int,
+    device: str,
+    gpus: int | None,
+    strict: bool,
+) -> _Prepared:
     cfg = load_config(config, overrides)
     place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)
     given = given_keys(overrides)
@@ -159,17 +217,12 @@ def start(
         scaled=[[change.key, change.published, change.here] for change in scaled],
         notes=[*found.notes, *look_lines(holding(data)), *lines],
     )
-    check_unlocked(out)
-    make_run_folder(out, facts, cfg.dump(), found.problems.lines(), overwrite=overwrite)
-    weights = Path(cfg.MODEL.WEIGHTS)
-    replace_file(weights, lambda temporary: detectron2_file.write(opened, temporary))
-    if detectron2_file.open_file(weights).tensors_sha256 != opened.tensors_sha256:
-        raise UserError(f"{weights} does not hold the weights of '{opened.name}'; is the disk full or failing?")
-    _announce(facts, cfg, found, say)
-    return _launch(out, found, processes, max_seconds=max_seconds, say=say)
+    return _Prepared(cfg, opened, facts, found)
 
 
-def resume(run: Path, overrides: Sequence[str] = (), *, max_seconds: float | None = None, say: Any = print) -> Detection:
+def resume(
+    run: Path, overrides: Sequence[str] = (), *, max_seconds: float | None = None, say: Any = print, stop: StopRequest | None = None
+) -> Detection:
     """Go on with a run where its newest checkpoint is, or from its start where there is none; parameters as in :func:`start`.
 
     Raises
@@ -196,7 +249,10 @@ def resume(run: Path, overrides: Sequence[str] = (), *, max_seconds: float | Non
     _, processes = choose_place(facts.device, facts.processes if facts.device == "cuda" else None, several=True)
     if processes != facts.processes:
         raise UserError(f"{run} ran on {facts.processes} processes, and here are {processes}")
-    return _launch(run, found, processes, overrides=overrides, max_seconds=max_seconds, say=say)
+    with contextlib.ExitStack() as held:
+        held.enter_context(run_lock(run))
+        stop = held.enter_context(StopRequest()) if stop is None else stop
+        return _launch(run, found, processes, overrides=overrides, max_seconds=max_seconds, say=say, stop=stop)
 
 
 def choose_place(device: str, gpus: int | None, *, several: bool) -> tuple[str, int]:
@@ -256,17 +312,18 @@ def _short(value: Any) -> str:
 
 
 def _launch(
-    run: Path, data: DetectionData, processes: int, *, overrides: Sequence[str] = (), max_seconds: float | None, say: Any
-) -> Detection:
-    with run_lock(run):
-        return _launch_locked(run, data, processes, overrides, max_seconds, say)
-
-
-def _launch_locked(
-    run: Path, data: DetectionData, processes: int, overrides: Sequence[str], max_seconds: float | None, say: Any
+    run: Path,
+    data: DetectionData,
+    processes: int,
+    *,
+    overrides: Sequence[str] = (),
+    max_seconds: float | None,
+    say: Any,
+    stop: StopRequest,
 ) -> Detection:
     if processes == 1:
-        return _train(run, data, list(overrides), max_seconds, say)
+        stop.limit(max_seconds)
+        return _train(run, data, list(overrides), stop, say)
     # Each process reads the annotations itself: to hand them over would cost more.
     try:
         launch(_train_quietly, processes, dist_url="auto", args=(run, list(overrides), max_seconds))
@@ -284,13 +341,14 @@ def _train_quietly(run: Path, overrides: list[str], max_seconds: float | None) -
             os.write(1, f"{line}\n".encode())
 
     try:
-        _train(run, None, overrides, max_seconds, say)
+        with StopRequest(max_seconds) as stop:
+            _train(run, None, overrides, stop, say)
     except UserError as error:
         say(f"error: {error}")
         raise SystemExit(EXIT_USER_ERROR) from error
 
 
-def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seconds: float | None, say: Any) -> Detection:
+def _train(run: Path, data: DetectionData | None, overrides: list[str], stop: StopRequest, say: Any) -> Detection:
     """One process: all that is known of the run stands in its folder."""
     facts = read_facts(run)
     _log_to(run)
@@ -304,13 +362,15 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], max_seco
     # Before the training: the files of a checkout may change while it runs.
     began, commit = time.monotonic(), toolkit_commit()
     torch.manual_seed(facts.seed)
-    with StopRequest(max_seconds) as stop, closing(Trainer(cfg, stop)) as trainer:
+    with closing(Trainer(cfg, stop)) as trainer:
         trainer.resume_or_load()
         if trainer.start_iter == 0 and comm.is_main_process():
             source = detectron2_file.open_file(cfg.MODEL.WEIGHTS)
             stage_table(source, compare_stages(source, trainer.checkpointer.model))  # raises where they differ
             say("the backbone's activations in detectron2 equal the model's, stem to res5")
         elif comm.is_main_process():
+            if trainer.checkpointer.note:
+                say(trainer.checkpointer.note)
             say(f"going on after {trainer.start_iter:,} iterations")
         try:
             trainer.train()

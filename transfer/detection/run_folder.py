@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import UserError
-from zoo.files import check_can_write, replace_text
+from zoo.files import PARTIAL_SUFFIX, check_can_write, replace_text
+from zoo.models.run_lock import LOCK_FILE
 from zoo.reading.outside import FieldError, read_fields, read_record
 from zoo.results.provenance import software_versions, toolkit_commit
 
@@ -70,25 +70,38 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         run = is_detection_run(out)
-        advice = f"go on with `transfer detect --resume {out}`, or give --overwrite to start again" if run else "choose another --out"
+        advice = "give --continue to go on, or --overwrite to start again" if run else "choose another --out"
         raise UserError(f"{out} exists already; {advice}")
-    if not out.is_dir() or (any(out.iterdir()) and not is_detection_run(out)):
+    if not out.is_dir() or not (is_detection_run(out) or _is_half_made(out)):
         raise UserError(f"{out} is not a detection run, so --overwrite does not remove it; choose another --out")
 
 
-def make_run_folder(out: Path, facts: RunFacts, config: str, problems: list[str], *, overwrite: bool) -> None:
-    """An empty run folder with the resolved config, the list of broken annotations, and what the run is of."""
-    check_out(out, overwrite=overwrite)
-    if out.exists():
-        shutil.rmtree(out)
-    try:
-        out.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"the run folder {out} cannot be made ({error.strerror}); choose another --out") from error
-    replace_text(out / CONFIG_FILE, config)
-    replace_text(out / PROBLEMS_FILE, "".join(f"{line}\n" for line in problems))
+def _is_half_made(out: Path) -> bool:
+    """Whether a folder is empty, or holds nothing but what a run that was killed while its folder was made may have left."""
+    first = {CONFIG_FILE, PROBLEMS_FILE, LOCK_FILE}
+    return all(path.name in first or path.name.endswith(PARTIAL_SUFFIX) for path in out.iterdir())
+
+
+def check_same_call(out: Path, **given: Any) -> None:
+    """Raise UserError where a run was begun otherwise than it is called now: by another value of ``config``, ``overrides``, ..."""
+    facts = read_facts(out)
+    own = {"config": facts.config, "overrides": facts.overrides, "model": facts.model.get("spec"), "data": facts.data, "seed": facts.seed}
+    for name, value in given.items():
+        wanted = list(value) if name == "overrides" else value
+        if wanted != own[name]:
+            here, there = (" ".join(one) if isinstance(one, list) else one for one in (wanted, own[name]))
+            raise UserError(
+                f"{name} is {here or 'nothing'} in this command, and the run {out} was begun with {there or 'nothing'}; leave it as it was "
+                "to go on, or choose another --out"
+            )
+
+
+def fill_run_folder(folder: Path, facts: RunFacts, config: str, problems: list[str]) -> None:
+    """The resolved config, the list of broken annotations, and what the run is of, in a new folder."""
+    replace_text(folder / CONFIG_FILE, config)
+    replace_text(folder / PROBLEMS_FILE, "".join(f"{line}\n" for line in problems))
     environment = {"versions": software_versions(), "commit": toolkit_commit()}
-    replace_text(out / RUN_FILE, json.dumps({**asdict(facts), **environment}, indent=2) + "\n")
+    replace_text(folder / RUN_FILE, json.dumps({**asdict(facts), **environment}, indent=2) + "\n")
 
 
 def read_facts(run: Path) -> RunFacts:

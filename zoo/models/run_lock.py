@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from zoo.errors import UserError
+from zoo.files import PARTIAL_SUFFIX, new_folder, partial_prefix
 
 LOCK_FILE = ".lock"
+# Characters that tempfile adds to make a name that is not there yet.
+_UNIQUE = 8
 # A process's own locks never refuse it; so what it holds is kept here.
 _held: set[str] = set()
 
@@ -31,9 +36,35 @@ def run_lock(folder: Path) -> Iterator[None]:
     UserError
         Another process, or another training of this one, holds the folder.
     """
+    with _lock(folder, folder):
+        yield
+
+
+@contextlib.contextmanager
+def new_locked_folder(folder: Path, held: contextlib.ExitStack) -> Iterator[Path]:
+    """A temporary folder that becomes ``folder`` when the block ends well: whole, and locked as long as ``held`` is open.
+
+    There is no moment at which another process could take the place: a folder that is replaced must be held by the caller, and the new one
+    is held before it gets its name.
+
+    Raises
+    ------
+    UserError
+        Another process was faster, or the system refuses to write.
+    """
+    target = Path(os.path.realpath(folder))
+    _remove_left_overs(target)
+    with new_folder(target, overwrite=target.exists(), marker=LOCK_FILE, held=LOCK_FILE) as temporary:
+        held.enter_context(_lock(temporary, target))
+        yield temporary
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, known_as: Path) -> Iterator[None]:
+    """Hold ``folder``, which is or will be ``known_as``."""
     path = folder / LOCK_FILE
-    name = os.path.realpath(path)
-    if name in _held:
+    name = os.path.realpath(known_as / LOCK_FILE)
+    if folder == known_as and name in _held:
         raise UserError(f"{folder} is being written by another training of this process; wait for its end")
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -46,6 +77,8 @@ def run_lock(folder: Path) -> Iterator[None]:
             raise UserError(f"{folder} is being written by {_holder(handle)}; wait for its end, or stop it first") from error
         except OSError:
             pass  # a file system without locks: then there is nothing to go by
+        if not _is_at(handle, path):
+            raise UserError(f"{folder} has just been replaced by another process; wait for its end, or stop it first")
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "start": datetime.now(UTC).isoformat(timespec="seconds")}
         # On a full disk nobody can be told who holds it; it is held all the same.
         with contextlib.suppress(OSError):
@@ -62,11 +95,24 @@ def run_lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def check_unlocked(folder: Path) -> None:
-    """Raise UserError where another process writes ``folder``; one that does not exist, or was never locked, is free."""
-    if (folder / LOCK_FILE).exists():
-        with run_lock(folder):
-            pass
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at ``path``: between opening and locking a folder may be exchanged."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_left_overs(target: Path) -> None:
+    """Remove what processes left behind that were killed while they made ``target``; one that is still at it holds its lock."""
+    for old in target.parent.glob(f"{glob.escape(partial_prefix(target))}*{PARTIAL_SUFFIX}"):
+        # Names that tempfile makes have eight characters; others belong to other folders.
+        unique = old.name.removeprefix(partial_prefix(target)).removesuffix(PARTIAL_SUFFIX)
+        # The new folder itself, or the old one where it stepped aside.
+        for folder in (old, old / target.name):
+            if len(unique) == _UNIQUE and (folder / LOCK_FILE).is_file():
+                with contextlib.suppress(UserError), run_lock(folder):
+                    shutil.rmtree(old, ignore_errors=True)
 
 
 def _holder(handle: int) -> str:

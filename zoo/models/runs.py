@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UserError, first_line, some_of
 from zoo.plain_yaml import read_yaml
 from zoo.ranges import SIDE, Range
-from zoo.reading.checksum import has_good_checksum
+from zoo.reading.checksum import has_checksum, has_good_checksum
 from zoo.reading.outside import read_record, told
 
 if TYPE_CHECKING:
@@ -152,10 +153,28 @@ def read_checkpoint(path: str | Path, *, kind: str = CHECKPOINT_FORMAT, required
     return content
 
 
-def read_newest_checkpoint(
-    run: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED
-) -> tuple[dict[str, Any], list[str]]:
-    """The newest checkpoint of a run that is not damaged (:func:`read_checkpoint`), and what the user should know of it.
+@dataclass(frozen=True)
+class Newest:
+    """The newest checkpoint of a run that is not damaged.
+
+    Attributes
+    ----------
+    path, content
+        The file, and what :func:`read_checkpoint` reads in it.
+    note
+        A line for the user where newer ones are damaged, else None.
+    has_checksum
+        Whether damage to it would have been noticed: older versions wrote none.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    note: str | None
+    has_checksum: bool
+
+
+def read_newest_checkpoint(run: str | Path, *, kind: str = CHECKPOINT_FORMAT, required: Sequence[str] = _REQUIRED) -> Newest:
+    """The newest checkpoint of a run that is not damaged.
 
     Raises UserError where there is none, and, with the newest one's sentence, where all are damaged.
     """
@@ -167,10 +186,8 @@ def read_newest_checkpoint(
         except UserError as error:
             first = first or error
             continue
-        notes = [] if first is None else [f"warning: {str(first).split(';')[0]}; going on from the one before it, {path}"]
-        if not has_good_checksum(path):
-            notes.append(f"note: {path} was written by a version without checksums, so damage to it would not be noticed")
-        return content, notes
+        note = None if first is None else f"warning: {str(first).split(';')[0]}; going on from the one before it, {path}"
+        return Newest(path, content, note, has_checksum(path))
     assert first is not None
     raise first
 

@@ -35,6 +35,12 @@ def add_checksum(path: Path) -> None:
         file.write(_PREFIX + digest)
 
 
+def has_checksum(path: Path) -> bool:
+    """Whether the file has a checksum, good or not; only its end is read."""
+    with open_file(path) as file:
+        return any(_marks(file, os.fstat(file.fileno()).st_size))
+
+
 def has_good_checksum(path: Path) -> bool:
     """Whether the file has a checksum, and its bytes are those that it was made of; False where it has none.
 
@@ -42,19 +48,23 @@ def has_good_checksum(path: Path) -> bool:
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-    if size < _END + _COMMENT:
-        return False
-    with open_file(path) as file:
-        file.seek(size - _COMMENT - _END)
-        tail = file.read()
-        end, comment = tail[:_END], tail[_END:]
-        announced = end.startswith(_END_SIGNATURE) and end[-2:] == struct.pack("<H", _COMMENT)
-        # A damaged bit may lie in either of the two marks, but not in both.
-        if not announced and not comment.startswith(_PREFIX):
+        marks = _marks(file, size)
+        if not any(marks):
             return False
-        if not announced or comment != _PREFIX + _digest(file, size - _COMMENT):
+        file.seek(max(0, size - _COMMENT))
+        if not all(marks) or file.read() != _PREFIX + _digest(file, size - _COMMENT):
             raise UserError(f"{path} is not as it was written: its bytes do not have the checksum that it holds")
     return True
+
+
+def _marks(file: BinaryIO, size: int) -> tuple[bool, bool]:
+    """Whether the archive's end announces a checksum, and whether there is one: a damaged bit may lie in either, but not in both."""
+    if size < _END + _COMMENT:
+        return False, False
+    file.seek(size - _COMMENT - _END)
+    tail = file.read()
+    end, comment = tail[:_END], tail[_END:]
+    return end.startswith(_END_SIGNATURE) and end[-2:] == struct.pack("<H", _COMMENT), comment.startswith(_PREFIX)
 
 
 def _digest(file: BinaryIO, length: int) -> bytes:

@@ -233,7 +233,7 @@ def test_a_signal_saves_and_leaves_with_status_3(tmp_path: Path, capsys: pytest.
     import threading
     import time
 
-    from test_cli import run
+    from typed import run
 
     def stop_after_a_step() -> None:
         while not any(path.stat().st_size for path in tmp_path.rglob("log.jsonl")):

@@ -13,9 +13,9 @@ from noise_training import TARGETS, Source, course, groups, measure, network, tr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evaluation.stopping import TrainingStopped
 from evaluation.training.log import read_log
 from evaluation.training.optimizers import Schedule, ScheduleName, ScheduleSettings, ScheduleUnit
-from evaluation.training.stopping import TrainingStopped
 from evaluation.training.supervised import Place, train_supervised
 from zoo.errors import UserError
 from zoo.models.runs import checkpoints

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from evaluation.stopping import StopRequest, parse_duration
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_checkpoint
 from evaluation.training.log import Log, read_log
 from evaluation.training.optimizers import (
@@ -24,7 +25,6 @@ from evaluation.training.optimizers import (
     ScheduleUnit,
     make_optimizer,
 )
-from evaluation.training.stopping import StopRequest, parse_duration
 from zoo.errors import UserError
 from zoo.models.runs import checkpoints
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from zoo.errors import UserError
-from zoo.models.run_lock import LOCK_FILE, check_unlocked, run_lock
+from zoo.models.run_lock import LOCK_FILE, new_locked_folder, run_lock
 
 HOLD = '''
 import sys, time
@@ -30,8 +31,6 @@ def test_another_process_is_named_and_a_killed_one_holds_nothing(tmp_path: Path)
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(UserError, match=rf"is being written by process {holder.pid} on .* since 20"), run_lock(tmp_path):
             pass
-        with pytest.raises(UserError, match="is being written by"):
-            check_unlocked(tmp_path)
     finally:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
@@ -40,10 +39,45 @@ def test_another_process_is_named_and_a_killed_one_holds_nothing(tmp_path: Path)
 
 
 def test_two_trainings_of_one_process(tmp_path: Path) -> None:
+    with run_lock(tmp_path), pytest.raises(UserError, match="another training of this process"), run_lock(tmp_path):
+        pass
     with run_lock(tmp_path):
-        with pytest.raises(UserError, match="another training of this process"), run_lock(tmp_path):
+        pass
+
+
+def test_a_new_folder_appears_whole_and_held(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with contextlib.ExitStack() as held:
+        with new_locked_folder(target, held) as folder:
+            assert not target.exists()
+            (folder / "recipe.yaml").write_text("seed: 1\n")
+        assert (target / "recipe.yaml").read_text() == "seed: 1\n"
+        with pytest.raises(UserError, match="another training of this process"), run_lock(target):
             pass
-        with pytest.raises(UserError, match="another training of this process"):
-            check_unlocked(tmp_path)
-    check_unlocked(tmp_path)
-    check_unlocked(tmp_path / "absent")
+    with run_lock(target):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_folder_is_replaced_whole_and_stays_where_its_successor_is_not_made(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    for text, fails in (("old", False), ("failed", True), ("new", False)):
+        with contextlib.suppress(KeyError), contextlib.ExitStack() as held:
+            if target.exists():
+                held.enter_context(run_lock(target))
+            with new_locked_folder(target, held) as folder:
+                (folder / "recipe.yaml").write_text(text)
+                if fails:
+                    raise KeyError
+        assert (target / "recipe.yaml").read_text() == ("old" if text == "failed" else text)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_a_killed_process_left_behind_is_removed_and_what_is_held_is_not(tmp_path: Path) -> None:
+    left, other = tmp_path / ".run.abcdefgh.partial", tmp_path / ".run.short.partial"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / LOCK_FILE).write_text("")
+    with contextlib.ExitStack() as held, new_locked_folder(tmp_path / "run", held):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "run"]

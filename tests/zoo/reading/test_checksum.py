@@ -50,22 +50,20 @@ def test_a_damaged_newest_one_falls_back_to_the_one_before(tmp_path: Path) -> No
     for step in (1, 2, 3):
         newest = save_checkpoint(tmp_path, step, state(step), keep=3)
     flip(newest, 4 * newest.stat().st_size)
-    content, notes = read_newest_checkpoint(tmp_path, kind=KIND, required=("step",))
-    assert content["step"] == 2
-    assert len(notes) == 1
-    assert str(newest) in notes[0]
-    assert "going on from the one before it" in notes[0]
+    found = read_newest_checkpoint(tmp_path, kind=KIND, required=("step",))
+    assert found.content["step"] == 2
+    assert found.has_checksum
+    assert found.note is not None
+    assert str(newest) in found.note
+    assert "going on from the one before it" in found.note
 
 
-def test_a_file_from_before_checksums_is_read_with_one_line(tmp_path: Path) -> None:
+def test_a_file_from_before_checksums_is_read(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, 3, state(3), keep=2)
     torch.save(state(3), path)
     assert not has_good_checksum(path)
-    content, notes = read_newest_checkpoint(tmp_path, kind=KIND, required=("step",))
-    assert content["step"] == 3
-    assert [note.partition(f"{path} ")[2] for note in notes] == [
-        "was written by a version without checksums, so damage to it would not be noticed"
-    ]
+    found = read_newest_checkpoint(tmp_path, kind=KIND, required=("step",))
+    assert (found.content["step"], found.note, found.has_checksum) == (3, None, False)
 
 
 def test_a_file_that_was_cut_off_gets_no_checksum(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from zoo.reading.checksum import add_checksum, has_good_checksum
 from zoo.reading.plain_pickle import load_plain_pickle
 
 LAST = "last_checkpoint"  # detectron2's name of the file that names the newest checkpoint
+# The names that detectron2's trainer saves under; that of the end comes after all numbers.
+_NUMBERED = re.compile(r"model_(?:(\d+)|final)\.pth")
+_FINAL = 1 << 62
 
 
 class StrictCheckpointer(DetectionCheckpointer):
@@ -37,6 +41,34 @@ class StrictCheckpointer(DetectionCheckpointer):
     def __init__(self, model: Any, save_dir: str = "", *, keep: int | None = None, **checkpointables: Any) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.keep = keep
+        # A line for the user where newer checkpoints than the one that was chosen are damaged.
+        self.note: str | None = None
+
+    def has_checkpoint(self) -> bool:
+        return bool(self._saved())
+
+    def get_checkpoint_file(self) -> str:
+        """The newest checkpoint that can be read, by its iteration. Raises UserError, with the newest one's sentence, where none can."""
+        first: UserError | None = None
+        for path in reversed(self._saved()):
+            try:
+                has_good_checksum(path)
+                open_checkpoint(path)
+            except UserError as error:
+                first = first or error
+                continue
+            if first is not None:
+                self.note = f"warning: {str(first).split(';')[0]}; going on from the one before it, {path}"
+            return str(path)
+        if first is not None:
+            raise first
+        return ""
+
+    def _saved(self) -> list[Path]:
+        """Whole checkpoints, the newest last: by the iteration in their names, as clocks go back."""
+        found = {path: _NUMBERED.fullmatch(path.name) for path in Path(self.save_dir).glob("model_*.pth")}
+        numbered = {path: int(match[1]) if match[1] else _FINAL for path, match in found.items() if match}
+        return sorted(numbered, key=numbered.__getitem__)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         if not checkpoint.get("matching_heuristics", False):
@@ -94,11 +126,11 @@ class StrictCheckpointer(DetectionCheckpointer):
         try:
             replace_file(path, write)
         except (UserError, RuntimeError) as error:
-            last = self.get_checkpoint_file() or "none"
+            last = next((str(old) for old in reversed(self._saved()) if old != path), "none")
             raise UserError(f"checkpoint {path} could not be written ({root_cause(error)}); the last good one is {last}") from error
         replace_text(path.parent / LAST, path.name)
         if self.keep is not None:
-            others = sorted((old for old in path.parent.glob("model_*.pth") if old != path), key=lambda old: old.stat().st_mtime)
+            others = [old for old in self._saved() if old != path]
             for old in others[: max(0, len(others) - self.keep + 1)]:
                 old.unlink()
 

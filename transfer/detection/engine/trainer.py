@@ -21,9 +21,9 @@ from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
 from tqdm import tqdm
 
 from evaluation.loading import ClosableLoader
+from evaluation.stopping import StopRequest
 from evaluation.training.log import LOG_NAME, Log, read_log
 from evaluation.training.progress import TrainingProgress
-from evaluation.training.stopping import StopRequest
 from transfer.detection.engine.checkpointer import StrictCheckpointer
 from transfer.detection.engine.dataset_catalog import make_evaluator, metrics_of
 from transfer.detection.engine.loader import KeyedBatches, KeyedImages, TrainLoader, step_seed

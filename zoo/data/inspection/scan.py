@@ -111,11 +111,17 @@ def _decoded(
     with several or nullcontext():
         tables = several.map(_in_worker, chunks) if several else map(_of_chunk(images, state.sizes), chunks)
         done = 0
-        for chunk, table in zip(chunks, tables, strict=True):
-            yield table
-            done += len(chunk)
-            if progress is not None:
-                progress(len(images) - len(chosen) + done, len(images))
+        try:
+            for chunk, table in zip(chunks, tables, strict=True):
+                yield table
+                done += len(chunk)
+                if progress is not None:
+                    progress(len(images) - len(chosen) + done, len(images))
+        except BaseException:
+            # Who is told to leave need not wait for all that was still to be looked at.
+            if several is not None:
+                several.shutdown(cancel_futures=True)
+            raise
 
 
 def _of_chunk(images: FileImages, sizes: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], FactTable]:
