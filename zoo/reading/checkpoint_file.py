@@ -7,6 +7,7 @@ more than it should is refused before anything of it is called or allocated.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -209,7 +210,9 @@ def _as_torch_reads(path: Path, name: str) -> bytes:
     """A record of the archive by torch's own reader of zips: what was looked at must be what it reads."""
     import torch
 
-    return bytes(torch._C.PyTorchFileReader(str(path)).get_record(name))
+    # By an open file: torch takes only names that are UTF-8.
+    with open_file(path) as file:
+        return bytes(torch._C.PyTorchFileReader(file).get_record(name))
 
 
 def _zip_kind(entries: list[zipfile.ZipInfo]) -> str:
@@ -277,14 +280,25 @@ def _load(path: Path, scan: PickleScan, container: str, trust_pickle: bool, *, m
         )
     allowed: list[Any] = [(stand_in(kind), name) for name, kind in foreign.items()]
     try:
-        with torch.serialization.safe_globals(allowed):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with torch.serialization.safe_globals(allowed), contextlib.ExitStack() as opened:
+            # torch maps files by names that are UTF-8; others it reads from an open file.
+            plain = _is_utf8(path)
+            source = path if plain else opened.enter_context(open_file(path))
+            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and plain)
     except MemoryError:
         raise
     except Exception as error:
         raise UserError(f"{path} is damaged, or holds what cannot be read safely ({_torch_reason(error)})") from error
     check_structure(content)
     return Checkpoint(path, content, container, tuple(sorted(foreign)))
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _harmless(name: str, scan: PickleScan) -> bool:

@@ -13,6 +13,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 import types
 from collections.abc import Mapping
@@ -32,6 +33,9 @@ MOST_RECORD_BYTES = 256 << 20
 # Brackets in each other that a record may have: writers of JSON go down into them, and end in a RecursionError far deeper.
 _MOST_DEPTH = 64
 _SHOWN = 60
+# In JSON, half of a character: what Python makes of a byte in a file's name that is no UTF-8.
+_HALF = re.compile(rb"\\u[dD][cC][89a-fA-F]")
+_OTHER_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -151,13 +155,29 @@ def record_of(data: bytes, where: str, form: str = "") -> dict[str, Any]:
     UserError
         No JSON object; more than 64 brackets in each other; a key that stands twice in an object; a number that no float holds.
     """
-    value = typed_json(data, dict[str, Any], where, form)
+    value = _with_halves(data) if _HALF.search(data) else None
+    if value is None:
+        value = typed_json(data, dict[str, Any], where, form)
     _check_values(value, where)
     try:
         check_repetition(data)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     return value
+
+
+def _with_halves(data: bytes) -> dict[str, Any] | None:
+    """An object with names of files that are no UTF-8, which stand there as halves of characters; None for any other text."""
+    try:
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+    other = _OTHER_HALF.search(json.dumps(value, ensure_ascii=False))
+    return value if isinstance(value, dict) and not other else None
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
 
 
 def file_names(data: bytes) -> list[str]:
@@ -195,6 +215,8 @@ def _check_values(value: Any, where: str) -> None:
             for item in group.values() if isinstance(group, dict) else group:
                 if isinstance(item, (dict, list)):
                     inner.append(item)
+                elif isinstance(item, float) and not math.isfinite(item):
+                    raise UserError(f"{where}: a number that no float holds stands in it")
                 elif isinstance(item, int) and not -(2**64) < item < 2**64:
                     raise UserError(f"{where}: a whole number of more than 64 bits stands in it")
         if not inner:
