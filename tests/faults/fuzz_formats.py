@@ -135,7 +135,7 @@ def _run(folder: Path) -> tuple[list[bytes], Callable[[Path], object]]:
     }
 
     def read(path: Path) -> object:
-        checkpoint, _ = read_newest_checkpoint(path.parent.parent)
+        checkpoint = read_newest_checkpoint(path.parent.parent).content
         return backbone_state(checkpoint), checkpoint["image_size"] + checkpoint["step"], max(checkpoint["mean"])
 
     return [_saved(content)], read

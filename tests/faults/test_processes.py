@@ -45,7 +45,6 @@ checkpoint: {every_epochs: 1}
 HCSC_CCROP = """
 base: hcsc_ccrop_shapes
 data: shapes:train=256,test=60,size=32
-backbone: test_resnet
 views: {size: 32}
 batch: 32
 epochs: 4
