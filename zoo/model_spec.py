@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from zoo.model_folder.manifest import is_zoo_model
 from zoo.models.layers import Layer
 from zoo.models.model import Channels, Inputs, Model
 from zoo.models.python import open_python
-from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, latest_checkpoint, read_checkpoint, read_recipe
+from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, read_checkpoint, read_newest_checkpoint, read_recipe
 from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 
@@ -164,9 +166,11 @@ def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | Non
     if is_zoo_model(path):
         return _open_zoo_model(path, image_size)
     if is_run(path):
-        return _open_run(path, latest_checkpoint(path), encoder, image_size)
+        newest = read_newest_checkpoint(path)
+        model = _open_run(path, newest.path, newest.content, encoder, image_size)
+        return model if newest.note is None else replace(model, notes=(*model.notes, newest.note))
     if path.is_file() and is_run(path.parent.parent):
-        return _open_run(path.parent.parent, path, encoder, image_size)
+        return _open_run(path.parent.parent, path, read_checkpoint(path), encoder, image_size)
     if not path.exists() and spec in load_catalogue():
         return _open_zoo_model(folder_of(spec), image_size)
     if path.is_file():
@@ -210,9 +214,8 @@ def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
     )
 
 
-def _open_run(run: Path, path: Path, encoder: str, image_size: int | None) -> Model:
+def _open_run(run: Path, path: Path, checkpoint: Mapping[str, Any], encoder: str, image_size: int | None) -> Model:
     recipe = read_recipe(run)
-    checkpoint = read_checkpoint(path)
     arch = str(checkpoint["arch"])
     if recipe["backbone"] != arch:
         raise UserError(f"the recipe of {run} is for '{recipe['backbone']}', but its checkpoint {path.name} is of '{arch}'")

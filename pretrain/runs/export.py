@@ -16,7 +16,7 @@ from zoo.errors import UserError
 from zoo.files import check_new_folder
 from zoo.model_folder.claims import read_claims
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
-from zoo.models.runs import DEFAULT_ENCODER, is_run, read_environment
+from zoo.models.runs import DEFAULT_ENCODER, is_run, latest_checkpoint, read_environment
 
 
 def export(
@@ -109,7 +109,8 @@ def export_run(
     if checkpoint is not None and Path(checkpoint).resolve().parent.parent != run.resolve():
         raise UserError(f"the checkpoint {checkpoint} does not belong to the run {run}")
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
-    model = open_model(str(checkpoint or run), weights_encoder=encoder)
+    # A model to keep is of the newest checkpoint, or of the one that was asked for: not of the one before a damaged one.
+    model = open_model(str(checkpoint or latest_checkpoint(run)), weights_encoder=encoder)
     recipe = model.metadata["recipe"]
     method = _method_name(recipe)
     epochs = int(model.metadata["epoch"])

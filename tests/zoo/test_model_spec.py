@@ -86,6 +86,20 @@ def test_one_checkpoint_of_a_run_opens_by_its_path(make_run, make_backbone):
     assert torch.equal(features(model.module), features(make_backbone(seed=10)))
 
 
+def test_of_a_damaged_newest_checkpoint_the_one_before_is_taken_and_said(make_run, make_backbone):
+    run = make_run(steps=(10, 20))
+    newest = run / "checkpoints" / "step_00000020.pt"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    model = open_model(str(run))
+    assert torch.equal(features(model.module), features(make_backbone(seed=10)))
+    (note,) = model.notes
+    assert note.startswith(f"warning: the checkpoint {newest} is damaged")
+    assert note.endswith(f"going on from the one before it, {run / 'checkpoints' / 'step_00000010.pt'}")
+    # Asked for by its own name it is refused.
+    with pytest.raises(UserError, match="is damaged or not one"):
+        open_model(str(newest))
+
+
 def test_large_training_images_are_tested_on_the_usual_crop(make_run):
     assert open_model(str(make_run(image_size=128))).crop_pct == 0.875
 
