@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluation.parallel import Processes
+from evaluation.parallel import start_processes
 from evaluation.stopping import StopRequest, TrainingStopped
 from evaluation.training.checkpoints import remove_partial_checkpoints, save_from_main
 from evaluation.training.devices import Device, Precision, describe, make_accelerator, synchronise_buffers, threads
+from evaluation.training.kernels import training_device
 from evaluation.training.log import LOG_NAME, Log
 from evaluation.training.losses import LossRecorder
 from evaluation.training.optimizers import OptimizerSettings, ParameterGroup, Schedule, ScheduleSettings, make_optimizer
@@ -174,7 +175,7 @@ def train_supervised(
     with contextlib.ExitStack() as held:
         if (folder := place.folder) is not None:
             # Held before it is read: what another process writes at the same time is no state to go on from.
-            Processes.current().from_main(lambda: _hold(folder, held))
+            start_processes(training_device(place.device)).from_main(lambda: _hold(folder, held))
         newest = _saved(folder, identity)
         held.enter_context(threads(newest.content["threads"] if newest else None))
         return _Supervised(network, source, targets, course, groups, loss, measure, keep_by, place, identity).run(newest)

@@ -89,10 +89,10 @@ def check_same_call(out: Path, **given: Any) -> None:
     for name, value in given.items():
         wanted = list(value) if name == "overrides" else value
         if wanted != own[name]:
-            here, there = (" ".join(one) if isinstance(one, list) else one for one in (wanted, own[name]))
+            here, there = ((" ".join(one) or "nothing") if isinstance(one, list) else one for one in (wanted, own[name]))
             raise UserError(
-                f"{name} is {here or 'nothing'} in this command, and the run {out} was begun with {there or 'nothing'}; leave it as it was "
-                "to go on, or choose another --out"
+                f"{name} is {here} in this command, and the run {out} was begun with {there}; leave it as it was to go on, or choose "
+                "another --out"
             )
 
 

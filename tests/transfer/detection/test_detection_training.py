@@ -108,7 +108,10 @@ def test_a_run_that_is_stopped_twice_and_resumed_equals_the_unbroken_one(whole, 
     # A killed process leaves rows of steps that no checkpoint has.
     with open(run / "log.jsonl", "a") as file:
         file.write('{"step": 1, "total_loss": 99}\n')
-    assert detect.resume(run, max_seconds=0, say=lambda line: None).result is None
+    call = ("coco_r50_fpn_1x", "random:resnet50:5", f"coco:{coco_shapes}", run, words(FPN))
+    with pytest.raises(UserError, match=r"seed is 1 in this command, and the run .* was begun with 0; leave it as it was to go on"):
+        detect.start(*call, seed=1, go_on=True, say=lambda line: None)
+    assert detect.start(*call, go_on=True, max_seconds=0, say=lambda line: None).result is None
     torch.manual_seed(77)
     said: list[str] = []
     result = detect.resume(run, say=said.append).result
@@ -128,6 +131,7 @@ def test_a_run_that_is_stopped_twice_and_resumed_equals_the_unbroken_one(whole, 
     again: list[str] = []
     assert detect.resume(run, say=again.append).result == result
     assert again == [f"{run} is finished already"]
+    assert detect.start(*call, go_on=True, say=again.append).result == result
 
 
 def test_a_claim_is_measured_again(whole, coco_shapes):
@@ -202,8 +206,12 @@ def test_what_has_changed_since_is_refused_when_a_run_is_resumed(whole, coco_sha
         ([], "name a config (`transfer detect --list` shows them), or a run to go on with"),
         (["small_r18_fpn"], "give --model MODEL"),
         (["small_r18_fpn", "--model", "random", "--data", "voc:x"], "give --out RUN"),
-        (["--resume", "x", "--out", "y"], "leave out --model, --data, --out and --overwrite"),
+        (["--resume", "x", "--out", "y"], "leave out --model, --data, --out, --overwrite and --continue"),
         (["--resume", "x"], "x is not a detection run"),
+        (
+            ["small_r18_fpn", "--model", "random", "--data", "coco:x", "--out", "y", "--continue", "--overwrite"],
+            "--continue keeps what is there and --overwrite replaces it",
+        ),
         (["nonsense", "--model", "random", "--data", "voc:x", "--out", "no"], "there is no config 'nonsense'"),
         (
             ["small_r18_fpn", "--model", "random:vit_tiny_patch16_224", "--data", "voc:x", "--out", "no"],
@@ -240,7 +248,7 @@ def test_mistakes_are_one_sentence_and_leave_nothing(arguments, sentence, tmp_pa
 def test_an_existing_folder_is_kept_unless_it_is_a_run_and_asked(whole, tmp_path):
     from transfer.detection.run_folder import check_out
 
-    with pytest.raises(UserError, match=r"exists already; go on with `transfer detect --resume .*`, or give --overwrite"):
+    with pytest.raises(UserError, match=r"exists already; give --continue to go on, or --overwrite to start again"):
         check_out(whole[0], overwrite=False)
     (tmp_path / "precious").write_text("x")
     with pytest.raises(UserError, match="is not a detection run, so --overwrite does not remove it"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from functools import cache
 
@@ -138,3 +139,31 @@ def test_only_the_newest_checkpoints_are_kept_and_none_is_half_written(tmp_path,
     with pytest.raises(UserError, match=r"could not be written \(.*No space left on device\); the last good one is .*model_0000003\.pth"):
         checkpointer.save("model_0000004", iteration=4)
     assert sorted(path.name for path in tmp_path.iterdir()) == [LAST, "model_0000002.pth", "model_0000003.pth"]
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before_whatever_the_clock_says(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    checkpointer = StrictCheckpointer(model, str(tmp_path), keep=3)
+    assert (checkpointer.has_checkpoint(), checkpointer.get_checkpoint_file()) == (False, "")
+    for step in range(3):
+        torch.nn.init.constant_(model.weight, float(step))
+        checkpointer.save(f"model_{step:07d}", iteration=step)
+        os.utime(tmp_path / f"model_{step:07d}.pth", (1000 - step, 1000 - step))
+    newest = tmp_path / "model_0000002.pth"
+    assert (checkpointer.get_checkpoint_file(), checkpointer.note) == (str(newest), None)
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    # As a process leaves it that was killed between a checkpoint and the file that names it.
+    (tmp_path / LAST).unlink()
+    again = StrictCheckpointer(torch.nn.Linear(2, 2), str(tmp_path))
+    found = again.resume_or_load("", resume=True)
+    assert found["iteration"] == 1
+    assert torch.equal(again.model.weight, torch.full((2, 2), 1.0))
+    assert again.note is not None
+    assert again.note.startswith(f"warning: {newest} is not as it was written")
+    assert again.note.endswith(f"going on from the one before it, {tmp_path / 'model_0000001.pth'}")
+    for path in tmp_path.glob("model_*.pth"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"model_0000002\.pth"):
+        again.get_checkpoint_file()
