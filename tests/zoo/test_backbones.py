@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 import timm
 import torch
 import torchvision
 from torch import nn
 
-from zoo.backbones import WeightsError, create_backbone, create_empty_backbone, is_timm_native, load_backbone, load_state, native_size
+from zoo.backbones import (
+    WeightsError,
+    checked,
+    create_backbone,
+    create_empty_backbone,
+    is_timm_native,
+    load_backbone,
+    load_state,
+    native_size,
+)
 from zoo.errors import UserError
 
 
@@ -223,3 +234,14 @@ def test_weights_that_do_not_fit_name_what_is_missing():
         load_backbone("resnet10_small", state, "the test")
     assert error.value.missing == ("conv1.weight",)
     assert "bn1.weight" in error.value.wanted
+
+
+def test_a_large_side_is_checked_without_computing():
+    """A ResNet takes images of any size: whether it takes those of 8192 px is known without the 5 GB that one of them needs."""
+    network = create_empty_backbone("resnet18")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert checked(network, "resnet18", 8192) is network
+    with pytest.raises(UserError, match="'vit_tiny_patch16_224' does not take images of 8192 px"):
+        checked(create_empty_backbone("vit_tiny_patch16_224"), "vit_tiny_patch16_224", 8192)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
+    assert not any(tensor.is_meta for tensor in network.state_dict().values())

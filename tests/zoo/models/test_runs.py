@@ -114,6 +114,27 @@ def test_other_files_are_no_checkpoints(make_run, tmp_path):
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("step", "10", "has as its step '10', and a whole number is expected"),
+        ("epoch", -1, "has as its epoch -1, and a whole number is expected"),
+        ("arch", ["resnet50"], "has as its arch a list, and the name of an architecture is expected"),
+        ("image_size", 20_000, "has as its image_size 20000, and a side in pixels that is at least 1 and at most 8192 is expected"),
+        ("image_size", True, "has as its image_size True"),
+        ("mean", [0.5, float("nan"), 0.5], "has as its mean a list, and three numbers is expected"),
+        ("std", [0.2, 0.0, 0.2], "has as its std a list, and three numbers above 0 is expected"),
+        ("model", [torch.zeros(1)], "has as its model a list, and tensors by name is expected"),
+        ("encoders", {"query": 3}, "has as its encoders a dict, and prefixes by name is expected"),
+    ],
+)
+def test_a_fact_of_another_kind_is_named(make_run, name, value, sentence):
+    path = latest_checkpoint(make_run())
+    torch.save(torch.load(path) | {name: value}, path)
+    with pytest.raises(UserError, match=sentence):
+        read_checkpoint(path)
+
+
 class Payload:
     def __reduce__(self):
         return (print, ("this must not run",))
