@@ -28,6 +28,8 @@ _running: dict[int, Path] = {}
 def main() -> None:
     for line in sys.stdin:
         question = json.loads(line)
+        if "leave" in question:
+            return
         answer = {"pid": start(**question_of(question))} if "start" in question else end(question["wait"])
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()

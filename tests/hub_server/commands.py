@@ -72,6 +72,8 @@ class Commands:
 
     def __exit__(self, *_: object) -> None:
         assert self._loop.stdin is not None
+        # Told, rather than left to the end of the pipe: a process that was forked meanwhile may hold its other end open.
+        self._loop.stdin.write(json.dumps({"leave": True}) + "\n")
         self._loop.stdin.close()
         self._loop.wait(30)
 
