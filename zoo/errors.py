@@ -17,6 +17,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "AL
 _NOT_TAKEN = ("PytorchStreamWriter failed", "unexpected pos", " requested and ", "Error while serializing: I")
 # How torch says that it lost another process of a group, and that a process which decodes is gone.
 _GROUP_LOST, _LOADER_LOST = ("gloo/", "NCCL", "c10d", "Broken pipe", "process group"), "DataLoader worker (pid"
+_PLACE_IN_SOURCE = re.compile(r"^\[[^]]*\]\s*")
 LESS_MEMORY = "close other programs, or use a machine with more"
 # Control characters but for tab and line break, and halves of characters that no encoding has.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -108,7 +109,9 @@ def as_user_error(error: BaseException, less_memory: str = LESS_MEMORY) -> UserE
         return UserError(f"a process that decodes images ended ({first_line(error)}); mostly the memory ran out: use fewer workers")
     by_name = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _GROUP_LOST)
     if by_name or type(error).__module__ == "torch.distributed":
-        return UserError(f"the other processes of this group cannot be reached any more ({first_line(error)}); start all of them again")
+        # Without the place in gloo's source, and without its advice.
+        detail = _PLACE_IN_SOURCE.sub("", first_line(error)).split(". ")[0]
+        return UserError(f"the other processes of this group cannot be reached any more ({detail}); start all of them again")
     reason = not_written(error)
     if isinstance(error, OSError):
         files = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)

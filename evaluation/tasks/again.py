@@ -9,7 +9,7 @@ from typing import Any
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task
 from zoo.data.base import CLASS_LEVEL
-from zoo.data.spec import WITHOUT_PLACE, parse_spec
+from zoo.data.spec import WITHOUT_PLACE, is_hub_folder, parse_spec
 from zoo.errors import UserError
 from zoo.results import Result
 
@@ -124,8 +124,8 @@ def _with_placeholder(spec: str) -> str:
         known = parse_spec(spec)
     except UserError:
         return spec
-    if known.name in WITHOUT_PLACE:
-        return spec
+    if known.name in WITHOUT_PLACE or (known.name == "hf" and not is_hub_folder(known.place)):
+        return spec  # a name that is the same on every machine
     without = str(known.without_place())
     head, comma, options = without.partition(",")
     return f"{known.name}:{PLACE}{comma}{options}" if head.partition(":")[0] == known.name else without

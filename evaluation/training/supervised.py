@@ -344,12 +344,19 @@ class _Supervised:
 
 
 def _hold(folder: Path, held: contextlib.ExitStack) -> None:
-    """Hold the folder of checkpoints, which is made where it is not there, while ``held`` is open."""
+    """Hold the folder of checkpoints, which is made where it is not there, while ``held`` is open; a folder of others gets no file."""
+    _check_ours(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder for checkpoints, {folder}, cannot be made ({error.strerror or error})") from error
     held.enter_context(run_lock(folder))
+
+
+def _check_ours(folder: Path) -> None:
+    """Raise UserError for a folder that holds something else than a training."""
+    if folder.is_dir() and not (folder / SETTINGS_FILE).is_file() and any(path.name != LOCK_FILE for path in folder.iterdir()):
+        raise UserError(f"{folder} is not a folder of a training (it has no {SETTINGS_FILE}); choose another one for checkpoints")
 
 
 def _saved(folder: Path | None, identity: Mapping[str, Any]) -> Newest | None:
@@ -358,8 +365,6 @@ def _saved(folder: Path | None, identity: Mapping[str, Any]) -> Newest | None:
         return None
     path = folder / SETTINGS_FILE
     if not path.is_file():
-        if any(path.name != LOCK_FILE for path in folder.iterdir()):
-            raise UserError(f"{folder} is not a folder of a training (it has no {SETTINGS_FILE}); choose another one for checkpoints")
         return None
     try:
         there = read_record(path)

@@ -62,11 +62,12 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     """MoCo on files, which loader processes decode."""
-    pictures = torch.randint(0, 256, (40, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    pictures = torch.randint(0, 256, (40, 16, 20, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
     for number, picture in enumerate(pictures):
         path = tmp_path / "photos" / "train" / f"kind{number % 2}" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+        # Images of one size would be kept in memory, and no loader process would begin.
+        Image.fromarray(picture[:, : 16 + number % 5]).save(path)
     file = tmp_path / "moco.yaml"
     file.write_text(MOCO.replace("DATA", f"folder:{tmp_path / 'photos'}"))
     return file
@@ -215,6 +216,7 @@ def test_two_at_once_and_a_signal_to_the_whole_group(tmp_path: Path, recipe: Pat
     process = begun(recipe, "--out", run, "epochs=500", "--continue")
     try:
         wait_for_rows(run, 3, process)
+        assert len(psutil.Process(process.pid).children(recursive=True)) >= 2
         for words in ((recipe, "--out", run, "epochs=500", "--continue"), (recipe, "--out", run, "--overwrite"), ("--resume", run)):
             assert typed(*words) == 2
             error = capsys.readouterr().err.splitlines()[-1]
@@ -326,6 +328,93 @@ def test_another_number_of_processes_is_refused_with_status_2(tmp_path: Path, re
     assert all(process.returncode for process in nodes)
     assert "was made by 1 processes and cannot go on with 2" in said[0][1]
     assert "exitcode  : 2" in re.sub(r"exitcode\s+:", "exitcode  :", said[0][1])
+
+
+def torchrun(*words: object) -> subprocess.Popen[str]:
+    """Two processes as docs/pretraining.md starts them."""
+    command = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node", "2", "-m", "pretrain", *words]
+    return subprocess.Popen(
+        list(map(str, command)), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def workers_of(run: Path) -> list[psutil.Process]:
+    """The processes of a group that train in ``run``: those whose command names it, torchrun itself left out."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if str(run) in line and "--nproc_per_node" not in line:
+            found.append(process)
+    return [process for process in found if process.ppid() not in {other.pid for other in found}]
+
+
+def own_lines(error: str) -> list[str]:
+    """What stands before torchrun's own report."""
+    lines = error.splitlines()
+    end = next((number for number, line in enumerate(lines) if "torch/distributed/elastic" in line or "Traceback" in line), len(lines))
+    return [line for line in lines[:end] if line.startswith("error")]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_other_in_one_sentence(tmp_path: Path, recipe: Path, rank: int) -> None:
+    run = tmp_path / "run"
+    group = torchrun(recipe, "--out", run, "--continue", "epochs=500")
+    wait_for_rows(run, 3, group)
+    members = {int(process.environ()["RANK"]): process for process in workers_of(run)}
+    assert set(members) == {0, 1}
+    members[rank].kill()
+    _, error = group.communicate(timeout=120)
+    assert group.returncode not in (0, 3)
+    said = own_lines(error)
+    print(f"\nrank {rank} was killed; the other says: {said}")
+    assert len(said) <= 1, error
+    # None of gloo's traces, which name its source files.
+    assert "gloo/" not in error, error
+    # What was saved is whole.
+    read_checkpoint(latest_checkpoint(run))
+
+
+@pytest.mark.faults
+def test_a_mistake_of_one_rank_alone_is_one_sentence_above_torchruns_report(tmp_path: Path, recipe: Path) -> None:
+    """Rank 1 alone has a photo that is no image any more: it is exchanged once the look over all of them is done."""
+    script = tmp_path / "one_rank.py"
+    script.write_text(
+        "import os, sys\n"
+        "import pretrain.cli, pretrain.loop\n"
+        "from zoo.errors import UserError\n"
+        "step = pretrain.loop.Training._step\n"
+        "def broken(self, number, views, index):\n"
+        "    if number == 2 and os.environ['RANK'] == '1':\n"
+        "        raise UserError('the disk of this machine has lost photos/3.png; put it back')\n"
+        "    return step(self, number, views, index)\n"
+        "pretrain.loop.Training._step = broken\n"
+        "pretrain.cli.main()\n"
+    )
+    command = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node", "2", script]
+    command += [recipe, "--out", tmp_path / "run"]
+    done = subprocess.run(list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, timeout=180)
+    assert done.returncode != 0
+    said = own_lines(done.stderr)
+    print("\nrank 1 alone is wrong; said:", said)
+    assert "error (process 1 of 2): the disk of this machine has lost photos/3.png; put it back" in said
+    assert len(said) <= 2, done.stderr
+
+
+@pytest.mark.faults
+def test_a_killed_loader_process_is_one_sentence(tmp_path: Path, recipe: Path) -> None:
+    run = tmp_path / "run"
+    process = begun(recipe, "--out", run, "epochs=500")
+    wait_for_rows(run, 3, process)
+    loaders = psutil.Process(process.pid).children(recursive=True)
+    assert loaders
+    loaders[0].kill()
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2, error
+    assert "Traceback" not in error
+    (sentence,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    print("\na loader process was killed:", sentence)
+    assert "a process that decodes images ended" in sentence
 
 
 @pytest.mark.faults

@@ -49,6 +49,15 @@ def test_places_are_placeholders_and_weights_are_named(tmp_path: Path, make_resu
     result = make_result("a" * 64)
     # Two images of the test split were left out.
     assert command_again(result) == f"evaluate --task knn --preset dino --model MODEL --data cifar10:{PLACE} --skip-bad-images"
+    for spec, shown in {
+        "hf:uoft-cs/cifar10": "hf:uoft-cs/cifar10",
+        "hf:/somebody/set": f"hf:{PLACE}",
+        "folder:/somebody/photos,holdout=0.2": f"folder:{PLACE},holdout=0.2",
+        "cifar10": f"cifar10:{PLACE}",
+        DATA: DATA,
+    }.items():
+        words = words_again(replace(result, data=replace(result.data, spec=spec)))
+        assert words[words.index("--data") + 1] == shown
     own = replace(
         result,
         model=replace(result.model, kind="python", spec="python:/somebody/nets.py:resnet20 resnet20.th", file_sha256="b" * 64),
@@ -57,7 +66,7 @@ def test_places_are_placeholders_and_weights_are_named(tmp_path: Path, make_resu
         dtype="bfloat16",
         protocol={**result.protocol, "layer": "flatten", "crop": 32, "options": {"preset": "moco", "k": "1,20"}},
     )
-    assert command_again(own, data=f"folder:{PLACE},holdout=0.2") == (
+    assert command_again(own) == (
         "evaluate --task knn --preset moco --k 1,20 --image-size 32 --model python:nets.py:resnet20 --weights resnet20.th "
         f"--data folder:{PLACE},holdout=0.2 --level superclass --features flatten --skip-bad-images --seed 7 --dtype bfloat16"
         f"  # weights of sha256 {'b' * 64}"

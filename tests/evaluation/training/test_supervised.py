@@ -18,6 +18,7 @@ from evaluation.training.log import read_log
 from evaluation.training.optimizers import Schedule, ScheduleName, ScheduleSettings, ScheduleUnit
 from evaluation.training.supervised import Place, train_supervised
 from zoo.errors import UserError
+from zoo.models.run_lock import run_lock
 from zoo.models.runs import checkpoints
 
 
@@ -173,6 +174,9 @@ def test_folders_of_other_trainings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other" / "thesis.tex").touch()
     with pytest.raises(UserError, match="is not a folder of a training"):
         train(network(), Place(device="cpu", folder=tmp_path / "other"))
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
+    with run_lock(tmp_path / "run"), pytest.raises(UserError, match="is being written by another training of this process"):
+        train(network(), Place(device="cpu", folder=tmp_path / "run"), identity={"percent": 1, "seed": 0})
     newest = checkpoints(tmp_path / "run")[-1]
     newest.write_bytes(newest.read_bytes()[:200])
     with pytest.raises(UserError, match="is damaged"):
