@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +12,6 @@ from pathlib import Path
 # processes of tests (`make test`) have a core each. Another number can be set, such as OMP_NUM_THREADS=4.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import faiss
 import pytest
 import torch
 from detection_layouts import as_coco, as_voc
@@ -39,12 +40,16 @@ def one_thread() -> Iterator[None]:
 
     For small problems it is the faster one, too.
     """
-    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    # A machine with a GPU may lack faiss, and the tests of the GPU do without.
+    faiss = importlib.import_module("faiss") if importlib.util.find_spec("faiss") else None
+    before, before_of_faiss = torch.get_num_threads(), faiss.omp_get_max_threads() if faiss else 1
     torch.set_num_threads(1)
-    faiss.omp_set_num_threads(1)
+    if faiss:
+        faiss.omp_set_num_threads(1)
     yield
-    torch.set_num_threads(before[0])
-    faiss.omp_set_num_threads(before[1])
+    torch.set_num_threads(before)
+    if faiss:
+        faiss.omp_set_num_threads(before_of_faiss)
 
 
 @pytest.fixture(scope="session", autouse=True)

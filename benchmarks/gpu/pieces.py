@@ -44,7 +44,7 @@ PIECES = (
     Piece("cuda tests", 1, "cuda_tests:run", 120, 30),
     Piece("steps at 32 px", 1, "steps:at_32", 75, 25),
     Piece("steps at 224 px", 1, "steps:at_224", 100, 40),
-    Piece("loop", 1, "steps:whole_loop", 40, 20),
+    Piece("loop", 2, "steps:whole_loop", 60, 20),
     Piece("views", 1, "views:views", 45, 20),
     Piece("survey", 1, "views:survey", 40, 20),
     Piece("search", 1, "search:search", 45, 20),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import faiss
 import numpy as np
 import pytest
 import torch
@@ -61,6 +60,7 @@ def test_wide_tiles_are_filtered_without_loss(k: int) -> None:
 
 
 def test_real_numbers_match_float64_and_faiss() -> None:
+    faiss = pytest.importorskip("faiss")
     queries, bank = gaussian(150, 64, 0), gaussian(5000, 64, 1)
     similarity, index = top_k(queries, bank, 50, bank_chunk=1700)
     exact, wanted = sorted_whole(queries, bank, 51)

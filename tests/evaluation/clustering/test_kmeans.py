@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import faiss
 import numpy as np
 import pytest
 import torch
@@ -41,6 +40,7 @@ DATA = {
 
 def faiss_objective(points: Tensor, clusters: int, **settings: int) -> float:
     """The sum of squared distances to faiss's centroids at the defaults of this toolkit."""
+    faiss = pytest.importorskip("faiss")
     peer = faiss.Kmeans(points.shape[1], clusters, niter=20, nredo=5, max_points_per_centroid=1000, min_points_per_centroid=1, **settings)
     peer.train(points.numpy())
     return float(torch.cdist(points.double(), torch.from_numpy(peer.centroids).double()).square().amin(1).sum())
@@ -108,6 +108,7 @@ def test_spherical_centroids_are_the_directions_of_the_sums(clusters: int) -> No
 
 
 def test_faiss_engine_trains_as_faiss_does() -> None:
+    faiss = pytest.importorskip("faiss")
     points = DATA["blurred clusters"]()
     peer = faiss.Kmeans(32, 20, niter=6, nredo=2, seed=3, max_points_per_centroid=1000, min_points_per_centroid=1)
     peer.train(points.numpy())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pytest
 import torch
@@ -67,6 +66,7 @@ def test_every_level_is_that_of_the_definition(engine: str, temperature: float) 
 
 
 def test_its_sums_of_distances_are_those_of_faiss() -> None:
+    faiss = pytest.importorskip("faiss")
     points, levels = features(3000, 32, lumps=1000), (300, 200, 100)
     found = hierarchical_kmeans(points, levels)
     for level, clusters in enumerate(levels):
