@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,9 @@ def _group(files: list[Path], context: Context) -> dict[str, Any]:
         # A file that needs a library which is not here must not keep the others from running either.
         command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-m", "cuda", "--continue-on-collection-errors"]
         command += ["-p", "no:cacheprovider", f"--junitxml={found}", *(["--collect-only"] if context.dry else []), *map(str, files)]
+        # One after the other they take minutes, most of it importing and the host's side of each comparison.
+        if importlib.util.find_spec("xdist") and not context.dry:
+            command += ["-n", str(min(8, max(1, (os.cpu_count() or 1) // 2)))]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         sys.stdout.write(done.stdout[-3000:] + done.stderr[-1000:])
         if context.dry:

@@ -52,7 +52,7 @@ def waits(work: Callable[[], object], device: torch.device) -> int | None:
             work()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in caught)
+    return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
 def peak_gib(work: Callable[[], object], device: torch.device) -> float | None:

@@ -41,7 +41,7 @@ SEEDS = 3
 _ALL = 3600.0
 
 PIECES = (
-    Piece("cuda tests", 1, "cuda_tests:run", 120, 30),
+    Piece("cuda tests", 2, "cuda_tests:run", 120, 30),
     Piece("steps at 32 px", 1, "steps:at_32", 75, 25),
     Piece("steps at 224 px", 1, "steps:at_224", 100, 40),
     Piece("loop", 2, "steps:whole_loop", 60, 20),
@@ -51,13 +51,13 @@ PIECES = (
     Piece("k-means", 1, "search:k_means", 60, 25),
     Piece("classifiers", 1, "classifiers:classifiers", 60, 25),
     Piece("extraction", 1, "classifiers:extraction", 30, 15),
-    *(Piece(f"cifar10 {' + '.join(pair)} seed 0", 1, "cifar:pair", _ALL, 150, images=True) for pair in PAIRS),
+    *(Piece(f"cifar10 {' + '.join(pair)} seed 0", 2, "cifar:pair", _ALL, 150, images=True) for pair in PAIRS),
     Piece("compiled at 32 px", 1, "steps:compiled_32", 150, 60),
     Piece("compiled at 224 px", 1, "steps:compiled_224", 200, 90),
     Piece("deterministic", 1, "steps:deterministic", 60, 25),
     Piece("detection", 1, "detection:detection", 120, 40),
     *(
-        Piece(f"cifar10 {' + '.join(pair)} seed {seed}", 1, "cifar:pair", _ALL, 150, images=True)
+        Piece(f"cifar10 {' + '.join(pair)} seed {seed}", 2, "cifar:pair", _ALL, 150, images=True)
         for seed in range(1, SEEDS)
         for pair in PAIRS
     ),

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
 from evaluation.training.kernels import training_device
@@ -66,12 +66,13 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda was asked for, but torch finds no CUDA GPU here; use device=auto or device=cpu")
-    check_environment(training_device(device).type)
-    # accelerate keeps the first precision of a process for good; a program may train more than once, with another one.
-    AcceleratorState._reset_state(reset_partial_state=False)
+    wanted = training_device(device).type
+    check_environment(wanted)
+    # accelerate keeps the first precision and device of a process for good; a program may train more than once, with another one.
+    AcceleratorState._reset_state(reset_partial_state=_is_on_another(wanted))
     try:
         return Accelerator(
-            cpu=training_device(device).type == "cpu",
+            cpu=wanted == "cpu",
             mixed_precision="bf16" if precision == "bf16" else "no",
             log_with=list(trackers) or None,
             project_config=ProjectConfiguration(project_dir=str(project), logging_dir=str(project)),
@@ -84,6 +85,21 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
         )
     except (ImportError, ValueError) as error:
         raise UserError(f"cannot start with precision={precision} and trackers={','.join(trackers)}: {error}") from error
+
+
+def _is_on_another(wanted: str) -> bool:
+    """Whether this process trained on another type of device before. Raises UserError where that binds it to a group of processes."""
+    if not PartialState._shared_state:
+        return False
+    state = PartialState()
+    if state.device.type == wanted:
+        return False
+    if state.num_processes > 1:
+        raise UserError(
+            f"the {state.num_processes} processes of this group have trained on {state.device.type}, and cannot go on with {wanted}; "
+            "start them anew for that"
+        )
+    return True
 
 
 def describe(accelerator: Accelerator) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +191,59 @@ def test_split_batchnorm_is_several_batchnorms(make: object) -> None:
     plain = make()  # type: ignore[operator]
     plain.load_state_dict(whole.state_dict())
     assert torch.equal(whole.eval()(x), plain.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "last"),
+    [
+        (lambda: nn.BatchNorm2d(3), (12, 3, 5, 4), False),
+        (lambda: nn.BatchNorm2d(3), (12, 3, 5, 4), True),
+        (lambda: BatchNormAct2d(3), (12, 3, 5, 4), True),
+        (lambda: nn.BatchNorm2d(3, momentum=None), (12, 3, 1, 1), True),
+        (lambda: nn.BatchNorm1d(7, affine=False), (12, 7), False),
+        (lambda: nn.BatchNorm1d(7, track_running_stats=False), (12, 7, 4), False),
+    ],
+)
+def test_one_pass_over_all_parts_is_part_by_part(make: Callable[[], Any], shape: tuple[int, ...], last: bool) -> None:
+    """What GPUs do and what CPUs do: values, gradients, statistics after two steps, layout of the memory."""
+    torch.manual_seed(0)
+    one = make().double()
+    for value in one.state_dict().values():
+        if value.is_floating_point():
+            nn.init.uniform_(value, 0.5, 1.5)
+    other = make().double()
+    other.load_state_dict(one.state_dict())
+    split_batchnorm(one, 4)
+    split_batchnorm(other, 4)
+    for _ in range(2):
+        x = torch.randn(*shape, dtype=torch.float64)
+        x = (x.contiguous(memory_format=torch.channels_last) if last else x).requires_grad_()
+        again = x.detach().clone().requires_grad_()
+        found, expected = one._in_one_pass(x), other._part_by_part(again)
+        torch.testing.assert_close(found, expected)
+        assert found.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        weights = torch.randn_like(found)
+        (found * weights).sum().backward()
+        (expected * weights).sum().backward()
+        torch.testing.assert_close(x.grad, again.grad)
+    assert [name for name, _ in one.named_parameters()] == [name for name, _ in other.named_parameters()]
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name])
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_parts_on_a_gpu_are_those_of_the_cpu(precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = split_batchnorm(nn.BatchNorm2d(8), 4)
+    there = copy.deepcopy(layer).cuda()
+    x = torch.randn(32, 8, 6, 6)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        found = there(x.to("cuda", precision, memory_format=memory))
+        torch.testing.assert_close(found.float().cpu(), layer(x), atol=1e-5 if precision is torch.float32 else 4e-2, rtol=0)
+        torch.testing.assert_close(there.running_var.cpu(), layer.running_var, atol=1e-5 if precision is torch.float32 else 1e-2, rtol=0)
 
 
 def test_moco_shuffles_keys_over_batchnorm_groups() -> None:

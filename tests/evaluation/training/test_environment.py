@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import PartialState
 
 from evaluation.training.devices import check_environment, make_accelerator
 from zoo.errors import UserError
@@ -46,3 +47,24 @@ def test_what_accelerate_launch_sets_by_itself_is_taken(monkeypatch: pytest.Monk
     accelerator.backward(3 * weight)
     assert weight.grad is not None
     assert weight.grad.item() == 3.0
+
+
+def test_a_program_may_train_on_one_device_and_then_on_another() -> None:
+    """Accelerate keeps the first device of a process: a training that asks for another one gets it."""
+    make_accelerator("cpu", "fp32", trackers=[], project=Path())
+    PartialState().device = torch.device("cuda", 0)
+    try:
+        assert make_accelerator("cpu", "fp32", trackers=[], project=Path()).device == torch.device("cpu")
+        PartialState().device = torch.device("cuda", 0)
+        PartialState().num_processes = 2
+        with pytest.raises(UserError, match="the 2 processes of this group have trained on cuda, and cannot go on with cpu"):
+            make_accelerator("cpu", "fp32", trackers=[], project=Path())
+    finally:
+        PartialState._reset_state()
+    assert make_accelerator("cpu", "fp32", trackers=[], project=Path()).num_processes == 1
+
+
+@pytest.mark.cuda
+def test_a_gpu_is_taken_after_a_cpu() -> None:
+    for device in ("cpu", "cuda", "cpu"):
+        assert make_accelerator(device, "fp32", trackers=[], project=Path()).device.type == device
