@@ -135,8 +135,33 @@ def start_processes(device: torch.device) -> Processes:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
         from accelerate import PartialState
 
+        join_restarted(device)
         PartialState(cpu=device.type == "cpu")
     return Processes.current()
+
+
+def join_restarted(device: torch.device) -> None:
+    """Join the processes that ``torchrun --max-restarts`` started again; do nothing where it is the first time, or on several nodes.
+
+    torchrun (torch 2.14) keeps one store for all its attempts. Processes of the second one would find the addresses of the first there, and
+    wait for processes that are gone. Here each attempt has names of its own. On several nodes the numbers of attempts may differ, and
+    torchrun must be told to make a new store (``TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1``, docs/pretraining.md).
+    """
+    environment = os.environ
+    attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if not attempt or environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or environment.get("GROUP_WORLD_SIZE") != "1":
+        return
+    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
+
+    rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    if world == 1 or distributed.is_initialized():
+        return
+    store = TCPStore(environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), world, is_master=False)
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")))
+        backend = "nccl"
+    distributed.init_process_group(backend, store=PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=world)
 
 
 def stop_processes() -> None:

@@ -260,6 +260,34 @@ def size_arguments(arch: str, image_size: int | None) -> dict[str, Any]:
     return {"img_size": image_size}
 
 
+def at_size(backbone: nn.Module, arch: str, image_size: int | None) -> tuple[nn.Module, str | None]:
+    """``backbone``, in place, for images of ``image_size`` (None: as it is), and what was done for that in words, where anything was.
+
+    Of a network that is built for one size the position embedding is interpolated, bicubic and antialiased, as timm does
+    (``resample_abs_pos_embed``); tables of relative positions likewise.
+
+    Raises UserError where the network does not take the size.
+    """
+    before = _built_for(backbone)
+    if image_size is None:
+        return backbone, None
+    if before in (None, image_size) or not fixed_input(backbone) or not hasattr(backbone, "set_input_size"):
+        return checked(backbone, arch, image_size), None
+    _check_patches(backbone, arch, image_size)
+    try:
+        backbone.set_input_size(img_size=(image_size, image_size))  # type: ignore[operator]
+    except Exception as error:  # each architecture refuses a size in its own way
+        raise UserError(f"'{arch}' cannot be resized to images of {image_size} px ({first_line(error)}); choose another size") from error
+    note = f"its positions were interpolated from images of {before} px to {image_size} px (bicubic, antialiased), as timm does"
+    return checked(backbone, arch, image_size), note
+
+
+def _built_for(backbone: nn.Module) -> int | None:
+    """The side in pixels that a network of patches was built for; None where it has none."""
+    side = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
+    return int(side[0]) if isinstance(side, (tuple, list)) and len(set(side)) == 1 else None
+
+
 def timm_config(backbone: nn.Module) -> dict[str, Any]:
     """What timm knows of the network's architecture and its published weights (``pretrained_cfg``)."""
     return cast(dict[str, Any], backbone.pretrained_cfg)

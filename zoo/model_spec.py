@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import checked, create_backbone, create_empty_backbone, fixed_input, load_state, native_size, spelled
+from zoo.backbones import at_size, create_backbone, create_empty_backbone, fixed_input, load_state, native_size, spelled
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
+from zoo.hashing import tensors_sha256
 from zoo.hub.pull import HUB_SCHEME, folder_of
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import is_zoo_model
@@ -74,7 +75,8 @@ def open_model(
         Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Of a file, the one that the method's authors
         evaluate unless another is named. Other models have one encoder.
     image_size
-        Side in pixels to build a ``random:`` or ``timm:`` network of fixed input size for. Any other fixed size is checked against it.
+        Side in pixels of the images: a ``random:`` or ``timm:`` network is built for it, one with weights is resized where it takes one
+        size only (:func:`zoo.backbones.at_size`), and its ``notes`` say so; any other is checked to take it.
     weights
         For ``python:`` alone: a file of weights.
     layer
@@ -195,15 +197,15 @@ def _open_file(path: Path, encoder: str, image_size: int | None, heads: int | No
 
 def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
     module, manifest = load_zoo_model(folder)
-    if image_size is not None:
-        checked(module, manifest.arch, image_size)
+    module, resized = at_size(module, manifest.arch, image_size)
     return Model.of_backbone(
         module,
         name=manifest.name,
         kind="zoo",
         arch=spelled(manifest.arch, manifest.arguments),
         tensors_sha256=manifest.tensors_sha256,
-        input_size=manifest.image_size,
+        input_size=image_size if resized else manifest.image_size,
+        notes=(f"{manifest.name}: {resized}",) if resized else (),
         mean=manifest.mean,
         std=manifest.std,
         declared=Inputs(manifest.mean, manifest.std, "rgb"),
@@ -222,15 +224,17 @@ def _open_run(run: Path, path: Path, checkpoint: Mapping[str, Any], encoder: str
     side = checkpoint["image_size"]
     module = create_empty_backbone(arch, image_size=side)
     load_state(module, backbone_state(checkpoint, encoder), f"{path} (encoder '{encoder}')")
-    if image_size is not None:
-        checked(module, arch, image_size)
+    sha256 = tensors_sha256(module.state_dict())
+    module, resized = at_size(module, arch, image_size)
     mean, std = tuple(checkpoint["mean"]), tuple(checkpoint["std"])
     return Model.of_backbone(
         module,
         name=run.resolve().name,
         kind="run",
         arch=arch,
-        input_size=side,
+        tensors_sha256=sha256,
+        input_size=image_size if resized else side,
+        notes=(f"{run.resolve().name}: {resized}",) if resized else (),
         mean=mean,
         std=std,
         declared=Inputs(mean, std, "rgb"),

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
+from evaluation.parallel import join_restarted
 from evaluation.training.kernels import training_device
 from zoo.errors import UserError
 
@@ -70,6 +71,7 @@ def make_accelerator(device: Device, precision: Precision, *, trackers: list[str
     check_environment(wanted)
     # accelerate keeps the first precision and device of a process for good; a program may train more than once, with another one.
     AcceleratorState._reset_state(reset_partial_state=_is_on_another(wanted))
+    join_restarted(training_device(device))
     try:
         return Accelerator(
             cpu=wanted == "cpu",

@@ -330,9 +330,10 @@ def test_another_number_of_processes_is_refused_with_status_2(tmp_path: Path, re
     assert "exitcode  : 2" in re.sub(r"exitcode\s+:", "exitcode  :", said[0][1])
 
 
-def torchrun(*words: object) -> subprocess.Popen[str]:
-    """Two processes as docs/pretraining.md starts them."""
-    command = [Path(sys.executable).with_name("torchrun"), "--standalone", "--nproc_per_node", "2", "-m", "pretrain", *words]
+def torchrun(*words: object, restarts: int = 0) -> subprocess.Popen[str]:
+    """Two processes as docs/pretraining.md starts them; ``--standalone`` is a rendezvous by c10d."""
+    options = ["--max-restarts", restarts] if restarts else []
+    command = [Path(sys.executable).with_name("torchrun"), "--standalone", *options, "--nproc_per_node", "2", "-m", "pretrain", *words]
     return subprocess.Popen(
         list(map(str, command)), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -348,6 +349,12 @@ def workers_of(run: Path) -> list[psutil.Process]:
     return [process for process in found if process.ppid() not in {other.pid for other in found}]
 
 
+def ranks_of(run: Path) -> dict[int, psutil.Process]:
+    members = {int(process.environ()["RANK"]): process for process in workers_of(run)}
+    assert set(members) == {0, 1}
+    return members
+
+
 def own_lines(error: str) -> list[str]:
     """What stands before torchrun's own report."""
     lines = error.splitlines()
@@ -359,10 +366,9 @@ def own_lines(error: str) -> list[str]:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_other_in_one_sentence(tmp_path: Path, recipe: Path, rank: int) -> None:
     run = tmp_path / "run"
-    group = torchrun(recipe, "--out", run, "--continue", "epochs=500")
+    group = torchrun(recipe, "--out", run, "--continue", "epochs=500", "checkpoint.every_steps=1")
     wait_for_rows(run, 3, group)
-    members = {int(process.environ()["RANK"]): process for process in workers_of(run)}
-    assert set(members) == {0, 1}
+    members = ranks_of(run)
     members[rank].kill()
     _, error = group.communicate(timeout=120)
     assert group.returncode not in (0, 3)
@@ -373,6 +379,39 @@ def test_a_killed_rank_ends_the_other_in_one_sentence(tmp_path: Path, recipe: Pa
     assert "gloo/" not in error, error
     # What was saved is whole.
     read_checkpoint(latest_checkpoint(run))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_starts_a_killed_group_again_and_it_goes_on(tmp_path: Path, recipe: Path, rank: int) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    unbroken = torchrun(recipe, "--out", whole, "epochs=40")
+    assert unbroken.wait(timeout=300) == 0, unbroken.communicate()
+    group = torchrun(recipe, "--out", run, "--continue", "epochs=40", "checkpoint.every_steps=1", restarts=2)
+    for after in (6, 90):
+        wait_for_rows(run, after, group)
+        ranks_of(run)[rank].kill()
+    _, error = group.communicate(timeout=300)
+    assert group.returncode == 0, error
+    assert_same_run(run, whole)
+
+
+@pytest.mark.faults
+def test_of_two_begun_at_the_same_moment_one_trains(tmp_path: Path, recipe: Path) -> None:
+    # Long enough that the first is still at it when the second looks.
+    words = (recipe, "--continue", "epochs=100")
+    for number in range(4):
+        run = tmp_path / f"run{number}"
+        if number % 2:
+            # Both find a run that was broken off; else both find nothing.
+            train(load_recipe(str(recipe), ["epochs=100", "max_time=0s"]), run)
+        both = [begun(*words, "--out", run) for _ in range(2)]
+        said = [process.communicate(timeout=300)[1] for process in both]
+        assert sorted(process.returncode for process in both) == [0, 2], said
+        loser = next(error for error, process in zip(said, both, strict=True) if process.returncode == 2)
+        assert "is being written by process" in loser, loser
+        assert rows(run) == 500
+        assert not list(tmp_path.glob(f".{run.name}*"))
 
 
 @pytest.mark.faults
@@ -430,3 +469,30 @@ def test_every_flipped_bit_of_a_runs_checkpoints_is_noticed(tmp_path: Path, reci
         with pytest.raises(UserError, match="damaged"):
             read_checkpoint(path)
     print("\n1000 of 1000 single flipped bits were noticed")
+
+
+@pytest.mark.faults
+def test_processes_that_srun_would_start_save_and_leave_with_status_3(tmp_path: Path, recipe: Path) -> None:
+    """The variables of docs/pretraining.md, without torchrun, which would hide the status: SIGTERM to all, then the same command."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+
+    def start(out: Path) -> list[subprocess.Popen[str]]:
+        port = str(free_port())
+        words = [sys.executable, "-m", "pretrain", str(recipe), "--out", str(out), "--continue", "epochs=40"]
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        places = [{**ENVIRONMENT, **group, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+        return [subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for env in places]
+
+    def said(processes: list[subprocess.Popen[str]], status: int) -> None:
+        for process in processes:
+            output, error = process.communicate(timeout=300)
+            assert process.returncode == status, (output, error)
+
+    said(start(whole), 0)
+    first = start(run)
+    wait_for_rows(run, 6, first[0])
+    for process in first:
+        process.send_signal(signal.SIGTERM)
+    said(first, 3)
+    said(start(run), 0)
+    assert_same_run(run, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from pathlib import Path
 
 import pytest
 import timm
@@ -21,6 +22,9 @@ from zoo.backbones import (
     native_size,
 )
 from zoo.errors import UserError
+from zoo.model_folder.importing import Preprocessing, import_checkpoint
+from zoo.model_folder.manifest import read_manifest
+from zoo.model_spec import open_model
 
 
 def parameter_count(network: nn.Module) -> int:
@@ -245,3 +249,32 @@ def test_a_large_side_is_checked_without_computing():
         checked(create_empty_backbone("vit_tiny_patch16_224"), "vit_tiny_patch16_224", 8192)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
     assert not any(tensor.is_meta for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize(("arch", "before", "after"), [("vit_tiny_patch16_224", 64, 96), ("vit_small_patch14_reg4_dinov2", 56, 84)])
+def test_another_size_of_images_is_timms_own_interpolation(tmp_path: Path, arch: str, before: int, after: int) -> None:
+    """Of a file, a zoo model and a random network of theirs: as timm itself loads these weights into a network for the other size."""
+    source = create_backbone(arch, image_size=before)
+    with torch.no_grad():
+        source.pos_embed.normal_(0, 0.3)
+    state = source.state_dict()
+    theirs = timm.create_model(arch, num_classes=0, img_size=after).eval()
+    theirs.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(dict(state), theirs))
+    torch.save(state, tmp_path / "vit.pth")
+    images = torch.randn(2, 3, after, after, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = theirs(images)
+    opened = open_model(tmp_path / "vit.pth", image_size=after)
+    assert f"interpolated from images of {before} px to {after} px" in " ".join(opened.notes)
+    imported = import_checkpoint(tmp_path / "vit.pth", tmp_path / "whole", preprocessing=Preprocessing(mean=(0, 0, 0), std=(1, 1, 1)))
+    resized = import_checkpoint(
+        tmp_path / "vit.pth", tmp_path / "resized", preprocessing=Preprocessing(image_size=after, mean=(0, 0, 0), std=(1, 1, 1))
+    )
+    assert "resized" not in read_manifest(imported.folder).source
+    manifest = read_manifest(resized.folder)
+    assert (manifest.image_size, f"from images of {before} px to {after} px" in manifest.source["resized"]) == (after, True)
+    for model in (opened, open_model(imported.folder, image_size=after), open_model(resized.folder)):
+        with torch.no_grad():
+            torch.testing.assert_close(model.module(images), wanted, atol=0, rtol=0)
+    with pytest.raises(UserError, match="and 100 px is not a multiple of that"):
+        open_model(tmp_path / "vit.pth", image_size=100)

@@ -136,7 +136,7 @@ def _report(done: Imported) -> list[str]:
         lines.append("no file of its authors has confirmed this layout yet: compare an accuracy with a published one before you rely on it")
     if reading.reader.note:
         lines.append(f"note: {reading.reader.note}")
-    lines += [f"note: {note}" for note in reading.function.notes]
+    lines += [f"note: {note}" for note in (*reading.function.notes, *([reading.resized] if reading.resized else []))]
     lines.append(f"network: {reading.encoder}" if len(reading.reader.parts) != 1 else "network: the only one")
     lines += reading.accounting.lines()
     if reading.replaced:

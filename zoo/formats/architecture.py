@@ -33,11 +33,36 @@ _SMALL_STEMS = {18: "resnet18_small", 34: "resnet34_small", 50: "resnet50_small"
 _TINY_STAGES = ((1, 1, 1, 1), False)
 _TINY_CHANNELS = 32
 # Width and number of blocks of a vision transformer -> its size in timm's names (Dosovitskiy et al., arXiv 2010.11929, table 1; DeiT).
-_TRANSFORMERS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
+_TRANSFORMERS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large", (1280, 32): "huge"}
+# Without a class token, as I-JEPA's (Assran et al., arXiv 2301.08243): patch, and timm's name where it has one of its own.
+_WITHOUT_TOKEN = {
+    (1280, 32, 14): "vit_huge_patch14_gap_224",
+    (1280, 32, 16): "vit_huge_patch16_gap_448",
+    (1408, 40, 16): "vit_giant_patch16_gap_224",
+}
 _TRANSFORMER_SIDE = 224  # in timm's names
 # DINOv2's have layer scale and patches of 14 px (Oquab et al., arXiv 2304.07193, table 17; the giant one's blocks are gated).
-_DINOV2 = {(384, 12): "small", (768, 12): "base", (1024, 24): "large"}
-_DINOV2_PATCH = 14
+_DINOV2 = {(384, 12): "small", (768, 12): "base", (1024, 24): "large", (1536, 40): "giant"}
+_DINOV2_PATCH, _REGISTERS = 14, 4
+# Width, blocks, whether its layers are gated (Siméoni et al., arXiv 2508.10104, table 2).
+_DINOV3 = {
+    (384, 12, False): "vit_small_patch16_dinov3",
+    (384, 12, True): "vit_small_plus_patch16_dinov3",
+    (768, 12, False): "vit_base_patch16_dinov3",
+    (1024, 24, False): "vit_large_patch16_dinov3",
+    (1280, 32, True): "vit_huge_plus_patch16_dinov3",
+    (4096, 40, True): "vit_7b_patch16_dinov3",
+}
+# Bao et al., arXiv 2106.08254, section 3.1.
+_BEIT = {(768, 12): "base", (1024, 24): "large"}
+# Blocks per stage and width of the first (Liu et al., arXiv 2103.14030, section 3.3); windows of 7 px.
+_SWIN: dict[tuple[tuple[int, ...], int], str] = {
+    ((2, 2, 6, 2), 96): "tiny",
+    ((2, 2, 18, 2), 96): "small",
+    ((2, 2, 18, 2), 128): "base",
+    ((2, 2, 18, 2), 192): "large",
+}
+_SWIN_TABLE = 13 * 13
 # Blocks per stage and width of the stem (Liu et al., arXiv 2201.03545, section 3).
 _CONVNEXTS: dict[tuple[tuple[int, ...], int], str] = {
     ((3, 3, 9, 3), 96): "convnext_tiny",
@@ -66,8 +91,10 @@ def infer_architecture(shapes: Shapes) -> Architecture:
     UserError
         No architecture that is told from shapes has such tensors; the text says what they look like.
     """
+    if "layers.0.blocks.0.attn.relative_position_bias_table" in shapes:
+        return Architecture(_swin(shapes))
     if "cls_token" in shapes or "pos_embed" in shapes:
-        return _transformer(shapes)
+        return _dinov3(shapes) or _beit(shapes) or _transformer(shapes)
     if "conv1.weight" in shapes and any(name.startswith("layer1.") for name in shapes):
         return Architecture(_resnet(shapes))
     if "stem.0.weight" in shapes and "stages.0.blocks.0.conv_dw.weight" in shapes:
@@ -125,6 +152,43 @@ def _convnext(shapes: Shapes) -> str:
     return name
 
 
+def _swin(shapes: Shapes) -> str:
+    stem = shapes.get("patch_embed.proj.weight", ())
+    stages = tuple(_count(shapes, rf"layers\.{stage}\.blocks\.(\d+)\.") for stage in range(4))
+    name = _SWIN.get((stages, stem[0])) if stem[1:] == (3, 4, 4) else None
+    tables = {shape[0] for block, shape in shapes.items() if block.endswith("relative_position_bias_table")}
+    if name is None or tables != {_SWIN_TABLE}:
+        raise UserError(
+            f"a Swin transformer of {'-'.join(map(str, stages))} blocks whose stem is {list(stem)} is none that is told from shapes; if "
+            "timm has it, name it with --arch"
+        )
+    return f"swin_{name}_patch4_window7_224"
+
+
+def _dinov3(shapes: Shapes) -> Architecture | None:
+    """A vision transformer of DINOv3: registers, positions by rotation, layer scale; None where it is none."""
+    patches = shapes.get("patch_embed.proj.weight", ())
+    if "pos_embed" in shapes or "reg_token" not in shapes or "blocks.0.gamma_1" not in shapes or len(patches) != 4:
+        return None
+    gated = "blocks.0.mlp.fc1_g.weight" in shapes
+    name = _DINOV3.get((patches[0], _count(shapes, r"blocks\.(\d+)\."), gated))
+    if name is None or patches[2:] != (16, 16) or shapes["reg_token"][1] != _REGISTERS:
+        return None
+    biased = "blocks.0.attn.q_bias" in shapes
+    return Architecture(name + ("_qkvb" if biased else ""))
+
+
+def _beit(shapes: Shapes) -> Architecture | None:
+    """A BEiT with a table of relative positions in each block; None where it is none."""
+    patches, table = shapes.get("patch_embed.proj.weight", ()), shapes.get("blocks.0.attn.relative_position_bias_table", ())
+    if "pos_embed" in shapes or "blocks.0.gamma_1" not in shapes or len(patches) != 4 or len(table) != 2:
+        return None
+    size, span = _BEIT.get((patches[0], _count(shapes, r"blocks\.(\d+)\."))), math.isqrt(max(0, table[0] - 3))
+    if size is None or span * span != table[0] - 3 or patches[2:] != (16, 16):
+        return None
+    return Architecture(f"beit_{size}_patch16_224", (span + 1) // 2 * 16)
+
+
 def _transformer(shapes: Shapes) -> Architecture:
     patches, positions = shapes.get("patch_embed.proj.weight", ()), shapes.get("pos_embed", ())
     blocks = _count(shapes, r"blocks\.(\d+)\.")
@@ -132,27 +196,45 @@ def _transformer(shapes: Shapes) -> Architecture:
     scaled = _dinov2(shapes, patches, positions, blocks)
     if scaled is not None:
         return scaled
-    plain = "cls_token" in shapes and not any(
-        re.search(r"\.(ls[12]|gamma_[12])\b|register_tokens|mask_token|rel_pos", name) for name in shapes
-    )
+    plain = not any(re.search(r"\.(ls[12]|gamma_[12])\b|register_tokens|reg_token|mask_token|rel_pos", name) for name in shapes)
     if not plain or len(patches) != 4 or len(positions) != 3 or patches[2] != patches[3]:
         raise UserError(f"{looks} is not a plain ViT; if timm has it under these names, name it with --arch")
-    size = _TRANSFORMERS.get((patches[0], blocks))
-    grid = math.isqrt(max(0, positions[1] - 1))
-    if size is None or grid * grid != positions[1] - 1 or grid == 0:
-        raise UserError(f"{looks} is no ViT of a size that is told from shapes (tiny, small, base, large); name it with --arch")
-    return Architecture(f"vit_{size}_patch{patches[2]}_{_TRANSFORMER_SIDE}", grid * patches[2])
+    size, tokens = _TRANSFORMERS.get((patches[0], blocks)), int("cls_token" in shapes)
+    grid = math.isqrt(max(0, positions[1] - tokens))
+    own = None if tokens else _WITHOUT_TOKEN.get((patches[0], blocks, patches[2]))
+    if (size is None and own is None) or grid * grid != positions[1] - tokens or grid == 0:
+        raise UserError(f"{looks} is no ViT of a size that is told from shapes (tiny, small, base, large, huge); name it with --arch")
+    return Architecture(own or f"vit_{size}_patch{patches[2]}_{_TRANSFORMER_SIDE}", grid * patches[2])
 
 
 def _dinov2(shapes: Shapes, patches: tuple[int, ...], positions: tuple[int, ...], blocks: int) -> Architecture | None:
-    """A vision transformer of DINOv2 without registers; None where it is none."""
-    others = any(re.search(r"register_tokens|reg_token|gamma_[12]\b|rel_pos|w12\.", name) for name in shapes)
+    """A vision transformer of DINOv2, with or without registers; None where it is none."""
+    others = any(re.search(r"gamma_[12]\b|rel_pos", name) for name in shapes)
     if others or "cls_token" not in shapes or "blocks.0.ls1.gamma" not in shapes or len(patches) != 4 or len(positions) != 3:
         return None
-    size, grid = _DINOV2.get((patches[0], blocks)), math.isqrt(max(0, positions[1] - 1))
-    if size is None or patches[2:] != (_DINOV2_PATCH, _DINOV2_PATCH) or grid == 0 or grid * grid != positions[1] - 1:
+    registers = "reg_token" in shapes
+    # With registers, the class token has no position.
+    places = positions[1] - (not registers)
+    size, grid = _DINOV2.get((patches[0], blocks)), math.isqrt(max(0, places))
+    if size is None or patches[2:] != (_DINOV2_PATCH, _DINOV2_PATCH) or grid == 0 or grid * grid != places:
         return None
-    return Architecture(f"vit_{size}_patch{_DINOV2_PATCH}_dinov2", grid * _DINOV2_PATCH)
+    if registers and shapes["reg_token"][1] != _REGISTERS:
+        return None
+    return Architecture(f"vit_{size}_patch{_DINOV2_PATCH}_{'reg4_' if registers else ''}dinov2", grid * _DINOV2_PATCH)
+
+
+def side_of(shapes: Shapes) -> int | None:
+    """The side in pixels of the images that a transformer's positions are for, whatever the architecture; None where they do not tell."""
+    patches, positions = shapes.get("patch_embed.proj.weight", ()), shapes.get("pos_embed", ())
+    if len(patches) != 4 or len(positions) != 3 or patches[2] != patches[3]:
+        return None
+    # Some architectures give their other tokens positions too, others do not: of two counts that could be, at most one is a square.
+    tokens = sum(shapes[name][1] for name in ("cls_token", "dist_token", "reg_token") if len(shapes.get(name, ())) == 3)
+    for others in dict.fromkeys((tokens, 1, 0)):
+        grid = math.isqrt(max(0, positions[1] - others))
+        if grid and grid * grid == positions[1] - others:
+            return grid * patches[2]
+    return None
 
 
 def _count(shapes: Shapes, pattern: str) -> int:

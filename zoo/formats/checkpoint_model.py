@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zoo.backbones import SMALL_STEM_NAMES, checked, spelled
+from zoo.backbones import SMALL_STEM_NAMES, spelled
 from zoo.formats.engine import read_backbone
 from zoo.hashing import file_sha256
 from zoo.models.model import Model
@@ -35,8 +35,6 @@ def open_file(
     reading = read_backbone(path, encoder=encoder, image_size=image_size, heads=heads, selection=selection)
     arch, reader = reading.architecture.name, reading.reader
     module = reading.backbone
-    if image_size is not None:
-        checked(module, arch, image_size)
     usual = (None, None) if arch in SMALL_STEM_NAMES else (IMAGENET_MEAN, IMAGENET_STD)
     return Model.of_backbone(
         module,
@@ -48,5 +46,5 @@ def open_file(
         std=reader.std or usual[1],
         file_sha256=file_sha256(path),
         metadata={"format": reader.name, "encoder": reading.encoder, "recognised by": reading.evidence},
-        notes=tuple(f"{path.name}: {note}" for note in reading.function.notes),
+        notes=tuple(f"{path.name}: {note}" for note in (*reading.function.notes, *([reading.resized] if reading.resized else []))),
     )

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.backbones import WeightsError, bare_backbone, load_backbone
+from zoo.backbones import WeightsError, at_size, bare_backbone, load_backbone
 from zoo.errors import UserError, some_of
-from zoo.formats.architecture import Architecture, infer_architecture
+from zoo.formats.architecture import Architecture, infer_architecture, side_of
+from zoo.formats.dialects import translate
 from zoo.formats.function import Function, decide_function
 from zoo.formats.layout import Found, evidence, find_part, import_command, misfit, outline, parts_in, take
 from zoo.formats.reader import Part, Reader
@@ -26,7 +27,10 @@ from zoo.reading.checkpoint_file import Checkpoint, open_checkpoint
 AUTO = "auto"
 _FIRST_NAMES = ("conv1.weight", "layer1.0.conv1.weight", "cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")
 # With what a backbone's names begin that some prefix stands before, for the general reader.
-_START = re.compile(r"(.*?)(conv1\.weight|conv1\.0\.weight|cls_token|class_token|patch_embed\.proj\.weight|stem\.0\.weight)")
+_START = re.compile(
+    r"(.*?)(conv1\.weight|conv1\.0\.weight|cls_token|class_token|patch_embed\.proj\.weight|stem\.0\.weight|embeddings\.cls_token"
+    r"|embeddings\.patch_embeddings\.(projection\.)?weight|embedder\.embedder\.convolution\.weight|features\.0\.0\.weight)"
+)
 # A prefix that says of its network that it is a copy that follows the trained one, or one that is not meant.
 _FOLLOWERS = re.compile(r"momentum|teacher|target|(^|[._])(k|key|ema|slow|avg|mean|old)([._]|$)")
 # The part of a backbone's names that makes another prefix one more network.
@@ -101,6 +105,8 @@ class Reading:
         What names and shapes leave open of what the network computes, and was decided.
     selection
         What the user said by hand of where the tensors are.
+    resized
+        What was done to the network for images of another side than its weights are for, in words.
     """
 
     path: Path
@@ -115,6 +121,7 @@ class Reading:
     facts: dict[str, Any] = field(default_factory=dict)
     function: Function = field(default_factory=Function)
     selection: Selection = field(default_factory=Selection)
+    resized: str | None = None
 
     @property
     def method(self) -> str | None:
@@ -152,7 +159,8 @@ def read_backbone(
     encoder
         Which of the layout's networks; None: the one that the method's authors evaluate.
     image_size
-        Side in pixels that a network of fixed input size is built for; None: what the weights tell, else the architecture's own.
+        Side in pixels of the images; None: what the weights tell, else the architecture's own. A network whose weights are for another
+        side is resized (:func:`zoo.backbones.at_size`).
     heads
         Number of heads of a vision transformer; None: timm's, unless something speaks for another (:mod:`zoo.formats.function`).
     selection
@@ -203,6 +211,7 @@ def backbone_in(
         raise UserError(f"{checkpoint.path} has no '{encoder}' network that a known layout names; say where it is with --prefix")
     _check_aliases(checkpoint, reader, found)
     _check_values(checkpoint, found, found.names.values())
+    found, dialect = in_timms_names(found)
     architecture = _architecture(checkpoint, found, arch, image_size)
     if reader.name == GENERAL:
         found = _without_strangers(found, architecture)
@@ -211,13 +220,14 @@ def backbone_in(
     names = tuple(found.state.tensors)
     function = decide_function(str(checkpoint.path), reader.name, architecture.name, tensors, outer, names, heads)
     backbone, accounting = _build(checkpoint, found, architecture, function)
+    backbone, resized = at_size(backbone, architecture.name, image_size)
     facts = {str(key): value for key, value in outer.items() if isinstance(value, (int, float, str, list, tuple))}
     return Reading(
         path=checkpoint.path,
         reader=reader,
         encoder=found.part.encoder,
         also=also,
-        evidence=evidence(reader, found),
+        evidence=evidence(reader, found) + (f"; its names are {dialect}, and are timm's now" if dialect else ""),
         architecture=architecture,
         backbone=backbone,
         accounting=accounting,
@@ -225,6 +235,7 @@ def backbone_in(
         facts=facts,
         function=function,
         selection=selection,
+        resized=resized,
     )
 
 
@@ -335,6 +346,24 @@ def _check_values(checkpoint: Checkpoint, found: Found, names: Iterable[str]) ->
             raise UserError(f"{checkpoint.path} holds no usable weights: '{name}' {reason}")
 
 
+def in_timms_names(found: Found) -> tuple[Found, str | None]:
+    """A network of another dialect (:mod:`zoo.formats.dialects`) in timm's names, and what the dialect is called; any other as it is."""
+    tensors = {target: found.state.tensors[name] for target, name in found.names.items()}
+    translated = translate(tensors)
+    if translated is None:
+        return found, None
+    sources = {id(tensor): found.names[target] for target, tensor in tensors.items()}
+    state, names = dict(found.state.tensors), {}
+    for target, tensor in translated.tensors.items():
+        # What was computed lies beside the file's own tensors, under a name that is not in use.
+        name = sources.get(id(tensor), f"{found.prefix}{target} (computed)")
+        state[name], names[target] = tensor, name
+    dropped = tuple(found.names[name] for name in translated.dropped)
+    return replace(found, state=replace(found.state, tensors=state), names=names, dropped=(*found.dropped, *dropped)), (
+        translated.dialect.title
+    )
+
+
 def _architecture(checkpoint: Checkpoint, found: Found, arch: str | None, image_size: int | None) -> Architecture:
     """The architecture as the user names it, else as the file itself does where its tensors fit, else by the shapes."""
     shapes = _shapes(found)
@@ -345,7 +374,8 @@ def _architecture(checkpoint: Checkpoint, found: Found, arch: str | None, image_
     except UserError as error:
         reason = error
     named = arch or _own_architecture(checkpoint, inferred, shapes)
-    side = image_size if image_size is not None else inferred.image_size if inferred else None
+    # The weights' own side, where they tell; the network is resized to another once it is whole.
+    side = (inferred.image_size if inferred else side_of(shapes)) or image_size
     if named is not None:
         return Architecture(named, side)
     if inferred is None:
@@ -440,7 +470,8 @@ def _whole_networks(checkpoint: Checkpoint, arch: str | None) -> Iterator[Found]
         for prefix in dict.fromkeys(start for start in starts if not start or start.endswith(".")):
             part = Part(reader.parts[0].encoder, (state.place,), (prefix,))
             try:
-                found = take(reader, part, state, prefix)
+                whole = take(reader, part, state, prefix)
+                found, _ = in_timms_names(whole)
                 architecture = _architecture(checkpoint, found, arch, None)
                 wanted = bare_backbone(architecture.name, image_size=architecture.image_size).state_dict()
             except (CollisionError, UserError):
@@ -449,7 +480,7 @@ def _whole_networks(checkpoint: Checkpoint, arch: str | None) -> Iterator[Found]
                 continue
             shapes = _shapes(found)
             if all(shapes.get(name) == tuple(tensor.shape) for name, tensor in wanted.items() if not name.endswith("num_batches_tracked")):
-                yield found
+                yield whole
 
 
 def _another_network(checkpoint: Checkpoint, found: Found) -> str | None:

@@ -81,7 +81,7 @@ def decide_function(
         Something speaks for another function than timm's and nothing settles it, or ``heads`` does not fit.
     """
     if "blocks.0.attn.qkv.weight" in tensors:
-        return _transformer(source, reader, tensors, outside, names, heads)
+        return _transformer(source, reader, arch, tensors, outside, names, heads)
     if heads is not None:
         raise UserError(f"--heads is for vision transformers, and {source} is a {arch}")
     if reader == "solo_learn" and arch in SMALL_STEM_NAMES:
@@ -99,7 +99,13 @@ def decide_function(
 
 
 def _transformer(
-    source: str, reader: str, tensors: Mapping[str, Tensor], outside: Mapping[str, Any], names: tuple[str, ...], heads: int | None
+    source: str,
+    reader: str,
+    arch: str,
+    tensors: Mapping[str, Tensor],
+    outside: Mapping[str, Any],
+    names: tuple[str, ...],
+    heads: int | None,
 ) -> Function:
     width = int(tensors["blocks.0.attn.qkv.weight"].shape[-1])
     usual = _TIMM_HEADS.get(width)
@@ -120,9 +126,21 @@ def _transformer(
                 f"where timm's has {usual}: every shape fits, and the features would be wrong; say which with --heads {MOCO_V3_HEADS} or "
                 f"--heads {usual}"
             )
-    if "fc_norm.weight" in tensors and "norm.weight" not in tensors and "cls_token" in tensors:
+    if "cls_token" not in tensors:
+        arguments |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+        notes.append("it has no class token: the feature is the mean of the patch tokens, normalised before, as I-JEPA's")
+    elif arch.endswith(("_dinov3", "_dinov3_qkvb")):
+        # timm's default is the mean; the authors' evaluations take the class token (arXiv 2508.10104, section 6.1).
+        arguments["global_pool"] = "token"
+        notes.append("the class token is the feature, as in DINOv3's own classifiers")
+    elif "fc_norm.weight" in tensors and "norm.weight" not in tensors and not arch.startswith("beit"):
         arguments["global_pool"] = "avg"
         notes.append("the mean of the patch tokens is normalised (fc_norm), and is the feature")
+    if reader == "transformers" and arch.startswith("vit_") and "dino" not in arch:
+        notes.append(
+            "transformers' own settings give such a network norms with an epsilon of 1e-12, timm's has 1e-6 as the first published ViTs: "
+            "features may differ in the fourth digit"
+        )
     return Function(arguments, tuple(notes))
 
 

@@ -147,6 +147,7 @@ def import_checkpoint(
             **({"url": url} if url else {}),
             **({"selection": _spelled(selection)} if selection else {}),
             **({"model_args": reading.function.arguments} if reading.function.arguments else {}),
+            **({"resized": reading.resized} if reading.resized else {}),
             **({"assumed": list(assumed)} if assumed else {}),
             "commit": toolkit_commit(),
             "versions": software_versions(),

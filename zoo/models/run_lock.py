@@ -54,9 +54,16 @@ def new_locked_folder(folder: Path, held: contextlib.ExitStack) -> Iterator[Path
     """
     target = Path(os.path.realpath(folder))
     _remove_left_overs(target)
-    with new_folder(target, overwrite=target.exists(), marker=LOCK_FILE, held=LOCK_FILE) as temporary:
-        held.enter_context(_lock(temporary, target))
-        yield temporary
+    replaced = target.exists()
+    try:
+        with new_folder(target, overwrite=replaced, marker=LOCK_FILE, held=LOCK_FILE) as temporary:
+            held.enter_context(_lock(temporary, target))
+            yield temporary
+    except UserError as error:
+        # Where there was nothing, another process that began at the same moment was faster: who it is, is said.
+        if not replaced and target.exists():
+            raise UserError(f"{folder} {_held_by(target / LOCK_FILE)}; wait for its end, or stop it first") from error
+        raise
 
 
 @contextlib.contextmanager
@@ -93,6 +100,19 @@ def _lock(folder: Path, known_as: Path) -> Iterator[None]:
                 os.truncate(handle, 0)
     finally:
         os.close(handle)
+
+
+def _held_by(path: Path) -> str:
+    """In words, who holds a folder that appeared while this process made it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return f"is being written by {_holder(handle)}"
+        finally:
+            os.close(handle)
+    return "has just been made by another process"
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -45,11 +45,40 @@ def test_networks_of_convolutions(arch):
         ("vit_small_patch14_dinov2", 518),
         ("vit_base_patch14_dinov2", 224),
         ("vit_large_patch14_dinov2", 518),
+        ("vit_giant_patch14_dinov2", 518),
+        ("vit_small_patch14_reg4_dinov2", 518),
+        ("vit_base_patch14_reg4_dinov2", 224),
+        ("vit_huge_patch14_224", 224),
+        ("vit_huge_patch14_gap_224", 224),
+        ("vit_huge_patch16_gap_448", 448),
+        ("vit_giant_patch16_gap_224", 224),
+        ("beit_base_patch16_224", 224),
+        ("beit_large_patch16_224", 384),
     ],
 )
 def test_vision_transformers(arch, side):
     found = infer_architecture(shapes_of(arch, img_size=side))
     assert (found.name, found.image_size) == (arch, side)
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "vit_small_patch16_dinov3",
+        "vit_small_patch16_dinov3_qkvb",
+        "vit_small_plus_patch16_dinov3",
+        "vit_base_patch16_dinov3",
+        "vit_large_patch16_dinov3_qkvb",
+        "vit_huge_plus_patch16_dinov3",
+        "swin_tiny_patch4_window7_224",
+        "swin_small_patch4_window7_224",
+        "swin_base_patch4_window7_224",
+        "swin_large_patch4_window7_224",
+    ],
+)
+def test_networks_whose_weights_tell_no_size(arch):
+    found = infer_architecture(shapes_of(arch))
+    assert (found.name, found.image_size) == (arch, None)
 
 
 def _changed(arch: str, **shapes: tuple[int, ...] | None) -> dict[str, tuple[int, ...]]:
@@ -63,6 +92,9 @@ def _changed(arch: str, **shapes: tuple[int, ...] | None) -> dict[str, tuple[int
     return changed
 
 
+_TABLE = "layers__0__blocks__0__attn__relative_position_bias_table"
+
+
 @pytest.mark.parametrize(
     ("shapes", "sentence"),
     [
@@ -72,14 +104,16 @@ def _changed(arch: str, **shapes: tuple[int, ...] | None) -> dict[str, tuple[int
         (_changed("resnet50", conv1__weight=(64,)), "is no architecture of this toolkit"),
         (_changed("resnet18", layer1__0__conv2__weight=(96, 64, 3, 3)), "96 channels in 1 groups inside"),
         (_changed("resnet18", layer5__0__conv1__weight=(9, 9, 3, 3)), "a ResNet of 2-2-2-2-1 basic blocks"),
-        (shapes_of("vit_small_patch14_reg4_dinov2"), "is not a plain ViT"),
+        (_changed("vit_small_patch14_reg4_dinov2", reg_token=(1, 5, 384)), "is not a plain ViT"),
+        (_changed("vit_small_patch16_dinov3", reg_token=(1, 5, 384)), "is not a plain ViT"),
+        (_changed("swin_tiny_patch4_window7_224", **{_TABLE: (225, 3)}), "a Swin transformer of 2-2-6-2 blocks"),
         (shapes_of("deit3_small_patch16_224"), "is not a plain ViT"),
         (shapes_of("convnext_nano"), "a ConvNeXt of 2-2-8-2 blocks"),
         (shapes_of("convnextv2_tiny"), "a ConvNeXt of 3-3-9-3 blocks"),
         (_changed("vit_tiny_patch16_224", pos_embed=(1, 198, 192)), "no ViT of a size that is told from shapes"),
         (_changed("vit_tiny_patch16_224", pos_embed=(1, 1, 192)), "no ViT of a size that is told from shapes"),
         (_changed("vit_tiny_patch16_224", pos_embed=(0,)), "is not a plain ViT"),
-        (_changed("vit_tiny_patch16_224", cls_token=None), "is not a plain ViT"),
+        (_changed("vit_tiny_patch16_224", cls_token=None), "no ViT of a size that is told from shapes"),
         (shapes_of("resnet50d"), "cannot be told from the names of the tensors"),
         ({}, r"cannot be told from the names of the tensors \(none"),
         ({"conv1.weight": (64, 3, 7, 7), "layer1.weight": (3,)}, "is no architecture of this toolkit"),

@@ -96,8 +96,13 @@ def test_a_fixed_size_is_kept_and_said(tmp_path, make_backbone, make_manifest):
     folder = write_zoo_model(tmp_path / "vit", backbone, make_manifest("deit_tiny_patch16_224", 48))
     model = open_model(str(folder))
     assert (model.input_size, model.fixed_input) == (48, True)
-    with pytest.raises(UserError, match="'deit_tiny_patch16_224' does not take images of 64 px"):
-        open_model(str(folder), image_size=64)
+    other = open_model(str(folder), image_size=64)
+    assert (other.input_size, other.tensors_sha256) == (64, model.tensors_sha256)
+    assert other.notes == (
+        f"{model.name}: its positions were interpolated from images of 48 px to 64 px (bicubic, antialiased), as timm does",
+    )
+    with pytest.raises(UserError, match="'deit_tiny_patch16_224' cuts images into patches of 16 px, and 50 px is not a multiple of that"):
+        open_model(str(folder), image_size=50)
 
 
 def flip_one_byte(path: Path) -> None:

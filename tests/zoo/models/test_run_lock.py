@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,27 @@ def test_what_a_killed_process_left_behind_is_removed_and_what_is_held_is_not(tm
     with contextlib.ExitStack() as held, new_locked_folder(tmp_path / "run", held):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "run"]
+
+
+def test_of_two_that_make_one_folder_the_slower_one_says_who_was_faster(tmp_path: Path) -> None:
+    def make(target: Path, meanwhile: Callable[[], None]) -> None:
+        with contextlib.ExitStack() as held, new_locked_folder(target, held):
+            target.mkdir()
+            (target / LOCK_FILE).touch()
+            meanwhile()
+
+    holders: list[subprocess.Popen[str]] = []
+
+    def hold() -> None:
+        holders.append(subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True))
+        assert holders[0].stdout is not None
+        assert holders[0].stdout.readline() == "held\n"
+
+    with pytest.raises(UserError) as refused:
+        make(tmp_path / "run", hold)
+    holders[0].kill()
+    holders[0].wait()
+    assert str(refused.value).startswith(f"{tmp_path / 'run'} is being written by process {holders[0].pid} on ")
+    with pytest.raises(UserError, match="has just been made by another process"):
+        make(tmp_path / "other", lambda: None)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "other"}
