@@ -151,7 +151,7 @@ def join_restarted(device: torch.device) -> None:
     attempt = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
     if not attempt or environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True" or environment.get("GROUP_WORLD_SIZE") != "1":
         return
-    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     if world == 1 or distributed.is_initialized():
