@@ -27,7 +27,7 @@ _MODEL = (
     "A zoo model folder, run or checkpoint file, `hub:ORG/NAME`, `timm:NAME`, `torchvision:NAME`, `random:ARCH[:SEED]` or "
     "`detectron2:FILE` (.pkl or .pth)."
 )
-_TO = "`torchvision` (.pth), `timm` (.safetensors), `detectron2` (.pkl) or `onnx` (.onnx)."
+_TO = "`torchvision` (.pth), `timm` (.safetensors), `detectron2` (.pkl), `onnx` (.onnx) or `transformers` (a folder)."
 _CONFIG = "A config's name (`transfer detect --list`), or a YAML file that detectron2 reads."
 _OVERRIDES = "Values over the config's, such as SOLVER.MAX_ITER 2000."
 _GPUS = "Number of GPUs; by default all, or one if the config is for one process."
@@ -43,7 +43,7 @@ def _transfer(version: bool = version_option("transfer")) -> None: ...
 def convert_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)],
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=_TO)],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file, or of transformers the folder, to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=_VERIFY)] = None,
 ) -> None:

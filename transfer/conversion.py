@@ -13,12 +13,19 @@ from transfer.formats.detectron2_file import DETECTRON2, SCHEME, open_file
 from transfer.formats.onnx_file import ONNX
 from transfer.formats.pytorch import TIMM, TORCHVISION
 from transfer.formats.target import Target
+from transfer.formats.transformers_folder import TRANSFORMERS
 from zoo.errors import UserError, first_line, not_written
-from zoo.files import check_can_write, replace_file
+from zoo.files import check_can_write, check_new_folder, new_folder, replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 
-TARGETS: dict[str, Target] = {"torchvision": TORCHVISION, "timm": TIMM, "detectron2": DETECTRON2, "onnx": ONNX}
+TARGETS: dict[str, Target] = {
+    "torchvision": TORCHVISION,
+    "timm": TIMM,
+    "detectron2": DETECTRON2,
+    "onnx": ONNX,
+    "transformers": TRANSFORMERS,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
         ``"timm"``: safetensors for the timm network with ``num_classes=0``.
         ``"detectron2"``: the pickle of a ResNet backbone (``.pkl``).
         ``"onnx"``: the network itself (``.onnx``), normalised images -> features.
+        ``"transformers"``: a folder for ``transformers.AutoModel.from_pretrained``.
     out
         The file. Where it is verified, it is in place only when the other library's network gave what the model gives.
     verify
@@ -61,20 +69,30 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
     if to not in TARGETS:
         raise UserError(f"there is no format '{to}' to convert to; there is: {', '.join(TARGETS)}")
     target = TARGETS[to]
-    out = Path(out)
-    if out.suffix != target.suffix:
+    out, kind = Path(out), "file" if target.folder_marker is None else "folder"
+    if target.folder_marker is not None:
+        check_new_folder(out, overwrite=overwrite, marker=target.folder_marker)
+        check_can_write(out, folder=True)
+    elif out.suffix != target.suffix:
         raise UserError(f"a {to} file is called *{target.suffix}, so --out cannot be '{out}'")
-    if out.is_dir() or (os.path.lexists(out) and not overwrite):
+    elif out.is_dir() or (os.path.lexists(out) and not overwrite):
         raise UserError(f"{out} exists already; choose another --out, or give --overwrite to replace it")
-    check_can_write(out)
+    else:
+        check_can_write(out)
     obstacle = target.checkable()
     if verify and obstacle is not None:
-        raise UserError(f"a {to} file cannot be verified here ({obstacle}); leave out --verify to write it without")
+        raise UserError(f"a {to} {kind} cannot be verified here ({obstacle}); leave out --verify to write it without")
     model = open_source(spec)
     reason = target.reason_against(model)
     if reason is not None:
-        raise UserError(f"'{spec}' cannot become a {to} file: {reason}")
+        raise UserError(f"'{spec}' cannot become a {to} {kind}: {reason}")
     checks: list[str] = []
+    if target.folder_marker is not None:
+        with new_folder(out, overwrite=overwrite, marker=target.folder_marker) as folder:
+            _write(target, model, folder, out)
+            if verify is not False and obstacle is None:
+                checks.extend(target.check(model, folder))
+        return _done(target, model, out, checks, obstacle)
 
     def write(temporary: Path) -> None:
         # detectron2 tells a file's format by its name.
@@ -89,6 +107,10 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
             named.unlink(missing_ok=True)
 
     replace_file(out, write)
+    return _done(target, model, out, checks, obstacle)
+
+
+def _done(target: Target, model: Model, out: Path, checks: list[str], obstacle: str | None) -> Conversion:
     if not checks:
         checks.append(f"not verified ({obstacle or 'as asked'}); its names and shapes were accounted for")
     return Conversion(target.usage(model, out), tuple(checks))

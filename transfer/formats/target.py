@@ -21,7 +21,7 @@ _CHECK_SEED = 0
 
 @dataclass(frozen=True)
 class Target:
-    """A file format.
+    """A format of a file, or of a folder.
 
     Attributes
     ----------
@@ -38,6 +38,8 @@ class Target:
         How the file is used, as lines to copy.
     checkable
         Why the check cannot run here, or None.
+    folder_marker
+        Of a target that is a folder: the file by which such a folder is known, which ``--overwrite`` may replace. None: it is a file.
     """
 
     suffix: str
@@ -46,6 +48,7 @@ class Target:
     check: Callable[[Model, Path], list[str]]
     usage: Callable[[Model, Path], str]
     checkable: Callable[[], str | None] = lambda: None
+    folder_marker: str | None = None
 
     def reason_against(self, model: Model) -> str | None:
         """Why a model cannot become such a file, or None."""
