@@ -96,6 +96,8 @@ class CatalogueEntry:
         The paper.
     note
         Anything else worth knowing.
+    ask
+        Where the weights are given to those who ask and accept the terms; the file is then imported by ``zoo import``.
     image_size, mean, std, interpolation, crop_pct
         Preprocessing of test images.
     confirmed
@@ -123,6 +125,7 @@ class CatalogueEntry:
     recipe: str | None = None
     citation: str | None = None
     note: str | None = None
+    ask: str | None = None
     image_size: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD

@@ -44,6 +44,7 @@ _MODEL_KEYS = {
     "recipe": str,
     "citation": str,
     "note": str,
+    "ask": str,
     "image_size": int,
     "interpolation": str,
     "crop_pct": float,

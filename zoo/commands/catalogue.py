@@ -47,7 +47,7 @@ def list_models(
 
 def _row(entry: CatalogueEntry) -> tuple[str, ...]:
     if entry.home is None:
-        weights = "not published"
+        weights = "on request" if entry.ask else "not published"
     else:
         weights = entry.home.repository or ("authors' URL" if entry.reader else "authors' URL, no reader")
     return (
@@ -96,6 +96,8 @@ def describe_entry(entry: CatalogueEntry) -> str:
         "recipe": f"pretrain {entry.recipe}" if entry.recipe else "none of this toolkit",
         "citation": entry.citation or "unknown",
     }
+    if entry.ask:
+        facts["weights"] = f"given to those who ask and accept the terms: {entry.ask}"
     if entry.note:
         facts["note"] = entry.note
     width = max(map(len, facts))

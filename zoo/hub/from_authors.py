@@ -38,6 +38,11 @@ def pull_from_authors(entry: CatalogueEntry, *, offline: bool, deadline: Deadlin
     home = entry.home
     if home is None or home.url is None:
         made = f"; `pretrain {entry.recipe}` makes such weights" if entry.recipe else ""
+        if entry.ask:
+            raise UserError(
+                f"the weights of '{entry.name}' are given to those who ask ({entry.ask}); once you have the file: zoo import FILE --name "
+                f"{entry.name} --out DIR"
+            )
         raise UserError(f"the weights of '{entry.name}' are published nowhere, as far as we know{made}")
     if entry.reader is None:
         why = f" ({entry.note})" if entry.note else ""

@@ -14,6 +14,7 @@ from zoo.catalogue import CatalogueEntry, files, find_entry, load_catalogue
 from zoo.catalogue.files import matching
 from zoo.errors import UserError
 from zoo.formats.readers import reader_names
+from zoo.hub.pull import pull
 from zoo.results import save_result
 
 OWN = """
@@ -164,3 +165,11 @@ def test_patterns():
     assert len(matching(entries, "HCSC")) == 6
     assert matching(entries, None) == list(entries.values())
     assert matching(entries, "nothing") == []
+
+
+def test_weights_that_must_be_asked_for() -> None:
+    entry = find_entry("vit_small_patch16_dinov3_qkvb.dinov3_lvd1689m")
+    assert (entry.home, entry.reader) == (None, "transformers")
+    sentence = r"are given to those who ask \(the Hub \(facebook/dinov3-vits16-pretrain-lvd1689m\).*zoo import FILE --name"
+    with pytest.raises(UserError, match=sentence):
+        pull(entry.name)
