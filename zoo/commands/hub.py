@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _LOCK = "The lock file that remembers what was got first; without it, the user's own."
 _DEADLINE = "Give up after so many seconds, whatever the other side does."
+# A shell's exit status of a command that a signal ended is this and the signal's number.
+_SIGNAL_STATUS = 128
 
 
 def pull(
@@ -77,7 +79,7 @@ def push(
     """Put a zoo model on the Hub in one commit, compare what arrived, and load it again from there through timm.
 
     What goes up is the weights, config.json, zoo.json, the card and the training curve, nothing else. The card must be the one that
-    zoo.json makes.
+    zoo.json makes. Ctrl-C, SIGTERM and the deadline end the work itself; the last sentence says which commit stands on the Hub.
 
     Examples:
 
@@ -86,14 +88,20 @@ def push(
     * `zoo push models/moco my-lab/resnet18.moco_200ep --private`
     """
     from zoo.hub.push import plan_push
+    from zoo.hub.upload.cancelling import Cancelled, Cancelling
 
-    plan = plan_push(folder, repository, private=private, create_pr=create_pr, replace=replace, deadline=deadline)
-    for line in plan.lines():
-        typer.echo(line, err=True)
-    if dry_run:
-        typer.echo("nothing was pushed (--dry-run)", err=True)
-        return
-    pushed = plan.carry_out(message, progress=sys.stderr.isatty())
+    try:
+        with Cancelling():
+            plan = plan_push(folder, repository, private=private, create_pr=create_pr, replace=replace, deadline=deadline)
+            for line in plan.lines():
+                typer.echo(line, err=True)
+            if dry_run:
+                typer.echo("nothing was pushed (--dry-run)", err=True)
+                return
+            pushed = plan.carry_out(message, progress=sys.stderr.isatty())
+    except Cancelled as error:
+        typer.echo(f"cancelled: {str(error) or 'nothing had been sent, and the Hub is as it was'}", err=True)
+        raise typer.Exit(_SIGNAL_STATUS + error.number) from error
     for note in pushed.notes:
         typer.echo(f"note: {note}", err=True)
     typer.echo(pushed.url)
