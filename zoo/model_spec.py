@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from zoo.backbones import checked, create_backbone, create_empty_backbone, fixed_input, load_state, native_size, spelled
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
-from zoo.hub.pull import HUB_SCHEME, folder_of
+from zoo.hub.names import HUB_SCHEME
+from zoo.hub.pull import folder_of
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import is_zoo_model
 from zoo.models.layers import Layer

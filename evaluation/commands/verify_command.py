@@ -13,7 +13,8 @@ from zoo.catalogue import load_catalogue
 from zoo.catalogue.files import matching
 from zoo.console import when_memory_runs_out
 from zoo.errors import UserError
-from zoo.hub.pull import HUB_SCHEME, folder_of
+from zoo.hub.names import HUB_SCHEME
+from zoo.hub.pull import folder_of
 from zoo.model_folder.agreement import disagreements
 from zoo.model_folder.manifest import MANIFEST_FILE, read_manifest
 from zoo.ranges import BATCH_SIZE, WORKERS

@@ -10,9 +10,9 @@ from filelock import FileLock
 
 from zoo.catalogue import CatalogueEntry, Home
 from zoo.errors import UserError
-from zoo.home import zoo_home
+from zoo.home import HOME_VARIABLE, models_home
 from zoo.hub.fetch import fetch
-from zoo.hub.pins import Pins
+from zoo.hub.pins import Pins, whose
 from zoo.hub.pulled import Pulled
 from zoo.hub.retries import Deadline
 from zoo.model_folder.integrity import check_weights
@@ -21,7 +21,7 @@ from zoo.model_folder.manifest import is_zoo_model, read_manifest
 
 def imported_folder(entry: CatalogueEntry) -> Path:
     """Where the imported model is kept."""
-    return zoo_home() / "models" / entry.name
+    return models_home() / entry.name
 
 
 def pull_from_authors(entry: CatalogueEntry, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool) -> Pulled:
@@ -100,7 +100,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         lock.acquire()
     except OSError as error:
-        raise UserError(f"{folder.parent} cannot be written ({error.strerror or error}); ZOO_HOME moves it") from error
+        where = error.filename or folder.parent
+        raise UserError(f"{where} cannot be written ({error.strerror or error}{whose(where)}); {HOME_VARIABLE} moves it") from error
     try:
         yield
     finally:

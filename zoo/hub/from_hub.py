@@ -72,6 +72,8 @@ def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, 
     check_whole(name, listing)
     same = pins.of_commit(name.repository, listing.commit)
     _check_moved(name, pin, listing, pins, update)
+    if pin is None or pin.commit != listing.commit or update:
+        pins.check_writable()
     _check_catalogue(name, listing.files[WEIGHTS_FILE].sha256, sha256)
 
     found: dict[str, FilePin] = {}

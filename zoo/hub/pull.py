@@ -10,15 +10,13 @@ from pathlib import Path
 from zoo.catalogue import CatalogueEntry, find_entry
 from zoo.files import check_new_folder, new_folder
 from zoo.hub.from_authors import imported_folder, pull_from_authors
-from zoo.hub.names import HubName, parse_hub_name
+from zoo.hub.names import HubName, is_hub_name, parse_hub_name
 from zoo.hub.pins import Pins
 from zoo.hub.pulled import Pulled
 from zoo.hub.retries import DEFAULT_DEADLINE, Deadline
+from zoo.hub.surroundings import check_home, check_hub_settings
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import MANIFEST_FILE, MODEL_FILES, is_zoo_model, read_manifest
-
-# What ``--model`` has before a name on the Hub.
-HUB_SCHEME = "hub"
 
 
 def pull(
@@ -58,7 +56,8 @@ def pull(
     ------
     UserError
         No such name; its weights are published nowhere, or in a layout that no reader knows; it cannot be had, and which case that is; a
-        file is not what it must be; the name stands for other weights than before; ``out`` exists.
+        file is not what it must be; the name stands for other weights than before; ``out`` exists; a setting of the environment keeps it
+        from working, which is found before anything is transferred.
     """
     # The Hub's client takes a moment to import.
     from huggingface_hub import constants
@@ -70,6 +69,10 @@ def pull(
     limit, pins = Deadline(deadline), Pins() if pins is None else pins
     offline = offline or bool(constants.HF_HUB_OFFLINE)
     repository, entry = _resolved(name)
+    if not offline:
+        check_home()
+        if repository is not None:
+            check_hub_settings()
     if repository is not None:
         sha256 = None if entry is None else entry.sha256
         pulled = pull_from_hub(repository, offline=offline, deadline=limit, pins=pins, sha256=sha256, update=update, progress=progress)
@@ -105,7 +108,7 @@ def folder_of(name: str) -> Path:
 
 def _resolved(name: str) -> tuple[HubName | None, CatalogueEntry | None]:
     """The repository on the Hub that a name stands for, or None where it lies elsewhere; and its row of the catalogue, if it is one."""
-    if "/" in name:
+    if is_hub_name(name):
         return parse_hub_name(name), None
     entry = find_entry(name)
     if entry.home is None or entry.home.repository is None:

@@ -16,6 +16,7 @@ from zoo.hub.names import DEFAULT_REVISION, HubName, parse_hub_name
 from zoo.hub.publishable import check_publishable
 from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, DeadlinePassed
 from zoo.hub.snapshot import Access, Listed, Listing, get_file, git_sha1, list_files
+from zoo.hub.surroundings import check_hub_settings
 from zoo.hub.upload.cancelling import Cancelled, Cancelling
 from zoo.hub.upload.sender import Job
 from zoo.hub.upload.sending import Sent, send
@@ -217,6 +218,7 @@ def plan_push(
         raise UserError(
             f"a push goes to the branch '{DEFAULT_REVISION}' or, with --create-pr, to a pull request; leave out '@{name.revision}'"
         )
+    check_hub_settings()
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_publishable(folder, manifest)

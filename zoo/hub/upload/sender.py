@@ -166,7 +166,7 @@ def _tried(call: Any, doing: str, deadline: Deadline, line: _Line) -> Any:
 
 def _refused(error: Exception, job: Job, name: HubName) -> UserError:
     cause = failures.cause_of(error)
-    if failures.status_of(cause) == _FORBIDDEN:
+    if failures.status_of(cause) == _FORBIDDEN and failures.store_of(cause) is None:
         owner = job.repository.partition("/")[0]
         return UserError(
             f"your token may not write to '{owner}' on {constants.ENDPOINT}: it needs write permission, and your account must be "
