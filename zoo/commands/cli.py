@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zoo.commands.cache import cache
 from zoo.commands.card import add_result, card
 from zoo.commands.catalogue import list_models
 from zoo.commands.data import data
@@ -38,6 +39,7 @@ app.command()(add_result)
 app.command()(pull)
 app.command()(push)
 app.command()(card)
+app.command()(cache)
 
 
 def main() -> None:

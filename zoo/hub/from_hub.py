@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from zoo.hub.names import HubName
 from zoo.hub.pins import FilePin, Pin, Pins
 from zoo.hub.pulled import Pulled
 from zoo.hub.retries import Deadline
-from zoo.hub.snapshot import Access, Listed, Listing, cached_file, check_whole, difference, drop, get_file, list_files
+from zoo.hub.snapshot import Access, Listed, Listing, cached_file, check_whole, difference, drop, get_file, incomplete_files, list_files
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import CONFIG_FILE, MANIFEST_FILE, MODEL_FILES, REQUIRED_FILES, WEIGHTS_FILE, read_manifest
 
@@ -90,6 +91,8 @@ def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, 
             raise _moved(name, pin, listing.commit, f"{file} had sha256 {pin.files[file].sha256} and has {found[file].sha256}", pins)
     check_weights(folder, read_manifest(folder), found=found[WEIGHTS_FILE].sha256)
     _name_in_cache(name, listing.commit, access)
+    for part in incomplete_files(folder.parent.parent, time.time()):
+        part.unlink(missing_ok=True)
     if pin is None or pin.commit != listing.commit or update:
         pins.put(name.key, found, listing.commit)
     if pin is not None and pin.commit != listing.commit:

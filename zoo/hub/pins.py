@@ -74,6 +74,10 @@ class Pins:
                 return pin
         return None
 
+    def repositories(self) -> set[str]:
+        """The repositories on the Hub of which something is known."""
+        return {name.partition("@")[0] for name, pin in self._read().items() if pin.commit is not None}
+
     def put(self, name: str, files: Mapping[str, FilePin], commit: str | None = None) -> Pin:
         """Remember what a name stands for, in the place of what was known before. Safe beside other processes."""
         pin = Pin(dict(sorted(files.items())), commit, datetime.now(UTC).isoformat(timespec="seconds"))

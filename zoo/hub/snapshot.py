@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from zoo.hub.retries import Deadline, retry
 from zoo.model_folder.manifest import CONFIG_FILE, REQUIRED_FILES, WEIGHTS_FILE
 
 _CHUNK_BYTES = 1 << 20
+# What is not whole, and was written to so lately (in seconds), may still be being written.
+STILL_WRITTEN = 3600.0
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,19 @@ def drop(path: Path) -> None:
     blob = path.resolve()
     path.unlink(missing_ok=True)
     blob.unlink(missing_ok=True)
+
+
+def incomplete_files(repository: Path, now: float) -> list[Path]:
+    """Parts of downloads in a repository's folder of the client's cache that nobody writes to any more; the client never goes on with them.
+
+    ``now`` is in seconds since 1970.
+    """
+    found = []
+    for path in repository.glob("blobs/*.incomplete"):
+        with contextlib.suppress(OSError):  # another process finishes it
+            if now - path.stat().st_mtime >= STILL_WRITTEN:
+                found.append(path)
+    return sorted(found)
 
 
 def check_whole(name: HubName, listing: Listing) -> None:

@@ -390,3 +390,22 @@ def test_a_killed_pull_leaves_nothing_that_counts(hub, commands, model):
     assert commands.wait(pid).status == -9
     refused(commands.zoo("pull", "alice/killed", "--offline"), "was not pulled before, or not wholly")
     assert content(pulled(commands.zoo("pull", "alice/killed"))) == content(model)
+
+
+def test_the_cache_of_pulled_models_is_listed_and_pruned(hub, commands, model, other_model):
+    for name in ("zoo-lab/cached", "zoo-lab/kept"):
+        hub.store.publish(name, content(model if name.endswith("cached") else other_model))
+    folder, kept = (pulled(commands.zoo("pull", name)) for name in ("zoo-lab/cached", "zoo-lab/kept"))
+    part = folder.parent.parent / "blobs" / "0f.12345678.incomplete"
+    part.write_bytes(b"x")
+    os.utime(part, (0, 0))
+    listed = {item["name"]: item for item in json.loads(commands.zoo("cache", "--json").out)}
+    assert listed["zoo-lab/cached"]["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert listed[part.name]["kind"] == "interrupted"
+    # A pull cleans what earlier ones of the model have left.
+    pulled(commands.zoo("pull", "zoo-lab/cached"))
+    assert not part.exists()
+    assert commands.zoo("cache", "--prune", "--kind", "hub", "--yes").status == 0
+    assert not folder.exists()
+    assert not kept.exists()
+    assert content(pulled(commands.zoo("pull", "zoo-lab/cached"))) == content(model)
