@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from zoo.hub.retries import DEFAULT_DEADLINE
+from zoo.models.selection import TRUST_HELP
 from zoo.ranges import POSITIVE
 
 if TYPE_CHECKING:
     from zoo.hub.pins import Pins
 
+_NAME = "A name of the catalogue (`zoo list`), or ORG/NAME[@REVISION] on the Hub, or the address of its page there."
 _LOCK = "The lock file that remembers what was got first; without it, the user's own."
 _DEADLINE = "Give up after so many seconds, whatever the other side does."
 # A shell's exit status of a command that a signal ended is this and the signal's number.
@@ -21,7 +23,7 @@ _SIGNAL_STATUS = 128
 
 
 def pull(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of the catalogue (`zoo list`), or ORG/NAME[@REVISION] on the Hub.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME)],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Copy the zoo model folder there; without it, it stays in the cache.")
     ] = None,
@@ -33,12 +35,14 @@ def pull(
         bool, typer.Option("--update", help="Accept that a branch, tag or URL has changed since it was first pulled.")
     ] = False,
     lock: Annotated[Path | None, typer.Option("--lock", metavar="FILE", help=_LOCK)] = None,
+    trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help=TRUST_HELP)] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the zoo model folder at --out.")] = False,
 ) -> None:
     """Get a zoo model and check every byte of it; the last line printed is its folder.
 
-    A model on the Hub is pinned to a commit, and its sha256 is compared on every pull, also of what is in the cache. A name of the
-    catalogue whose weights lie at their authors' is downloaded from there and imported.
+    A model on the Hub is pinned to a commit, and its sha256 is compared on every pull, also of what is in the cache. A repository that
+    holds weights and no zoo.json (timm's, or a checkpoint that `zoo import` knows) is made into a zoo model here, which says what is not
+    known of it. A name of the catalogue whose weights lie at their authors' is downloaded from there and imported.
 
     Examples:
 
@@ -47,6 +51,8 @@ def pull(
     * `zoo pull my-lab/resnet50.moco_200ep@v1 --out models/moco`
 
     * `zoo pull resnet50.hcsc_200ep`
+
+    * `zoo pull timm/resnet50.a1_in1k`
     """
     from zoo.hub import pull as hub
 
@@ -58,6 +64,7 @@ def pull(
         pins=_pins(lock),
         update=update,
         overwrite=overwrite,
+        trust_pickle=trust_pickle,
         progress=sys.stderr.isatty(),
     )
     for note in pulled.notes:

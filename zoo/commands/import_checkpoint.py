@@ -10,7 +10,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
 from zoo.formats.readers import reader_names
-from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
+from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, TRUST_HELP, read_selection
 from zoo.normalisation import three_channels
 from zoo.ranges import SIDE, Range
 
@@ -65,9 +65,7 @@ def import_model(
     drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
     trust_pickle: Annotated[
         bool,
-        typer.Option(
-            "--trust-pickle", help="Read a file that names unknown classes, with empty stand-ins for them. Nothing in it is run even so."
-        ),
+        typer.Option("--trust-pickle", help=TRUST_HELP),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the zoo model folder at --out.")] = False,
 ) -> None:

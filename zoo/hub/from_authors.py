@@ -24,7 +24,9 @@ def imported_folder(entry: CatalogueEntry) -> Path:
     return models_home() / entry.name
 
 
-def pull_from_authors(entry: CatalogueEntry, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool) -> Pulled:
+def pull_from_authors(
+    entry: CatalogueEntry, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool, trust_pickle: bool = False
+) -> Pulled:
     """Import the weights of an entry of the catalogue, or find what was imported before, checked; the download itself is not kept.
 
     The parameters are those of :func:`zoo.hub.pull.pull`.
@@ -44,14 +46,33 @@ def pull_from_authors(entry: CatalogueEntry, *, offline: bool, deadline: Deadlin
         raise UserError(f"no reader of ours fits the weights of '{entry.name}'; they are at {home.url}{why}")
     folder = imported_folder(entry)
     notes: tuple[str, ...] = ()
-    with _locked(folder):
+    with importing_alone(folder):
         if update or not _is_whole(folder, home.url, pins):
-            notes = _import(entry, home, folder, offline=offline, deadline=deadline, pins=pins, update=update, progress=progress)
+            notes = _import(
+                entry,
+                home,
+                folder,
+                offline=offline,
+                deadline=deadline,
+                pins=pins,
+                update=update,
+                progress=progress,
+                trust_pickle=trust_pickle,
+            )
         return Pulled(folder, home.url, read_manifest(folder).file_sha256, notes=notes)
 
 
 def _import(
-    entry: CatalogueEntry, home: Home, folder: Path, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool
+    entry: CatalogueEntry,
+    home: Home,
+    folder: Path,
+    *,
+    offline: bool,
+    deadline: Deadline,
+    pins: Pins,
+    update: bool,
+    progress: bool,
+    trust_pickle: bool,
 ) -> tuple[str, ...]:
     """Download and import the file; gives notes for the user."""
     assert home.url is not None
@@ -67,7 +88,7 @@ def _import(
     )
     from zoo.model_folder.importing import import_checkpoint  # takes torch, and seconds
 
-    done = import_checkpoint(file, folder, entry=entry, url=home.url, overwrite=True)
+    done = import_checkpoint(file, folder, entry=entry, url=home.url, trust_pickle=trust_pickle, overwrite=True)
     # The zoo model holds what is of use in it, and the lock file its hash.
     file.unlink()
     notes = [f"assumed, since nobody says otherwise: {what}" for what in done.assumed]
@@ -93,7 +114,7 @@ def _is_whole(folder: Path, url: str, pins: Pins) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def importing_alone(folder: Path) -> Iterator[None]:
     """One process at a time imports into the folder; the others wait and find it done."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

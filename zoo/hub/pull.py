@@ -29,11 +29,13 @@ def pull(
     update: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    trust_pickle: bool = False,
 ) -> Pulled:
     """Get a zoo model by its name in the catalogue, or by ``org/name[@revision]`` on the Hub, and check every byte of it.
 
-    A model on the Hub lies in the Hub client's cache afterwards (:mod:`zoo.hub.from_hub`). Weights that lie at their authors' are
-    downloaded and imported (:mod:`zoo.hub.from_authors`) into ``models`` in :func:`zoo.home.zoo_home`.
+    A zoo model on the Hub lies in the Hub client's cache afterwards (:mod:`zoo.hub.from_hub`). Weights that lie at their authors' are
+    downloaded and imported (:mod:`zoo.hub.from_authors`) into ``models`` in :func:`zoo.home.zoo_home`, and so are those of repositories
+    that hold no zoo model (:mod:`zoo.hub.plain`): timm's, and others that a reader knows.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def pull(
         Replace the zoo model folder at ``out``.
     progress
         Show progress bars.
+    trust_pickle
+        Read weights that name unknown classes, with empty stand-ins for them, as :func:`zoo.formats.engine.read_backbone` does.
 
     Raises
     ------
@@ -75,10 +79,21 @@ def pull(
             check_hub_settings()
     if repository is not None:
         sha256 = None if entry is None else entry.sha256
-        pulled = pull_from_hub(repository, offline=offline, deadline=limit, pins=pins, sha256=sha256, update=update, progress=progress)
+        pulled = pull_from_hub(
+            repository,
+            offline=offline,
+            deadline=limit,
+            pins=pins,
+            sha256=sha256,
+            update=update,
+            progress=progress,
+            trust_pickle=trust_pickle,
+        )
     else:
         assert entry is not None
-        pulled = pull_from_authors(entry, offline=offline, deadline=limit, pins=pins, update=update, progress=progress)
+        pulled = pull_from_authors(
+            entry, offline=offline, deadline=limit, pins=pins, update=update, progress=progress, trust_pickle=trust_pickle
+        )
     if out is None:
         return pulled
     with new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:

@@ -274,12 +274,13 @@ def test_a_bad_token_does_not_keep_from_a_public_model(hub, commands, model):
 
 def test_what_is_no_zoo_model(hub, commands, model, other_model):
     files = content(model)
-    hub.store.publish("timm/resnet18.a1_in1k", {name: files[name] for name in ("config.json", WEIGHTS)})
+    hub.store.publish("alice/part", {name: files[name] for name in ("config.json", "zoo.json", WEIGHTS)})
     refused(
-        commands.zoo("pull", "timm/resnet18.a1_in1k"),
-        r"is no zoo model: it has config\.json, model\.safetensors, and lacks zoo\.json, README\.md",
-        "if it is one of timm's, --model timm:resnet18",
+        commands.zoo("pull", "alice/part"),
+        r"is no whole zoo model: it has config\.json, model\.safetensors, zoo\.json, and lacks README\.md",
     )
+    hub.store.publish("alice/notes", {"README.md": b"# Nothing"})
+    refused(commands.zoo("pull", "alice/notes"), r"is no zoo model, and holds no weights: it has README\.md, and lacks zoo\.json, config")
     hub.store.publish("alice/lying", {**files, WEIGHTS: content(other_model)[WEIGHTS]})
     refused(commands.zoo("pull", "alice/lying"), r"model\.safetensors is not the file that zoo\.json describes")
     hub.store.publish("alice/torn", {**files, "zoo.json": b"{"})
