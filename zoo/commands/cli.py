@@ -9,6 +9,7 @@ from zoo.commands.data import data
 from zoo.commands.hub import pull, push
 from zoo.commands.import_checkpoint import import_model
 from zoo.commands.info import info
+from zoo.commands.mirror import mirror
 from zoo.commands.plugins import CommandsWithPlugins
 from zoo.console import make_app, run, version_option
 
@@ -38,6 +39,7 @@ app.command()(data)
 app.command()(add_result)
 app.command()(pull)
 app.command()(push)
+app.command()(mirror)
 app.command()(card)
 app.command()(cache)
 

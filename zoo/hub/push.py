@@ -218,12 +218,10 @@ def plan_push(
         raise UserError(
             f"a push goes to the branch '{DEFAULT_REVISION}' or, with --create-pr, to a pull request; leave out '@{name.revision}'"
         )
-    check_hub_settings()
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_publishable(folder, manifest)
-    if get_token() is None:
-        raise UserError(f"a push to {constants.ENDPOINT} needs a token that may write; set HF_TOKEN or run `hf auth login`")
+    check_can_push()
     access = Access(Deadline(deadline))
     remote: Listing | None = None
     with failures.explained(name), contextlib.suppress(RepositoryNotFoundError):
@@ -283,6 +281,13 @@ def push(
     """
     plan = plan_push(folder, repository, private=private, create_pr=create_pr, replace=replace, deadline=deadline)
     return plan.carry_out(message, progress=progress)
+
+
+def check_can_push() -> None:
+    """Raise UserError where there is no token, or a setting keeps the Hub's client from working. Asks no network."""
+    check_hub_settings()
+    if get_token() is None:
+        raise UserError(f"a push to {constants.ENDPOINT} needs a token that may write; set HF_TOKEN or run `hf auth login`")
 
 
 def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access: Access, replace: bool) -> None:

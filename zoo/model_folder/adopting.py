@@ -24,6 +24,8 @@ from zoo.results.provenance import software_versions, toolkit_commit
 
 # What nobody says of such weights in a place where it could be read.
 UNKNOWN = ("method", "epochs", "data")
+# What a repository states of its licence that names none.
+_NO_LICENCE = ("other", "unknown", "")
 # Of PIL's resampling filters (`resample` of transformers), those that the zoo has.
 _RESAMPLING = {2: "bilinear", 3: "bicubic"}
 
@@ -73,7 +75,12 @@ def adopt(
         They are no network that timm or a reader knows, or not wholly.
     """
     content = {} if files.config is None else read_record(files.config)
-    facts = {**source, "unknown": list(UNKNOWN)}
+    settings = content.get("pretrained_cfg")
+    own = settings.get("license") if isinstance(settings, dict) else None
+    licence = own if isinstance(own, str) and own else licence
+    if licence is None or licence.lower() in _NO_LICENCE:
+        licence = None
+    facts = {**source, "unknown": [*UNKNOWN, *([] if licence else ["licence"])]}
     if files.config is not None and "pretrained_cfg" in content:
         state = open_checkpoint(files.weights, trust_pickle=trust_pickle).content
         if not isinstance(state, dict) or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
@@ -132,7 +139,6 @@ def _adopt_timm(
     network.reset_classifier(0)
     backbone: nn.Module = checked(network, config.architecture, height).eval()
     normalisation = {key: list(three_channels(settings[key])) for key in ("mean", "std")}
-    given = settings.get("license")
     manifest = Manifest(
         name=name,
         arch=config.architecture,
@@ -148,7 +154,7 @@ def _adopt_timm(
             "commit": toolkit_commit(),
             "versions": software_versions(),
         },
-        licence=given if isinstance(given, str) and given else licence,
+        licence=licence,
     )
     write_zoo_model(out, backbone, manifest, overwrite=True, release=True)
 

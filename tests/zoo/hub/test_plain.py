@@ -183,7 +183,7 @@ def test_a_checkpoint_that_a_reader_knows(hub, commands, tmp_path):
     assert torch.equal(features(ours, 64), features(made, 64))
     assert (manifest.mean, manifest.std, manifest.interpolation) == ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bicubic")
     assert (manifest.image_size, manifest.crop_pct) == (224, 224 / 256)
-    assert manifest.source["unknown"] == ["method", "epochs", "data"]
+    assert (manifest.licence, manifest.source["unknown"]) == (None, ["method", "epochs", "data", "licence"])
     assert load_file(folder / WEIGHTS).keys() == made.state_dict().keys()
     hub.store.publish("lab/two", {"a.safetensors": weights, "b.safetensors": weights})
     refused(commands.zoo("pull", "lab/two"), r"several files of weights \(a\.safetensors, b\.safetensors\); choose one: `zoo import http")
