@@ -63,6 +63,7 @@ def pull(
         file is not what it must be; the name stands for other weights than before; ``out`` exists; a setting of the environment keeps it
         from working, which is found before anything is transferred.
     """
+    repository, entry = _resolved(name)
     # The Hub's client takes a moment to import.
     from huggingface_hub import constants
 
@@ -72,7 +73,6 @@ def pull(
         check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     limit, pins = Deadline(deadline), Pins() if pins is None else pins
     offline = offline or bool(constants.HF_HUB_OFFLINE)
-    repository, entry = _resolved(name)
     if not offline:
         check_home()
         if repository is not None:
