@@ -127,10 +127,26 @@ def _run_and_picture(word: str, words: list[str], out: Path | None) -> tuple[Pat
     from zoo.files import check_can_write
 
     check_can_write(picture)
+    _check_run(run_folder)
     return run_folder, picture
 
 
+def _check_run(run_folder: Path) -> None:
+    from zoo.models.runs import is_run
+
+    if not is_run(run_folder):
+        raise UserError(f"{run_folder} is not a run folder: it has no recipe.yaml and checkpoints/")
+
+
+def _check_recipe(name: str) -> None:
+    """Raise UserError where there is no recipe of that name: before torch is imported."""
+    from pretrain.recipe_files import RECIPES
+
+    RECIPES.find(name)
+
+
 def _try(name: str, overrides: list[str], out: Path | None) -> None:
+    _check_recipe(name)
     from pretrain.recipes import load_recipe
     from pretrain.trial import try_recipe
 
@@ -142,6 +158,7 @@ def _try(name: str, overrides: list[str], out: Path | None) -> None:
 def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool, *, download: bool, go_on: bool) -> None:
     if out is None:
         raise UserError("say where the run folder shall be written with --out RUN")
+    _check_recipe(name)
     from pretrain.runs.run_folder import check_out
     from zoo.models.runs import is_run
 
@@ -167,10 +184,9 @@ def _start(name: str, overrides: list[str], out: Path | None, overwrite: bool, *
 def _resume(run_folder: Path, overrides: list[str], out: Path | None, overwrite: bool) -> None:
     if out is not None or overwrite:
         raise UserError("--resume goes on in the run's own folder: leave out --out and --overwrite")
-    from zoo.models.runs import is_run, read_recipe
+    from zoo.models.runs import read_recipe
 
-    if not is_run(run_folder):
-        raise UserError(f"{run_folder} is not a run folder: it has no recipe.yaml and checkpoints/")
+    _check_run(run_folder)
     with StopRequest() as stop:
         try:
             with stop.at_once():

@@ -16,7 +16,8 @@ from zoo.backbones import at_size, create_backbone, create_empty_backbone, fixed
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
-from zoo.hub.pull import HUB_SCHEME, folder_of
+from zoo.hub.names import HUB_SCHEME
+from zoo.hub.pull import folder_of
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import is_zoo_model
 from zoo.models.layers import Layer
@@ -25,11 +26,7 @@ from zoo.models.python import open_python
 from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, read_checkpoint, read_newest_checkpoint, read_recipe
 from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
-
-KINDS = (
-    "a zoo model folder, a name of the catalogue, hub:ORG/NAME[@REVISION], a run folder, a checkpoint file, timm:NAME, torchvision:NAME, "
-    "random:ARCH[:SEED], python:FILE_OR_MODULE:CALLABLE or pixels"
-)
+from zoo.words.models import FILE, PIXELS, PYTHON, RANDOM, TIMM, TORCHVISION, no_model, python_word, random_word
 
 
 class Pixels(nn.Module):
@@ -95,23 +92,23 @@ def open_model(
     """
     spec = str(spec)
     scheme, colon, rest = spec.partition(":")
-    if weights is not None and not (colon and scheme == "python"):
+    if weights is not None and not (colon and scheme == PYTHON):
         raise UserError(f"'{spec}' has weights of its own; --weights is for python:FILE_OR_MODULE:CALLABLE")
-    if spec == "pixels":
+    if spec == PIXELS:
         model = _open_pixels()
-    elif colon and scheme == "random":
-        model = _open_random(spec, rest, image_size)
+    elif colon and scheme == RANDOM:
+        model = _open_random(spec, image_size)
     elif colon and scheme == HUB_SCHEME:
         model = _open_zoo_model(folder_of(rest), image_size)
-    elif colon and scheme == "python":
-        model = open_python(spec, rest, weights, selection)
-    elif colon and scheme in ("timm", "torchvision"):
+    elif colon and scheme == PYTHON:
+        model = open_python(spec, *python_word(spec), weights, selection)
+    elif colon and scheme in (TIMM, TORCHVISION):
         # Only these two need the network, and the clients behind it are slow to import.
         from zoo.models import published
 
-        opener = published.open_timm if scheme == "timm" else published.open_torchvision
+        opener = published.open_timm if scheme == TIMM else published.open_torchvision
         model = opener(rest, image_size)
-    elif colon and scheme == "file":
+    elif colon and scheme == FILE:
         model = _open_file(Path(rest).expanduser(), weights_encoder, image_size, heads, selection)
     else:
         model = _open_path(spec, weights_encoder, image_size, heads, selection)
@@ -129,9 +126,9 @@ def open_model(
 def absolute_model_spec(spec: str) -> str:
     """A model's name with a path of this machine in it made absolute, so that it means the same wherever it is read; others stay."""
     scheme, colon, rest = spec.partition(":")
-    if colon and scheme == "file":
+    if colon and scheme == FILE:
         return f"file:{os.path.abspath(os.path.expanduser(rest))}"
-    if colon and scheme == "python":
+    if colon and scheme == PYTHON:
         place, _, name = rest.rpartition(":")
         return f"python:{os.path.abspath(place)}:{name}" if place.endswith(".py") and os.path.exists(place) else spec
     place = os.path.expanduser(spec)
@@ -143,20 +140,16 @@ def _open_pixels() -> Model:
     return Model(Pixels().eval(), name="pixels", kind="pixels", arch="pixels", num_features=None, tensors_sha256=description)
 
 
-def _open_random(spec: str, rest: str, image_size: int | None) -> Model:
-    arch, _, seed_text = rest.partition(":")
-    if not seed_text:
-        seed_text = "0"
-    if not seed_text.isascii() or not seed_text.isdecimal() or len(seed_text) > 19 or int(seed_text) >= 1 << 63:
-        raise UserError(f"'{spec}' has no valid seed: write random:ARCH:SEED with a whole number from 0 to 2**63 - 1")
+def _open_random(spec: str, image_size: int | None) -> Model:
+    arch, seed = random_word(spec)
     # Only the CPU's generator is forked and seeded: weights are drawn on the CPU, and the caller's streams must not notice.
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(seed_text))
+        torch.default_generator.manual_seed(seed)
         module = create_backbone(arch, image_size=image_size)
     size = native_size(module) if image_size is None else image_size
     return Model.of_backbone(
         module,
-        name=f"random:{arch}:{int(seed_text)}",
+        name=f"random:{arch}:{seed}",
         kind="random",
         arch=arch,
         input_size=size if fixed_input(module) else None,
@@ -184,7 +177,7 @@ def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | Non
         raise UserError(
             f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/"
         )
-    raise UserError(f"there is no model '{spec}'; a model is {KINDS}")
+    raise no_model(spec)
 
 
 def _open_file(path: Path, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None) -> Model:

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from evaluation.commands.plans import ALL, Plan, make_plans, picture_paths, result_paths
-from evaluation.commands.table import print_results
 from evaluation.tasks.again import INPUT_OPTIONS
 from evaluation.tasks.model_source import ModelSource, model_sources
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
-from zoo.data.base import CLASS_LEVEL
+from zoo.data.spec import CLASS_LEVEL, check_data_word
 from zoo.errors import UserError, as_user_error
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.ranges import BATCH_SIZE, SEED, SIDE, WORKERS, Range
 from zoo.results import save_result
+from zoo.words.models import check_model_word
+from zoo.words.runtime import check_device_word, check_dtype_word
 
 if TYPE_CHECKING:
     from evaluation.tasks.runtime import Runtime
@@ -115,6 +115,11 @@ def evaluate(
     inputs = {name: value for name, value in zip(INPUT_OPTIONS, asked, strict=True) if value}
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
+    for source in sources:
+        check_model_word(source.arguments["spec"])
+    check_data_word(data)
+    check_device_word(device)
+    check_dtype_word(dtype)
 
     # From here on it takes torch, and seconds.
     if download:
@@ -279,6 +284,10 @@ def _announce(runtime: Runtime) -> None:
 
 
 def _report(results: dict[str, list[Result]], out: Path | None) -> None:
+    from rich.console import Console
+
+    from evaluation.commands.table import print_results
+
     for of_task in filter(None, results.values()):
         print_results(of_task, Console())
     files = [file["file"] for of_task in results.values() for one in of_task for file in one.details.get("files", {}).values()]

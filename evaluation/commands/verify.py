@@ -17,8 +17,7 @@ from evaluation.tasks.again import command_again, registered_name
 from evaluation.tasks.presets import Preset
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task, load
-from zoo.data.base import CLASS_LEVEL
-from zoo.data.spec import WITHOUT_PLACE, parse_spec
+from zoo.data.spec import CLASS_LEVEL, WITHOUT_PLACE, parse_spec
 from zoo.errors import UserError, first_line
 from zoo.results import DataFacts, Result
 
@@ -56,6 +55,11 @@ class Verifier(Protocol):
     """
 
     def __call__(self, claim: Result, *, model: str, data: str, runtime: Runtime) -> Result: ...
+
+
+def known_tasks() -> list[str]:
+    """The tasks whose claims can be measured again here."""
+    return [*TASKS, *(entry.name for entry in entry_points(group=VERIFIER_GROUP) if entry.name not in TASKS)]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Any
 
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task
-from zoo.data.base import CLASS_LEVEL
-from zoo.data.spec import WITHOUT_PLACE, is_hub_folder, parse_spec
+from zoo.data.spec import CLASS_LEVEL, WITHOUT_PLACE, is_hub_folder, parse_spec
 from zoo.errors import UserError
 from zoo.results import Result
 

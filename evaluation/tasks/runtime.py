@@ -21,6 +21,7 @@ from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
 from zoo.results.provenance import software_versions
+from zoo.words.runtime import check_dtype_word
 
 if TYPE_CHECKING:
     from zoo.models.model import Model
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 # Images whose kept features are compared with new ones before they are used, and the relative difference that is allowed.
 _PROBED, _SAME = 4, 1e-3
 
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What forward passes are cast to; None: nothing is.
+_CAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Runtime:
     batch_size
         Images per forward pass of one process.
     dtype
-        A key of :data:`DTYPES`: what networks compute in. Lower precision than float32 is for GPUs.
+        One of :data:`zoo.words.runtime.DTYPES`: what networks compute in. Lower precision than float32 is for GPUs.
     workers
         Decoding processes; None: one per core.
     seed
@@ -72,8 +74,7 @@ class Runtime:
     _warnings: dict[Any, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UserError(f"unknown dtype '{self.dtype}'; known: {', '.join(DTYPES)}")
+        check_dtype_word(self.dtype)
         if self.dtype != "float32" and self.device.type != "cuda":
             raise UserError(f"dtype {self.dtype} needs a GPU, and this is the {self.device.type}; leave it at float32")
         if self.batch_size < 1:
@@ -82,7 +83,7 @@ class Runtime:
     @property
     def autocast(self) -> torch.dtype | None:
         """What forward passes are cast to; None: nothing is."""
-        return DTYPES[self.dtype]
+        return _CAST[self.dtype]
 
     @property
     def shows_progress(self) -> bool:

@@ -52,10 +52,17 @@ def export(
 
     * `zoo export runs/moco --out models/resnet18.moco --result knn.json --licence MIT`
     """
+    _check_run(run)
+    check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     folder = export_run(
         run, out, encoder=encoder, checkpoint=checkpoint, name=name, licence=licence, results=result or (), overwrite=overwrite
     )
     typer.echo(f"{folder}: a zoo model; `zoo info {folder}` shows it")
+
+
+def _check_run(run: Path) -> None:
+    if not is_run(run):
+        raise UserError(f"'{run}' is not a run folder (it needs recipe.yaml and checkpoints/)")
 
 
 def export_run(
@@ -104,8 +111,7 @@ def export_run(
     from zoo.model_spec import open_model
 
     run = Path(run)
-    if not is_run(run):
-        raise UserError(f"'{run}' is not a run folder (it needs recipe.yaml and checkpoints/)")
+    _check_run(run)
     if checkpoint is not None and Path(checkpoint).resolve().parent.parent != run.resolve():
         raise UserError(f"the checkpoint {checkpoint} does not belong to the run {run}")
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from zoo.commands.cache import cache
 from zoo.commands.card import add_result, card
 from zoo.commands.catalogue import list_models
 from zoo.commands.data import data
 from zoo.commands.hub import pull, push
 from zoo.commands.import_checkpoint import import_model
 from zoo.commands.info import info
+from zoo.commands.mirror import mirror
 from zoo.commands.plugins import CommandsWithPlugins
 from zoo.console import make_app, run, version_option
 
@@ -37,7 +39,9 @@ app.command()(data)
 app.command()(add_result)
 app.command()(pull)
 app.command()(push)
+app.command()(mirror)
 app.command()(card)
+app.command()(cache)
 
 
 def main() -> None:

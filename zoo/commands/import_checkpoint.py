@@ -9,8 +9,10 @@ import typer
 
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
-from zoo.formats.readers import reader_names
-from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
+from zoo.files import check_new_folder
+from zoo.formats.readers import get_reader, reader_names
+from zoo.model_folder.manifest import MANIFEST_FILE
+from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, TRUST_HELP, read_selection
 from zoo.normalisation import three_channels
 from zoo.ranges import SIDE, Range
 
@@ -65,9 +67,7 @@ def import_model(
     drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
     trust_pickle: Annotated[
         bool,
-        typer.Option(
-            "--trust-pickle", help="Read a file that names unknown classes, with empty stand-ins for them. Nothing in it is run even so."
-        ),
+        typer.Option("--trust-pickle", help=TRUST_HELP),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the zoo model folder at --out.")] = False,
 ) -> None:
@@ -86,15 +86,19 @@ def import_model(
 
     * `zoo import resnet18.ckpt --out models/r18 --image-size 32 --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2`
     """
-    from zoo.hub.fetch import fetch
-    from zoo.model_folder.importing import Preprocessing, import_checkpoint
-
-    preprocessing = Preprocessing(
-        image_size, _numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation), crop_pct
-    )
+    stated = (_numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation))
+    if format not in ("auto", *reader_names()):
+        get_reader(format)
     selection = read_selection(key, prefix, rename, drop)
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
+    if url is None and not Path(file).expanduser().exists():
+        raise UserError(f"there is no file {file}")
+    check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
+    from zoo.hub.fetch import fetch
+    from zoo.model_folder.importing import Preprocessing, import_checkpoint
+
+    preprocessing = Preprocessing(image_size, *stated, crop_pct)
     path = Path(file).expanduser() if url is None else fetch(url, progress=True)
     done = import_checkpoint(
         path,

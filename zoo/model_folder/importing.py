@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ def import_checkpoint(
     preprocessing: Preprocessing | None = None,
     entry: CatalogueEntry | None = None,
     url: str | None = None,
+    origin: Mapping[str, Any] | None = None,
     heads: int | None = None,
     selection: Selection | None = None,
     trust_pickle: bool = False,
@@ -105,6 +106,8 @@ def import_checkpoint(
         The row of the catalogue that the file is the weights of; the file's hash is compared where the entry has one.
     url
         Where the file is from, for the record.
+    origin
+        More of that, which ``source`` in zoo.json then holds.
 
     Raises
     ------
@@ -145,6 +148,7 @@ def import_checkpoint(
             "format": reading.reader.name,
             "format_confirmed": reading.reader.confirmed or bool(entry and entry.confirmed),
             **({"url": url} if url else {}),
+            **(origin or {}),
             **({"selection": _spelled(selection)} if selection else {}),
             **({"model_args": reading.function.arguments} if reading.function.arguments else {}),
             **({"resized": reading.resized} if reading.resized else {}),

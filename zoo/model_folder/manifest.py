@@ -193,6 +193,7 @@ class Config:
     architecture: str
     pretrained_cfg: dict[str, Any]
     model_args: dict[str, Any] = field(default_factory=dict)
+    num_classes: Annotated[int, _COUNT] = 0
 
 
 def read_config(folder: str | Path) -> Config:
@@ -200,7 +201,7 @@ def read_config(folder: str | Path) -> Config:
     path = Path(folder) / CONFIG_FILE
     content = read_json_object(path)
     try:
-        config = read_fields(Config, _known(Config, content), later=frozenset({"model_args"}))
+        config = read_fields(Config, _known(Config, content), later=frozenset({"model_args", "num_classes"}))
         read_fields(_Settings, _known(_Settings, config.pretrained_cfg))
     except FieldError as error:
         raise UserError(f"{path} is not a config.json of timm: {error}") from error

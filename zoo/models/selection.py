@@ -16,6 +16,7 @@ from zoo.errors import UserError, some_of
 KEY_HELP = "The keys that lead to the network's tensors in the file, with dots between them (state.model)."
 PREFIX_HELP = "What the names of the network's tensors begin with (student.backbone.)."
 RENAME_HELP = "Pattern and replacement for names without the prefix, wherever it matches; may be given several times."
+TRUST_HELP = "Read a file that names unknown classes, with empty stand-ins for them. Nothing in it is run even so."
 DROP_HELP = "Leave out tensors whose names match this pattern anywhere; may be given several times."
 
 # Where a state dict lies in a file: the keys that lead to it; () is the file's own dictionary.
