@@ -48,7 +48,7 @@ from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
 from pretrain.recipes import as_yaml, plain, typed
 from pretrain.runs.beginning import Beginning, begin
-from pretrain.runs.knn_check import KnnCheck
+from pretrain.runs.check import Check
 from pretrain.runs.run_folder import (
     BAD_IMAGES_FILE,
     IDENTITY_FILE,
@@ -234,7 +234,7 @@ class Training:
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
-        self.knn = KnnCheck.make(recipe, data) if recipe.knn.every_epochs else None
+        self.check = Check.make(recipe, data, self.images) if recipe.knn.every_epochs else None
         self.survey = self._make_survey()
         self.tables: dict[str, NDArray[Any]] = {}
         self._survey_seconds = 0.0
@@ -469,9 +469,9 @@ class Training:
                 numbers = {}
                 step += 1
                 epoch_ends = step % self.steps_per_epoch == 0
-                if self._knn_due(step, epoch_ends):
+                if self._check_due(step, epoch_ends):
                     self.losses.check()
-                    self.losses.note(self._check_knn())
+                    self.losses.note(self._checked())
                 stopping = step < self.steps and stop.asked(self.device)
                 due = self._checkpoint_due(step, epoch_ends) or stopping
                 if due or self.losses.full or step == self.steps:
@@ -550,30 +550,37 @@ class Training:
     def _last_good(self) -> str:
         return f"{latest_checkpoint(self.folder)}" if self._saved >= 0 else "none yet"
 
-    def _knn_due(self, step: int, epoch_ends: bool) -> bool:
+    def _check_due(self, step: int, epoch_ends: bool) -> bool:
         epochs = step // self.steps_per_epoch
-        return self.knn is not None and epoch_ends and (epochs % self.recipe.knn.every_epochs == 0 or step == self.steps)
+        return self.check is not None and epoch_ends and (epochs % self.recipe.knn.every_epochs == 0 or step == self.steps)
 
-    def _check_knn(self) -> dict[str, float]:
-        assert self.knn is not None
+    def _checked(self) -> dict[str, float]:
+        assert self.check is not None
         synchronise_buffers(self.method_in_use.backbone())
         try:
-            top1 = self.knn(self.method_in_use.backbone(), self.device)
+            numbers = self.check(self.method_in_use.backbone(), self.device)
         except UserError as error:
             # The loss was finite still; the step's update broke the weights.
             raise self.losses.diverged(f"the kNN check failed ({error})") from error
         self.model.train()
-        self.progress.say(f"kNN check: top-1 {100 * top1:.2f} % ({self.knn.text})")
-        return {"knn_top1": top1}
+        for line in self.check.lines(numbers):
+            self.progress.say(line)
+        return numbers
 
     def _checkpoint_due(self, step: int, epoch_ends: bool) -> bool:
         settings = self.recipe.checkpoint
         inside = settings.every_steps > 0 and step % settings.every_steps == 0
-        return step == self.steps or inside or (epoch_ends and (step // self.steps_per_epoch) % settings.every_epochs == 0)
+        regular = epoch_ends and (step // self.steps_per_epoch) % settings.every_epochs == 0
+        return step == self.steps or inside or regular or self._kept_for_good(step)
+
+    def _kept_for_good(self, step: int) -> bool:
+        every = self.recipe.checkpoint.keep_every * self.steps_per_epoch
+        return every > 0 and step % every == 0
 
     def _save(self, step: int) -> None:
         synchronise_buffers(self.method_in_use)
-        save_from_main(self.accelerator, self.folder, step, lambda: self._state(step), keep=self.recipe.checkpoint.keep)
+        keep = self.recipe.checkpoint.keep
+        save_from_main(self.accelerator, self.folder, step, lambda: self._state(step), keep=keep, for_good=self._kept_for_good)
         self._saved = step
 
     def _state(self, step: int) -> dict[str, Any]:
@@ -651,7 +658,7 @@ class Training:
             progress.say(
                 f"note: method.queue={queue} exceeds the {len(self.images)} images, so older keys of an image are among its own negatives"
             )
-        if self.knn is None and recipe.knn.every_epochs:
+        if self.check is not None and not self.check.labelled:
             progress.say(f"note: no kNN check, since data '{recipe.data}' has no labelled train and test splits")
         if step:
             progress.say(f"going on from step {step} of {self.steps}")
