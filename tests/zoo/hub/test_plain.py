@@ -18,8 +18,11 @@ from zoo.model_folder.manifest import read_config, read_manifest
 
 def network(arch: str, seed: int = 0, **arguments):
     torch.manual_seed(seed)
-    made = timm.create_model(arch, **arguments).eval()
-    # Running statistics that are not those of a fresh network.
+    return with_statistics(timm.create_model(arch, **arguments).eval())
+
+
+def with_statistics(made):
+    """Running statistics that are not those of a fresh network."""
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -231,13 +234,14 @@ def test_what_transformers_saves_computes_the_same(hub, commands, tmp_path, kind
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     if kind == "vit":
-        config = transformers.ViTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768, image_size=96)
+        # With timm's epsilon; that of transformers shows beside random weights.
+        config = transformers.ViTConfig(hidden_size=192, num_attention_heads=6, intermediate_size=768, image_size=96, layer_norm_eps=1e-6)
         theirs = transformers.ViTModel(config).eval()
     else:
         theirs = transformers.ResNetModel(
             transformers.ResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic")
         ).eval()
-    theirs.save_pretrained(tmp_path / "saved")
+    with_statistics(theirs).save_pretrained(tmp_path / "saved")
     transformers.ViTImageProcessor(size={"height": 96, "width": 96}).save_pretrained(tmp_path / "saved")
     hub.store.publish(f"lab/hf_{kind}", content(tmp_path / "saved"))
     ours, manifest = load_zoo_model(pulled(commands.zoo("pull", f"lab/hf_{kind}")))
