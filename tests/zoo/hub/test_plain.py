@@ -18,8 +18,11 @@ from zoo.model_folder.manifest import read_config, read_manifest
 
 def network(arch: str, seed: int = 0, **arguments):
     torch.manual_seed(seed)
-    made = timm.create_model(arch, **arguments).eval()
-    # Running statistics that are not those of a fresh network.
+    return with_statistics(timm.create_model(arch, **arguments).eval())
+
+
+def with_statistics(made):
+    """Running statistics that are not those of a fresh network."""
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -189,6 +192,65 @@ def test_a_checkpoint_that_a_reader_knows(hub, commands, tmp_path):
     refused(commands.zoo("pull", "lab/two"), r"several files of weights \(a\.safetensors, b\.safetensors\); choose one: `zoo import http")
     hub.store.publish("lab/strange", {"config.json": b'{"model_type": "strange"}', WEIGHTS: weights[:100]})
     refused(commands.zoo("pull", "lab/strange"), "none can be made of it: .*model.safetensors")
+
+
+def weights_of(made, folder) -> bytes:
+    save_file({key: tensor.contiguous() for key, tensor in made.state_dict().items()}, folder / "weights.safetensors")
+    return (folder / "weights.safetensors").read_bytes()
+
+
+def test_the_number_of_heads_is_taken_from_the_config(hub, commands, tmp_path):
+    made = network("vit_tiny_patch16_224", num_classes=0, num_heads=6, depth=12)
+    config = {"model_type": "vit", "num_attention_heads": 6, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+    hub.store.publish("lab/heads", {"config.json": json.dumps(config).encode(), WEIGHTS: weights_of(made, tmp_path)})
+    done = commands.zoo("pull", "lab/heads")
+    ours, manifest = load_zoo_model(pulled(done))
+    assert manifest.source["model_args"] == {"num_heads": 6}
+    assert torch.equal(features(ours, 224), features(made, 224))
+    assert "built with 6 heads" in done.err
+
+
+ANOTHER_FUNCTION = {
+    "another activation": ({"model_type": "vit", "hidden_act": "quick_gelu"}, "says hidden_act 'quick_gelu' of a 'vit', where timm's"),
+    "stride elsewhere": ({"model_type": "resnet", "downsample_in_bottleneck": True}, "says downsample_in_bottleneck True of a 'resnet'"),
+    "large epsilon": ({"model_type": "vit", "layer_norm_eps": 0.1}, r"says layer_norm_eps 0\.1, and the norms of timm's"),
+    "no epsilon": ({"model_type": "vit", "layer_norm_eps": "small"}, "says layer_norm_eps 'small'"),
+    "no number of heads": ({"model_type": "vit", "num_attention_heads": [3]}, "says num_attention_heads .*, which is no number of heads"),
+}
+
+
+@pytest.mark.parametrize("case", ANOTHER_FUNCTION)
+def test_settings_that_make_another_function_are_refused(hub, commands, tmp_path, case):
+    config, sentence = ANOTHER_FUNCTION[case]
+    name = f"lab/another{len(case)}"
+    weights = weights_of(network("vit_tiny_patch16_224", num_classes=0), tmp_path)
+    hub.store.publish(name, {"config.json": json.dumps(config).encode(), WEIGHTS: weights})
+    refused(commands.zoo("pull", name), f"none can be made of it: .*config.json {sentence}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_what_transformers_saves_computes_the_same(hub, commands, tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    if kind == "vit":
+        # With timm's epsilon; that of transformers shows beside random weights.
+        config = transformers.ViTConfig(hidden_size=192, num_attention_heads=6, intermediate_size=768, image_size=96, layer_norm_eps=1e-6)
+        theirs = transformers.ViTModel(config).eval()
+    else:
+        theirs = transformers.ResNetModel(
+            transformers.ResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic")
+        ).eval()
+    with_statistics(theirs).save_pretrained(tmp_path / "saved")
+    transformers.ViTImageProcessor(size={"height": 96, "width": 96}).save_pretrained(tmp_path / "saved")
+    hub.store.publish(f"lab/hf_{kind}", content(tmp_path / "saved"))
+    ours, manifest = load_zoo_model(pulled(commands.zoo("pull", f"lab/hf_{kind}")))
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        output = theirs(images)
+        wanted = output.last_hidden_state[:, 0] if kind == "vit" else output.pooler_output.flatten(1)
+    torch.testing.assert_close(ours(images), wanted, rtol=1e-4, atol=1e-4)
+    assert (manifest.image_size, manifest.crop_pct, manifest.mean) == (96, 1.0, (0.5, 0.5, 0.5))
 
 
 class Settings:
