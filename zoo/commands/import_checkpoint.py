@@ -10,6 +10,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
 from zoo.formats.readers import reader_names
+from zoo.model_folder.licences import LICENCE_HELP, LICENCE_LINK_HELP, check_stated
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
 from zoo.normalisation import three_channels
 from zoo.ranges import SIDE, Range
@@ -37,9 +38,8 @@ def import_model(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name of the model. A name of the catalogue takes over what the catalogue says."),
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, an SPDX identifier such as MIT.")
-    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", "--license", metavar="ID", help=LICENCE_HELP)] = None,
+    licence_link: Annotated[str | None, typer.Option("--licence-link", "--license-link", metavar="URL", help=LICENCE_LINK_HELP)] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="The pre-training method, for the card.")] = None,
     epochs: Annotated[int | None, Range(1), typer.Option("--epochs", metavar="N", help="Epochs of the pre-training, for the card.")] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="What it was trained on, for the card.")] = None,
@@ -93,6 +93,7 @@ def import_model(
         image_size, _numbers("--mean", mean), _numbers("--std", std, positive=True), _interpolation(interpolation), crop_pct
     )
     selection = read_selection(key, prefix, rename, drop)
+    check_stated(licence, licence_link)  # before a download
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
     path = Path(file).expanduser() if url is None else fetch(url, progress=True)
@@ -104,6 +105,7 @@ def import_model(
         encoder=encoder,
         name=name,
         licence=licence,
+        licence_link=licence_link,
         method=method,
         epochs=epochs,
         data=data,

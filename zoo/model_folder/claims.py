@@ -12,6 +12,7 @@ from pathlib import Path
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.model_folder.card import make_card
+from zoo.model_folder.eval_results import write_eval_files
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import CARD_FILE, MANIFEST_FILE, Manifest, read_manifest
 from zoo.results import Result, load_result
@@ -37,7 +38,7 @@ def check_claims(results: Sequence[Result], manifest: Manifest) -> None:
 
 
 def add_results(folder: str | Path, results: Sequence[Result]) -> Manifest:
-    """Add results to a zoo model folder: to its zoo.json, then to its card, each replaced as a whole.
+    """Add results to a zoo model folder: to its zoo.json, then to its card and the Hub's result files, each replaced as a whole.
 
     A result of the same task, protocol, data and seeds as an earlier one takes its place.
 
@@ -56,9 +57,10 @@ def add_results(folder: str | Path, results: Sequence[Result]) -> Manifest:
         check_weights(folder, manifest)
         check_claims(results, manifest)
         claims = {_question(result): result for result in [*manifest.results, *map(_publishable, results)]}
-        manifest = replace(manifest, results=tuple(claims.values()))
+        before, manifest = manifest, replace(manifest, results=tuple(claims.values()))
         replace_text(folder / MANIFEST_FILE, manifest.to_json())
         replace_text(folder / CARD_FILE, make_card(manifest))
+        write_eval_files(folder, manifest, before)
     return manifest
 
 

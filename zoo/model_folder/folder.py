@@ -35,6 +35,7 @@ from zoo.files import new_folder
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.model_folder.card import make_card
 from zoo.model_folder.claims import check_claims
+from zoo.model_folder.eval_results import write_eval_files
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import (
     CARD_FILE,
@@ -89,6 +90,8 @@ def write_zoo_model(
     architecture = timm_config(backbone)["architecture"]
     if architecture != manifest.arch:
         raise UserError(f"'{manifest.name}' is said to be a '{manifest.arch}', but the network is a '{architecture}'")
+    if manifest.licence is not None and not manifest.licence.strip():
+        raise UserError(f"the licence of '{manifest.name}' is empty; name one, or state none")
     state = _separate(backbone)
     with new_folder(folder, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:
         weights = temporary / WEIGHTS_FILE
@@ -114,6 +117,7 @@ def write_zoo_model(
         (temporary / CONFIG_FILE).write_text(config, encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8", errors="backslashreplace")
         (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8", errors="backslashreplace")
+        write_eval_files(temporary, manifest)
         wanted = _features(backbone, manifest)
         if release:
             state.clear()

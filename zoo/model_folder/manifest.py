@@ -27,7 +27,7 @@ MODEL_FILES = (*REQUIRED_FILES, CURVE_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.
-_LATER_FIELDS = frozenset({"curve_sha256"})
+_LATER_FIELDS = frozenset({"curve_sha256", "licence_link"})
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COUNT = Range(0)
 
@@ -62,6 +62,8 @@ class Manifest:
         Where the weights come from: ``run``, ``checkpoint``, ``commit``, ``versions``.
     licence
         Of the weights: an SPDX identifier; None where nobody stated one.
+    licence_link
+        Where the text of a licence stands that neither SPDX nor the Hub knows.
     created
         UTC, ISO 8601.
     timm_native
@@ -100,6 +102,7 @@ class Manifest:
     file_sha256: str = ""
     tensors_sha256: str = ""
     curve_sha256: str | None = None
+    licence_link: str | None = None
     results: tuple[Result, ...] = ()
 
     def __post_init__(self) -> None:
