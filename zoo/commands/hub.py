@@ -76,8 +76,8 @@ def push(
 ) -> None:
     """Put a zoo model on the Hub in one commit, compare what arrived, and load it again from there through timm.
 
-    What goes up is the weights, config.json, zoo.json, the card, the training curve and the Hub's result files. The card must be the one that
-    zoo.json makes.
+    What goes up is the weights, config.json, zoo.json, the card, the training curve and the Hub's result files. The card must be the one
+    that zoo.json makes.
 
     Examples:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from zoo.model_folder.again import command_on_card
@@ -26,6 +26,8 @@ _HUB_DATASETS = {
 _HUB_TASKS = {"detection": "object-detection", "segmentation": "image-segmentation"}
 # The method of networks that were trained as classifiers.
 SUPERVISED = "supervised"
+# Names of classes on a card.
+_SHOWN_CLASSES = 50
 _PLACES = "`PLACE` is where the data lie, and"
 _FROZEN = ("cluster", "knn", "linear", "voc07")
 
@@ -48,16 +50,15 @@ def _front_matter(manifest: Manifest) -> str:
     # The Hub's client takes a moment to import, and `zoo info` uses this module too.
     from huggingface_hub import EvalResult, ModelCardData
 
-    from zoo.data.spec import name_of
-
-    tags = ["image-feature-extraction", *([] if manifest.method == SUPERVISED else ["self-supervised-learning"]), "timm"]
-    name = name_of(manifest.data or "")
+    kind = "image-classification" if manifest.classes else "image-feature-extraction"
+    self_supervised = manifest.method != SUPERVISED and not (manifest.classes and manifest.method is None)
+    tags = [kind, *(["self-supervised-learning"] if self_supervised else []), "timm"]
     licence = hub_licence(manifest.licence, manifest.licence_link)
     data = ModelCardData(
         library_name="timm",
-        pipeline_tag="image-feature-extraction",
+        pipeline_tag=kind,
         tags=[*tags, plain(manifest.method)] if manifest.method else tags,
-        datasets=[_HUB_DATASETS[name]] if name in _HUB_DATASETS else None,
+        datasets=_hub_datasets(manifest) or None,
         model_name=manifest.name,
         license=licence.identifier,
         license_name=licence.name,
@@ -65,6 +66,20 @@ def _front_matter(manifest: Manifest) -> str:
         eval_results=[EvalResult(**_claim(result)) for result in manifest.results] or None,
     )
     return data.to_yaml()
+
+
+def _hub_datasets(manifest: Manifest) -> list[str]:
+    """The Hub's names of what the backbone, and the classifier on top of it, were trained on."""
+    from zoo.data.spec import name_of
+
+    names = [name_of(str(spec or "")) for spec in (manifest.data, _head(manifest).get("data"))]
+    return list(dict.fromkeys(_HUB_DATASETS[name] for name in names if name in _HUB_DATASETS))
+
+
+def _head(manifest: Manifest) -> Mapping[str, Any]:
+    """How the classifier was trained; empty for a backbone."""
+    found = manifest.source.get("classifier")
+    return found if manifest.classes and isinstance(found, Mapping) else {}
 
 
 def _claim(result: Result) -> dict[str, Any]:
@@ -106,9 +121,29 @@ def _summary(manifest: Manifest) -> str:
         "Mean, standard deviation": f"{list(manifest.mean)}, {list(manifest.std)} of pixels in [0, 1]",
         "Licence": _licence(manifest),
     }
-    return f"A backbone ({code(manifest.arch)}) {trained}; it turns an image into one feature vector.\n\n" + table(
-        ["", ""], list(rows.items())
-    )
+    if manifest.classes:
+        rows = {"Classes": _class_list(manifest.classes), **rows}
+        text = f"A classifier ({code(manifest.arch)}) of {len(manifest.classes):,} classes. {_trained_on_top(manifest, trained)}"
+    else:
+        text = f"A backbone ({code(manifest.arch)}) {trained}; it turns an image into one feature vector."
+    return f"{text}\n\n" + table(["", ""], list(rows.items()))
+
+
+def _trained_on_top(manifest: Manifest, trained: str) -> str:
+    """How a classifier came about: its backbone, then its last layer."""
+    head = _head(manifest)
+    begin = "Its backbone had random weights" if head.get("backbone_kind") == "random" else f"Its backbone was {trained}"
+    if not head:
+        return f"{begin}."
+    what = "then a linear layer on top of it was trained" if head.get("trained") != "the whole network" else "then all of it was trained"
+    on = f"with the labels of {code(head.get('data'))} (`evaluate --task {escaped(head.get('task'))}`, preset {code(head.get('preset'))})"
+    return f"{begin}; {what} {on}."
+
+
+def _class_list(classes: Sequence[str]) -> str:
+    shown = ", ".join(map(plain, classes[:_SHOWN_CLASSES]))
+    more = len(classes) - _SHOWN_CLASSES
+    return shown + (f" and {more:,} more (`label_names` in `config.json`)" if more > 0 else "")
 
 
 def _licence(manifest: Manifest) -> str:
@@ -122,6 +157,8 @@ def _loading(manifest: Manifest) -> str:
     register = "" if manifest.timm_native else "import zoo.backbones  # registers this architecture with timm\n"
     size = f", img_size={manifest.image_size}" if manifest.fixed_input else ""
     size += "".join(f", {name}={value!r}" for name, value in manifest.arguments.items())
+    if manifest.classes:
+        return _loading_classifier(manifest, register)
     through_timm = f"""import timm
 {register}
 model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
@@ -152,6 +189,42 @@ model = zoo.load("FOLDER")
 With the weights alone, into the network that timm builds:
 
 {block(weights_alone, "python")}"""
+
+
+def _loading_classifier(manifest: Manifest, register: str) -> str:
+    through_timm = f"""import timm
+{register}
+model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+outputs = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB; outputs: (1, {len(manifest.classes)})
+label = model.pretrained_cfg["label_names"][outputs.argmax().item()]"""
+    backbone = f"""import timm
+{register}
+model = timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0).eval()  # features: (1, {manifest.num_features})"""
+    with_toolkit = """from zoo.model_spec import open_model
+
+classifier = open_model("FOLDER", classifier=True)
+model, names = classifier.module, classifier.classes"""
+    return f"""## How to use it
+
+`FOLDER` is this folder. On the Hugging Face Hub `hf-hub:ORG/NAME` takes the place of `local-dir:FOLDER`, and `zoo pull ORG/NAME
+--out FOLDER` makes the folder.
+
+Of a folder of images, the most likely classes of each as a table:
+
+{block("zoo predict FOLDER PHOTOS --out predictions.csv --html predictions.html", "sh")}
+
+With timm:
+
+{block(through_timm, "python")}
+
+With the toolkit that made it, which also checks the sha256 of the weights:
+
+{block(with_toolkit, "python")}
+
+The backbone alone, which turns an image into one feature vector (`zoo.load("FOLDER")` gives it, too):
+
+{block(backbone, "python")}"""
 
 
 def _training(manifest: Manifest) -> str:
@@ -227,7 +300,11 @@ def _protocol(result: Result) -> str:
 
 
 def _limitations(manifest: Manifest) -> str:
-    lines = ["It gives features, not labels: a task needs a classifier, a nearest-neighbour search or fine-tuning on top."]
+    lines = [
+        "It knows these classes and no other: an image of something else gets one of them, too, and often with a high probability."
+        if manifest.classes
+        else "It gives features, not labels: a task needs a classifier, a nearest-neighbour search or fine-tuning on top."
+    ]
     if manifest.data:
         lines.append(
             f"It was trained on {code(manifest.data)}: it carries that data's biases, and on other kinds of images it may be worth little."
