@@ -67,7 +67,7 @@ def check_classifier(model: Model) -> None:
     """Raise UserError for a model that gives no classes."""
     if not model.classes:
         raise UserError(
-            f"'{model.name}' gives features and no classes; `evaluate --task linear --model MODEL --data DATA --save DIR` makes a classifier"
+            f"'{model.name}' gives features and no classes; `evaluate --task linear --model MODEL --data DATA --save DIR` makes one"
         )
 
 

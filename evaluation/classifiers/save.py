@@ -103,14 +103,15 @@ def save_classifier(
     """
     classes = data.classes
     whole = classifier_model(model, trained, classes, _name(model, data, result))
-    measured = run_top1(whole, data, preset=OWN, runtime=replace(runtime, keep=lambda _classifier: None))
+    # In the precision that it is used in, whatever it was trained in.
+    measured = run_top1(whole, data, preset=OWN, runtime=replace(runtime, dtype="float32", keep=lambda _classifier: None))
     measured = replace(measured, protocol={**measured.protocol, "options": {"preset": OWN}})
     # What was measured with the backbone as it is below the layer is a claim of it, too.
     claims = [measured, *([result] if result.model.tensors_sha256 == tensors_sha256(_below(model, trained)) else [])]
     if runtime.processes.is_main:
         write_zoo_model(
             folder,
-            whole.module,
+            whole.module.cpu(),
             _manifest(whole, model, trained, data, result, tuple(map(publishable, claims))),
             overwrite=overwrite,
         )
@@ -121,6 +122,8 @@ def save_classifier(
 def classifier_model(model: Model, trained: TrainedClassifier, classes: Sequence[str], name: str) -> Model:
     """The whole network as an open model, on the CPU, that gives an output for each class."""
     backbone = (model.module if trained.backbone is None else trained.backbone).cpu().eval()
+    if not (torch.isfinite(trained.weight).all() and torch.isfinite(trained.bias).all()):
+        raise UserError("the classifier diverged, so there is nothing to keep; train it with a smaller rate")
     side = trained.transform.crop
     arch, arguments = _architecture(model)
     network = build_classifier(arch, arguments, len(classes), image_size=side if model.fixed_input else None)

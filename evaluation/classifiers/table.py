@@ -16,7 +16,7 @@ from zoo.files import replace_text
 
 _MARK = "\ufeff"
 # How formulas begin, in any spreadsheet (OWASP, CSV injection), the wide forms of East Asian keyboards included.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _DIGITS = 6
 
 

@@ -22,6 +22,7 @@ from zoo.backbones import (
 from zoo.errors import UserError, did_you_mean, root_cause
 from zoo.models.classifiers import class_names, load_classifier, told_apart
 from zoo.models.model import Inputs, Model
+from zoo.models.transforms import crop_pct_of
 
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"
 
@@ -89,7 +90,7 @@ def open_torchvision(name: str, image_size: int | None, *, classifier: bool = Fa
         "mean": tuple(test.mean),
         "std": tuple(test.std),
         "interpolation": test.interpolation.value,
-        "crop_pct": side / int(test.resize_size[0]),
+        "crop_pct": crop_pct_of(int(test.resize_size[0]), side),
     }
     return _published("torchvision", f"{arch}.{weights.name.lower()}", arch, module, side, config, {"url": weights.url}, classes)
 
