@@ -96,6 +96,6 @@ def _check_out(flag: str, path: Path | None, ending: str, overwrite: bool) -> No
         return
     if path.suffix.lower() != ending:
         raise UserError(f"{flag} {path} must end in {ending}")
+    check_can_write(path)
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists already; choose another {flag}, or give --overwrite to replace it")
-    check_can_write(path)

@@ -27,7 +27,7 @@ from zoo.data.images import BadImageError, Reading
 from zoo.data.images.endings import read_endings
 from zoo.data.images.reading import AS_SEEN, OWN, reading_of
 from zoo.data.spec import parse_spec
-from zoo.errors import UserError
+from zoo.errors import UserError, printable
 from zoo.models.model import Model
 from zoo.models.transforms import EvalTransform, own_transform
 
@@ -210,7 +210,7 @@ def summary_line(predictions: Predictions, row: int, most: int = 3) -> str:
         f"{predictions.classes[number]} {100 * chance:.1f} %"
         for number, chance in zip(predictions.top[row][:most], predictions.probabilities[row], strict=False)
     )
-    return f"{predictions.name(row)}: {', '.join(said)}"
+    return printable(f"{predictions.name(row)}: {', '.join(said)}")
 
 
 Say = Callable[[str], None]
@@ -219,6 +219,7 @@ Say = Callable[[str], None]
 def say_what_was_left_out(predictions: Predictions, unused: Sequence[UnusedFile], say: Say) -> None:
     """Name what could not be read, or was not."""
     for name, reason in predictions.bad:
-        say(f"left out: {name} ({reason})")
+        say(printable(f"left out: {name} ({reason})"))
     if unused:
-        say(f"{len(unused)} files look like images and were not read, first {unused[0]}")
+        several = f"{len(unused)} files look like images and were" if len(unused) > 1 else "1 file looks like an image and was"
+        say(printable(f"{several} not read, first {unused[0]}"))

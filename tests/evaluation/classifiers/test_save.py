@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import shlex
 import shutil
@@ -277,3 +278,33 @@ def test_a_folder_that_contradicts_itself_is_refused(saved, tmp_path: Path) -> N
     (folder / "zoo.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="its backbone does not have the backbone_sha256"):
         load_zoo_model(folder)
+
+
+def test_classes_of_any_name_are_kept(photos: Path, tmp_path: Path, capsys) -> None:
+    """Folders whose names are no UTF-8, hold a line break, or are markup and formulas."""
+    odd = {"dark": b"\xff\xfe", "light": b"=a|b <b>*x*", "red": "\u00fc\n\u65e5".encode()}
+    for part in ("train", "test"):
+        for name, other in odd.items():
+            place = os.fsencode(tmp_path / "odd" / part) + b"/" + other
+            try:
+                shutil.copytree(os.fsencode(photos / part / name), place)
+            except OSError:
+                pytest.skip("this file system takes UTF-8 names alone")
+    folder = tmp_path / "model"
+    words = ["--task", "linear", "--preset", "logreg", "--c", "1", "--model", "random:test_resnet:1", "--image-size", "16", "--device", "cpu"]
+    assert typed("evaluate", *words, "--data", f"folder:{tmp_path / 'odd'}", "--save", folder) == 0
+    names = tuple(os.fsdecode(name) for name in sorted(odd.values()))
+    assert set(read_manifest(folder).classes) == set(names)
+    assert set(timm.create_model(f"local-dir:{folder}", pretrained=True).pretrained_cfg["label_names"]) == set(names)
+    assert disagreements(folder, read_manifest(folder)) == []
+    capsys.readouterr()
+    out = tmp_path / "p.csv"
+    assert typed("zoo", "predict", folder, tmp_path / "odd" / "test", "--out", out, "--html", tmp_path / "p.html", "--device", "cpu") == 0
+    with open(out, encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["class_1"] for row in rows} <= {"\\udcff\\udcfe", "'=a|b <b>*x*", "\u00fc\n\u65e5"}
+    assert len(rows) == 31
+    assert "<b>*x*" not in (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert typed("zoo", "info", folder) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("classes")]
+    assert all(part in line for part in ("\\udcff\\udcfe", "=a|b <b>*x*", "\u00fc\\n\u65e5"))
