@@ -291,8 +291,8 @@ def test_classes_of_any_name_are_kept(photos: Path, tmp_path: Path, capsys) -> N
             except OSError:
                 pytest.skip("this file system takes UTF-8 names alone")
     folder = tmp_path / "model"
-    words = ["--task", "linear", "--preset", "logreg", "--c", "1", "--model", "random:test_resnet:1", "--image-size", "16", "--device", "cpu"]
-    assert typed("evaluate", *words, "--data", f"folder:{tmp_path / 'odd'}", "--save", folder) == 0
+    words = ["--task", "linear", "--preset", "logreg", "--c", "1", "--image-size", "16", "--device", "cpu"]
+    assert typed("evaluate", *words, "--model", "random:test_resnet:1", "--data", f"folder:{tmp_path / 'odd'}", "--save", folder) == 0
     names = tuple(os.fsdecode(name) for name in sorted(odd.values()))
     assert set(read_manifest(folder).classes) == set(names)
     assert set(timm.create_model(f"local-dir:{folder}", pretrained=True).pretrained_cfg["label_names"]) == set(names)
