@@ -26,6 +26,8 @@ _HUB_DATASETS = {
 _HUB_TASKS = {"detection": "object-detection", "segmentation": "image-segmentation"}
 # The method of networks that were trained as classifiers.
 SUPERVISED = "supervised"
+# Of how a classifier was trained, what the table says.
+_OF_HEAD = ("task", "preset", "data", "level", "images", "backbone", "date")
 # Names of classes on a card.
 _SHOWN_CLASSES = 50
 _PLACES = "`PLACE` is where the data lie, and"
@@ -228,6 +230,7 @@ The backbone alone, which turns an image into one feature vector (`zoo.load("FOL
 
 
 def _training(manifest: Manifest) -> str:
+    head, versions, assumed = _head(manifest), manifest.source.get("versions"), manifest.source.get("assumed")
     facts = {
         "Method": manifest.method,
         "Encoder": manifest.encoder,
@@ -238,11 +241,13 @@ def _training(manifest: Manifest) -> str:
         "Imported from": manifest.source.get("url") or (manifest.source.get("checkpoint") if "format" in manifest.source else None),
         "sha256 of the imported file": manifest.source.get("sha256"),
         "Layout of the imported file": _layout(manifest.source),
-        "Assumed, since nobody says otherwise": "; ".join(manifest.source.get("assumed", ())),
+        "Assumed, since nobody says otherwise": "; ".join(map(str, assumed)) if isinstance(assumed, list | tuple) else None,
+        "Classifier": ", ".join(f"{name} {head[name]}" for name in _OF_HEAD if head.get(name) not in (None, "")),
         "Commit of the toolkit": manifest.source.get("commit"),
-        "Versions": ", ".join(f"{name} {version}" for name, version in manifest.source.get("versions", {}).items() if version),
+        "Versions": ", ".join(f"{name} {one}" for name, one in versions.items() if one) if isinstance(versions, Mapping) else None,
         Markdown("sha256 of `model.safetensors`"): code(manifest.file_sha256),
         "sha256 of its tensors": code(manifest.tensors_sha256),
+        "sha256 of its tensors without the last layer": code(manifest.backbone_sha256 or ""),
     }
     rows = [(name, value) for name, value in facts.items() if value not in (None, "")]
     text = "## How it was trained\n\n" + table(["", ""], rows)
@@ -282,12 +287,13 @@ def _results(manifest: Manifest) -> str:
     head = "## Results\n\n"
     if not manifest.results:
         return head + "None has been measured yet."
+    below = " (top1), or with those below the last layer" if manifest.classes else ""
     rows = table(RESULT_COLUMNS, [result_row(result) for result in manifest.results])
     protocols = "\n".join(f"- {escaped(f'{result.task}, {result.data.name}')}: {_protocol(result)}" for result in manifest.results)
     commands = block("\n".join(plain(command_on_card(result, manifest)) for result in manifest.results), "sh")
     return (
-        f"{head}Each was measured with these very weights; `zoo.json` holds it whole, with fingerprints of the data, counts, seeds and "
-        "versions, and `zoo verify FOLDER --data NAME:ROOT` measures it again. "
+        f"{head}Each was measured with these very weights{below}; `zoo.json` holds it whole, with fingerprints of the data, counts, seeds "
+        "and versions, and `zoo verify FOLDER --data NAME:ROOT` measures it again. "
         f"Accuracies are in percent.\n\n{rows}\n\n"
         f"The commands that measure them again, in this order; {_PLACES} `FOLDER` is this folder:\n\n{commands}\n\n"
         f"The protocols in full:\n\n{protocols}"
