@@ -64,6 +64,8 @@ def check_can_save(model: Model, classes: Sequence[str]) -> None:
         raise UserError(f"--save keeps networks of timm's by their own features, and '{model.name}' is {what}; leave --save out")
     if model.channels != "rgb":
         raise UserError("--save keeps networks that take RGB, as timm does; leave --channels out, or --save")
+    if len(set(classes)) < len(classes):
+        raise UserError("--save keeps classes by their names, and two of these have the same; rename one, or leave --save out")
     build_classifier(*_architecture(model), len(classes), image_size=model.input_size if model.fixed_input else None)
 
 
@@ -198,6 +200,8 @@ def _manifest(
                 "protocol": result.protocol,
                 "seeds": result.seeds,
                 "date": result.date,
+                # Of a classifier that was made of a classifier.
+                **({"before": source["classifier"]} if "classifier" in source else {}),
             },
             "commit": toolkit_commit(),
             "versions": software_versions(),

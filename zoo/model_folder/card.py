@@ -134,7 +134,12 @@ def _summary(manifest: Manifest) -> str:
 def _trained_on_top(manifest: Manifest, trained: str) -> str:
     """How a classifier came about: its backbone, then its last layer."""
     head = _head(manifest)
-    begin = "Its backbone had random weights" if head.get("backbone_kind") == "random" else f"Its backbone was {trained}"
+    if head.get("backbone_kind") == "random":
+        begin = "Its backbone had random weights"
+    elif manifest.method is None and head.get("backbone"):
+        begin = f"Its backbone is that of {code(head['backbone'])}"
+    else:
+        begin = f"Its backbone was {trained}"
     if not head:
         return f"{begin}."
     what = "then a linear layer on top of it was trained" if head.get("trained") != "the whole network" else "then all of it was trained"

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from typed import refusal, typed
 
+from evaluation.classifiers.save import check_can_save
 from zoo.backbones import create_backbone
 from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
@@ -308,3 +309,21 @@ def test_classes_of_any_name_are_kept(photos: Path, tmp_path: Path, capsys) -> N
     assert typed("zoo", "info", folder) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("classes")]
     assert all(part in line for part in ("\\udcff\\udcfe", "=a|b <b>*x*", "\u00fc\\n\u65e5"))
+
+
+def test_a_classifier_of_a_classifier_says_so(saved) -> None:
+    """Its backbone is taken, and how that came about is kept."""
+    start, _ = saved("logreg")
+    folder, _ = saved("finetune", str(start))
+    about = read_manifest(folder).source["classifier"]
+    assert (about["task"], about["before"]["task"], about["backbone"]) == ("finetune", "linear", "test_resnet.random_folder_linear")
+    assert about["backbone_tensors_sha256"] == read_manifest(start).backbone_sha256
+    text = (folder / "README.md").read_text()
+    assert "Its backbone is that of `test_resnet.random_folder_linear`; then all of it was trained with the labels of" in text
+
+
+def test_classes_of_one_name_are_refused_first() -> None:
+    model = open_model("random:test_resnet:1")
+    check_can_save(model, ["a", "b"])
+    with pytest.raises(UserError, match="two of these have the same"):
+        check_can_save(model, ["a", "b", "a"])
