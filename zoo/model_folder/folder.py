@@ -154,7 +154,7 @@ def load_zoo_model(folder: str | Path, *, classifier: bool = False) -> tuple[nn.
     arguments = read_arguments(config.model_args, str(folder / CONFIG_FILE))
     if arguments != manifest.arguments:
         raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} has the model_args {arguments}, {MANIFEST_FILE} {manifest.arguments}")
-    if (config.num_classes, config.label_names) != (len(manifest.classes), manifest.classes):
+    if (config.num_classes, config.label_names or ()) != (len(manifest.classes), manifest.classes):
         raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} and {MANIFEST_FILE} do not name the same classes")
     check_weights(folder, manifest)
     path = folder / WEIGHTS_FILE

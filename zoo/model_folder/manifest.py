@@ -210,7 +210,7 @@ class Config:
     pretrained_cfg: dict[str, Any]
     model_args: dict[str, Any] = field(default_factory=dict)
     num_classes: Annotated[int, _COUNT] = 0
-    label_names: tuple[str, ...] = ()
+    label_names: tuple[str, ...] | None = None
 
 
 def read_config(folder: str | Path) -> Config:
