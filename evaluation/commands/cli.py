@@ -164,6 +164,7 @@ def evaluate(
             outcomes = _results(plans, sources, data, level, skip_bad_images, image_size, inputs, runtime, saves=bool(folders))
             for position, plan, result, prepared, model in outcomes:
                 if isinstance(result, UserError):
+                    kept.clear()
                     alone = len(plans) == len(sources) == 1
                     failures.append(str(result) if alone else f"{plan.task.name} of {sources[position].name}: {result}")
                     continue
@@ -250,16 +251,12 @@ def _results(
     """
     from zoo.data import open_data
     from zoo.data.inspection.known import known_lines, known_of
-    from zoo.model_spec import open_model
 
     on_bad: OnBad = "skip" if skip_bad_images else "refuse"
     opened_data = open_data(data, on_bad)
     ways = {plan.task.name: (plan.preset.side(opened_data.image_size, image_size), plan.task.classifier) for plan in plans}
     # Networks that are built for one size of image are built once for each size that the tasks want, and with a classifier or without.
-    opened = [
-        {way: open_model(image_size=way[0], classifier=way[1], **source.arguments) for way in dict.fromkeys(ways.values())}
-        for source in sources
-    ]
+    opened = [_opened(source, list(dict.fromkeys(ways.values()))) for source in sources]
     if runtime.processes.is_main:
         for note in dict.fromkeys(note for by_way in opened for model in by_way.values() for note in model.notes):
             typer.echo(note, err=True)
@@ -301,6 +298,20 @@ def _results(
         # And with them their memory on the device, and the features in memory.
         by_way.clear()
         runtime.forget_features()
+
+
+def _opened(source: ModelSource, ways: Sequence[tuple[int | None, bool]]) -> dict[tuple[int | None, bool], Model]:
+    """A model by the side that it is built for and whether with its classifier; what has none to take off is opened once for both."""
+    from zoo.model_spec import open_model
+    from zoo.models.model import KINDS_WITH_CLASSES
+
+    opened: dict[tuple[int | None, bool], Model] = {}
+    for side, classifier in ways:
+        known = opened.get((side, not classifier))
+        if known is None or known.kind in KINDS_WITH_CLASSES:
+            known = open_model(image_size=side, classifier=classifier, **source.arguments)
+        opened[side, classifier] = known
+    return opened
 
 
 def _less_memory(plan: Plan) -> str:

@@ -11,6 +11,8 @@ from zoo.backbones import feature_width, fixed_input
 from zoo.hashing import tensors_sha256
 
 Channels = Literal["rgb", "bgr"]
+# Kinds of models that may have a classifier, which is there or not as it is asked for.
+KINDS_WITH_CLASSES = ("zoo", "timm", "torchvision")
 
 
 @dataclass(frozen=True)

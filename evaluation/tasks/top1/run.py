@@ -60,7 +60,7 @@ def run_top1(
             "task top1 is for a network with a classifier of its own (leave --features out), for others there are knn and linear"
         )
     truth = labelled.test.level(labelled.level).labels
-    order = outputs_of_numbers(labelled.classes) if not model.classes else None
+    order = outputs_of_numbers(labelled.classes) if set(model.classes) != set(labelled.classes) else None
     named = outputs_of_names(model.classes, labelled.classes)
     if order is not None:
         outputs, as_text = outputs[:, order], outputs
