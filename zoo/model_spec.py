@@ -56,6 +56,7 @@ def open_model(
     channels: Channels | None = None,
     heads: int | None = None,
     selection: Selection | None = None,
+    classifier: bool = False,
 ) -> Model:
     """Open a model.
 
@@ -82,6 +83,9 @@ def open_model(
         Of a vision transformer in a checkpoint file, where it is not timm's number.
     selection
         Which tensors of a checkpoint file, or of ``weights``, are the network's.
+    classifier
+        With the layer that gives its classes, where the model has one: a zoo model with classes, ``timm:``, ``torchvision:``. The others,
+        and all without this, give features.
     mean, std, channels
         How images are to reach the network, instead of what it was trained with or declares.
 
@@ -99,7 +103,7 @@ def open_model(
     elif colon and scheme == RANDOM:
         model = _open_random(spec, image_size)
     elif colon and scheme == HUB_SCHEME:
-        model = _open_zoo_model(folder_of(rest), image_size)
+        model = _open_zoo_model(folder_of(rest), image_size, classifier)
     elif colon and scheme == PYTHON:
         model = open_python(spec, *python_word(spec), weights, selection)
     elif colon and scheme in (TIMM, TORCHVISION):
@@ -107,11 +111,11 @@ def open_model(
         from zoo.models import published
 
         opener = published.open_timm if scheme == TIMM else published.open_torchvision
-        model = opener(rest, image_size)
+        model = opener(rest, image_size, classifier=classifier)
     elif colon and scheme == FILE:
         model = _open_file(Path(rest).expanduser(), weights_encoder, image_size, heads, selection)
     else:
-        model = _open_path(spec, weights_encoder, image_size, heads, selection)
+        model = _open_path(spec, weights_encoder, image_size, heads, selection, classifier)
     if weights_encoder != DEFAULT_ENCODER and model.kind not in ("run", "file"):
         raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run or a checkpoint file")
     if heads is not None and model.kind != "file":
@@ -156,10 +160,12 @@ def _open_random(spec: str, image_size: int | None) -> Model:
     )
 
 
-def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None) -> Model:
+def _open_path(
+    spec: str, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None, classifier: bool
+) -> Model:
     path = Path(spec).expanduser()
     if is_zoo_model(path):
-        return _open_zoo_model(path, image_size)
+        return _open_zoo_model(path, image_size, classifier)
     if is_run(path):
         newest = read_newest_checkpoint(path)
         model = _open_run(path, newest.path, newest.content, encoder, image_size)
@@ -167,7 +173,7 @@ def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | Non
     if path.is_file() and is_run(path.parent.parent):
         return _open_run(path.parent.parent, path, read_checkpoint(path), encoder, image_size)
     if not path.exists() and spec in load_catalogue():
-        return _open_zoo_model(folder_of(spec), image_size)
+        return _open_zoo_model(folder_of(spec), image_size, classifier)
     if path.is_file():
         try:
             return _open_file(path, encoder, image_size, heads, selection)
@@ -188,15 +194,18 @@ def _open_file(path: Path, encoder: str, image_size: int | None, heads: int | No
     return open_file(path, wanted, image_size, heads=heads, selection=selection)
 
 
-def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
-    module, manifest = load_zoo_model(folder)
-    module, resized = at_size(module, manifest.arch, image_size)
+def _open_zoo_model(folder: Path, image_size: int | None, classifier: bool) -> Model:
+    module, manifest = load_zoo_model(folder, classifier=classifier)
+    classes = manifest.classes if classifier else ()
+    resized = None
+    if not classes:
+        module, resized = at_size(module, manifest.arch, image_size)
     return Model.of_backbone(
         module,
         name=manifest.name,
         kind="zoo",
         arch=spelled(manifest.arch, manifest.arguments),
-        tensors_sha256=manifest.tensors_sha256,
+        tensors_sha256=manifest.tensors_sha256 if classes or manifest.backbone_sha256 is None else manifest.backbone_sha256,
         input_size=image_size if resized else manifest.image_size,
         notes=(f"{manifest.name}: {resized}",) if resized else (),
         mean=manifest.mean,
@@ -204,6 +213,7 @@ def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
         declared=Inputs(manifest.mean, manifest.std, "rgb"),
         interpolation=manifest.interpolation,
         crop_pct=manifest.crop_pct,
+        classes=classes,
         file_sha256=manifest.file_sha256,
         metadata=manifest.to_dict(),
     )

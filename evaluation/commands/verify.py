@@ -247,9 +247,9 @@ class Verification:
         prepared = self._prepared[key]
         if claim is not None and (problem := _other_data(claim.data, getattr(prepared, "facts", None), data)) is not None:
             raise OtherData(problem)
-        side = preset.images.fitting(prepared.data.image_size, crop).crop
+        side = preset.side(prepared.data.image_size, crop)
         how = _inputs_of(claim) if claim is not None else {}
-        opened_model: Model = open_model(model, image_size=side, **how)
+        opened_model: Model = open_model(model, image_size=side, classifier=task.classifier, **how)
         if claim is not None and opened_model.tensors_sha256 != claim.model.tensors_sha256:
             raise UserError(
                 f"the weights of '{model}' (tensors_sha256 {opened_model.tensors_sha256[:12]}) are not those that this was measured with "

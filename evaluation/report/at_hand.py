@@ -199,8 +199,11 @@ class AtHand:
 
         found, refusal = False, None
         for layer, crop in inputs:
+            how = {**source.arguments, "layer": layer, "image_size": crop if isinstance(crop, int) else None}
             try:
-                model = open_model(**{**source.arguments, "layer": layer, "image_size": crop if isinstance(crop, int) else None})
+                model = open_model(**how)
+                if model.tensors_sha256 not in weights:  # the result may be of its classifier
+                    model = open_model(**how, classifier=True)
             except UserError as error:
                 refusal = error
                 continue

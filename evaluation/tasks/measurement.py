@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from evaluation.extraction.features import Features
 from evaluation.statistics import per_image
 from evaluation.statistics.intervals import CONFIDENCE, wilson
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.runtime import Runtime, device_name
+from evaluation.tasks.runtime import Runtime, TrainedClassifier, device_name
 from evaluation.tasks.task import Task, load
 from zoo.data.base import Data, Images
 from zoo.errors import UserError
@@ -111,6 +113,11 @@ class Measurement(Generic[AnyPreset, Used]):
         """Features of a split that the task uses."""
         fingerprint = self.data.facts.splits[role].fingerprint
         return self.runtime.features(self.model, self.data.images[role], self.transform, fingerprint=fingerprint)
+
+    def keep(self, weight: Tensor, bias: Tensor, backbone: nn.Module | None = None) -> None:
+        """Hand over the classifier that the headline is the accuracy of (:attr:`evaluation.tasks.runtime.Runtime.keep`)."""
+        weight, bias = (tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (weight, bias))
+        self.runtime.keep(TrainedClassifier(weight, bias, self.transform, backbone))
 
     def result(
         self,

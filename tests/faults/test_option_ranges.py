@@ -22,6 +22,7 @@ WORDS = {
     ("zoo", "data"): ["folder:/none"],
     ("zoo", "pull"): ["nobody/nothing"],
     ("zoo", "push"): ["/none", "nobody/nothing"],
+    ("zoo", "predict"): ["/none", "/none"],
     ("zoo", "verify"): ["/none"],
     ("evaluate", "evaluate"): ["--model", "/none", "--data", "folder:/none"],
     ("pretrain", "pretrain"): ["boxes", "/none"],

@@ -22,6 +22,7 @@ app = make_app(
     "* `zoo info models/moco`: what it is, and what was measured\n"
     "* `zoo add-result models/moco knn.json`: add a result to its card\n"
     "* `zoo push models/moco my-lab/resnet18.moco_200ep`: publish it\n"
+    "* `zoo predict models/mine photos --out predictions.csv`: what a classifier says of images\n"
     "* `zoo pull my-lab/resnet18.moco_200ep`: get it, checked",
     cls=CommandsWithPlugins,
     no_args_is_help=True,

@@ -11,6 +11,7 @@ from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
 from zoo.files import check_new_folder
 from zoo.formats.readers import get_reader, reader_names
+from zoo.model_folder.licences import LICENCE_HELP, LICENCE_LINK_HELP, check_stated
 from zoo.model_folder.manifest import MANIFEST_FILE
 from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, TRUST_HELP, read_selection
 from zoo.normalisation import three_channels
@@ -39,9 +40,8 @@ def import_model(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name of the model. A name of the catalogue takes over what the catalogue says."),
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, an SPDX identifier such as MIT.")
-    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", "--license", metavar="ID", help=LICENCE_HELP)] = None,
+    licence_link: Annotated[str | None, typer.Option("--licence-link", "--license-link", metavar="URL", help=LICENCE_LINK_HELP)] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="The pre-training method, for the card.")] = None,
     epochs: Annotated[int | None, Range(1), typer.Option("--epochs", metavar="N", help="Epochs of the pre-training, for the card.")] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="What it was trained on, for the card.")] = None,
@@ -90,6 +90,7 @@ def import_model(
     if format not in ("auto", *reader_names()):
         get_reader(format)
     selection = read_selection(key, prefix, rename, drop)
+    check_stated(licence, licence_link)  # before a download
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
     if url is None and not Path(file).expanduser().exists():
@@ -108,6 +109,7 @@ def import_model(
         encoder=encoder,
         name=name,
         licence=licence,
+        licence_link=licence_link,
         method=method,
         epochs=epochs,
         data=data,

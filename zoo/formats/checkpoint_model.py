@@ -45,6 +45,11 @@ def open_file(
         mean=reader.mean or usual[0],
         std=reader.std or usual[1],
         file_sha256=file_sha256(path),
-        metadata={"format": reader.name, "encoder": reading.encoder, "recognised by": reading.evidence},
+        metadata={
+            "format": reader.name,
+            "encoder": reading.encoder,
+            "recognised by": reading.evidence,
+            "model_args": reading.function.arguments,
+        },
         notes=tuple(f"{path.name}: {note}" for note in (*reading.function.notes, *([reading.resized] if reading.resized else []))),
     )

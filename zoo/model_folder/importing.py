@@ -16,6 +16,7 @@ from zoo.files import check_new_folder
 from zoo.formats.engine import AUTO, Reading, read_backbone
 from zoo.hashing import file_sha256
 from zoo.model_folder.folder import write_zoo_model
+from zoo.model_folder.licences import check_stated
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
 from zoo.models.selection import Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
@@ -76,6 +77,7 @@ def import_checkpoint(
     encoder: str | None = None,
     name: str | None = None,
     licence: str | None = None,
+    licence_link: str | None = None,
     method: str | None = None,
     epochs: int | None = None,
     data: str | None = None,
@@ -98,7 +100,7 @@ def import_checkpoint(
         As in :func:`zoo.formats.engine.read_backbone`.
     name
         None: the entry's, else architecture and file name.
-    licence, method, epochs, data
+    licence, licence_link, method, epochs, data
         What is known of the weights; None: what the entry says, else what the layout tells.
     preprocessing
         Of images; what it leaves open is taken from the entry, the layout, or ImageNet's usual way.
@@ -115,6 +117,7 @@ def import_checkpoint(
         Whatever keeps the file from becoming a model; ``out`` is then as it was.
     """
     path = Path(path)
+    check_stated(licence, licence_link)
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     if entry is not None and format == AUTO and not selection:
         format = entry.reader or AUTO
@@ -157,6 +160,7 @@ def import_checkpoint(
             "versions": software_versions(),
         },
         licence=licence or (entry.licence if entry else None),
+        licence_link=licence_link,
     )
     return Imported(write_zoo_model(out, reading.backbone, manifest, overwrite=overwrite, release=True), reading, assumed)
 

@@ -60,6 +60,13 @@ class LogisticRegression:
     converged: bool
     relative_gradient: float
 
+    def layer(self) -> tuple[Tensor, Tensor]:
+        """float32 weights (C, D) and biases (C,), also of two classes."""
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        if len(bias) == 1:
+            weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
+        return weight.float(), bias.float()
+
     def outputs(self, features: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """float64 (Q, C) on the CPU."""
         weight, bias = torch.from_numpy(self.weight).to(device), torch.from_numpy(self.bias).to(device)

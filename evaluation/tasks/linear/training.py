@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,8 @@ class LinearTraining:
         Epoch and position of the rate with most right answers on the test images: an optimistic number, chosen by what it reports.
     last, chosen
         Answers on the test images of the classifier with ``last_rate`` after the last epoch, and of the selected one.
+    layers
+        Weights and biases of these two, by ``"last"`` and ``"selected"``.
     """
 
     rates: tuple[float, ...]
@@ -63,6 +65,7 @@ class LinearTraining:
     best_on_test: tuple[int, int]
     last: Accuracy
     chosen: Accuracy | None
+    layers: Mapping[str, tuple[Tensor, Tensor]]
 
 
 class FeatureBatches(Protocol):
@@ -231,6 +234,7 @@ class _History:
         self.held_out: list[NDArray[np.int64]] = []
         self.selected: tuple[int, int] | None = None
         self.chosen: Accuracy | None = None
+        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
 
     def epoch(self, heads: Heads, losses: Tensor, tests: Tensor, held_out: Tensor) -> None:
         finite = heads.finite()
@@ -247,6 +251,7 @@ class _History:
         if self.selected is None or right[best] > self.held_out[self.selected[0]][self.selected[1]]:
             self.selected = len(self.held_out) - 1, best
             self.chosen = count_correct(heads.outputs(tests, best), self.truth)
+            self.layers["selected"] = heads.layer(best)
 
     def training(self, heads: Heads, rates: tuple[float, ...], tests: Tensor) -> LinearTraining:
         finite = heads.finite()[: self.count]
@@ -266,6 +271,7 @@ class _History:
             best_on_test=(int(epoch), int(rate)),
             last=count_correct(heads.outputs(tests, last_rate), self.truth),
             chosen=self.chosen,
+            layers={**self.layers, "last": heads.layer(last_rate)},
         )
 
 
