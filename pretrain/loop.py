@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluation.parallel import Processes, start_processes
 from evaluation.stopping import StoppedAtOnce, StopRequest, parse_duration
@@ -44,6 +45,7 @@ from pretrain.batchnorm import split_batchnorm
 from pretrain.fitting.device_choices import with_device_choices
 from pretrain.fitting.made_up import made_up_tables
 from pretrain.fitting.micro_batch import find_micro_batch
+from pretrain.gradients import gradient_numbers
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
 from pretrain.recipes import as_yaml, plain, typed
@@ -62,6 +64,7 @@ from pretrain.settings import Recipe
 from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
 from pretrain.survey import BoxMaker, Survey, SurveyStopped, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
+from pretrain.survey.explain import cluster_changes, warnings_of
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.data import Data, Images, open_data, without_bad_images
 from zoo.data.identity import Identity, identify
@@ -238,6 +241,7 @@ class Training:
         self.survey = self._make_survey()
         self.tables: dict[str, NDArray[Any]] = {}
         self._survey_seconds = 0.0
+        self._warned: set[str] = set()
 
     # ------------------------------------------------------------------ building
 
@@ -465,6 +469,8 @@ class Training:
                     return self._stopped(step, stop)
             self.model.train()
             for batch in self.source.batches(epoch, first_step, self._tables_of(epoch)):
+                if numbers:
+                    numbers |= self._gradients(step, batch.views, batch.index)
                 self.losses.add(self._row(step) | numbers, self._step(step, batch.views, batch.index))
                 numbers = {}
                 step += 1
@@ -497,13 +503,29 @@ class Training:
     def _look_around(self, epoch: int, stop: StopRequest) -> dict[str, float]:
         """Make the tables that are due at ``epoch``; returns what the log says of them. Raises SurveyStopped where a signal came."""
         findings = self.survey(epoch, self.method_in_use.named_encoder, asked_to_stop=lambda: stop.asked(self.device, by_signal=True))
+        numbers = findings.numbers | (cluster_changes(self.tables, findings.tables) if self.accelerator.is_main_process else {})
         self.tables.update(findings.tables)
         self.method_in_use.receive(self.tables)
         seconds = findings.numbers["survey_seconds"]
         self._survey_seconds += seconds
         self.losses.leave_out(seconds)
         self.progress.say(f"survey at epoch {epoch + 1}: {'; '.join(findings.texts)} ({seconds:.1f} s)")
-        return findings.numbers
+        for kind, sentence in warnings_of(numbers, getattr(self.recipe.method, "warmup_epochs", None)):
+            if kind not in self._warned:
+                self._warned.add(kind)
+                self.progress.say(sentence)
+        return numbers
+
+    def _gradients(self, step: int, views: list[Tensor], index: Tensor) -> dict[str, float]:
+        """What the log says of the loss terms' gradients on the first batch after a survey; nothing of several processes, or compiled."""
+        if self.accelerator.num_processes > 1 or self.recipe.compile:
+            return {}
+        started = time.perf_counter()
+        rows = slice(0, len(index) // self.parts)
+        place = Place(step, 0, self.parts)
+        numbers = gradient_numbers(self.method_in_use, [view[rows] for view in views], index[rows], place, self.accelerator.autocast())
+        self.losses.leave_out(time.perf_counter() - started)
+        return numbers
 
     def _tables_of(self, epoch: int) -> dict[str, NDArray[Any]]:
         """What views of ``epoch`` follow: neighbours, and boxes from the end of their warm-up on, counted from the run's first epoch."""
@@ -657,6 +679,13 @@ class Training:
         if queue > len(self.images):
             progress.say(
                 f"note: method.queue={queue} exceeds the {len(self.images)} images, so older keys of an image are among its own negatives"
+            )
+        if queue and self.accelerator.num_processes * recipe.bn_splits == 1 and any(
+            isinstance(module, _BatchNorm) for module in self.method_in_use.modules()
+        ):
+            progress.say(
+                "warning: batch norm can leak: on one device with bn_splits=1 a query may recognise its key by the statistics that they "
+                "share, and learn nothing else; set bn_splits=8"
             )
         if self.check is not None and not self.check.labelled:
             progress.say(f"note: no kNN check, since data '{recipe.data}' has no labelled train and test splits")
