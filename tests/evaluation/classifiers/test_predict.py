@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -279,3 +280,27 @@ def test_models_of_timm_and_torchvision_know_imagenet_s_classes(photos: Path, mo
     with torch.no_grad():
         expected = network.eval()(images).argmax(1)
     assert predict_images(model, paths, top=1).top[:, 0].tolist() == expected.tolist()
+
+
+def test_what_the_page_of_the_docs_prints_runs_as_it_stands(saved, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    """Its Python, and its two commands in the folder that they speak of."""
+    folder, _ = saved("linear")
+    text = (Path(__file__).parents[3] / "docs" / "classifiers.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    os.symlink(photos / "train", "photos")
+    os.symlink(photos / "test", "new-photos")
+    os.makedirs("models")
+    os.symlink(folder, "models/moco")
+    commands = [line.split() for line in text.splitlines() if line.startswith("    ") and line.split()[0] in ("evaluate", "zoo")][:2]
+    assert [command[:2] for command in commands] == [["evaluate", "--task"], ["zoo", "predict"]]
+    for command in commands:
+        faster = ["--epochs", "1"] if command[0] == "evaluate" else []
+        assert typed(*command, *faster, "--device", "cpu") == 0
+    assert sorted(os.listdir()) == ["models", "new-photos", "photos", "predictions.csv", "predictions.html"]
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert len(names["found"].top) == 31
+    assert names["model"].num_classes == 3
+    header = next(line for line in text.splitlines() if line.startswith("    image,class_1")).strip()
+    assert header == table_text(names["found"]).splitlines()[0].removeprefix("\ufeff")
