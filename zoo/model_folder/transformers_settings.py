@@ -25,7 +25,7 @@ _AS_TIMM: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
 }
 # Those whose heads are said by one number, which zoo import's --heads takes.
 _WITH_HEADS = ("vit", "deit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers", "ijepa")
-# timm's vision transformers have 1e-6, and transformers' default of a ViT is 1e-12. Beside a variance of activations near 1 neither is seen;
+# timm's vision transformers have 1e-6, transformers' default of a ViT is 1e-12. Beside a variance of activations near 1 neither is seen;
 # beside that of fresh random weights, some 1e-4, features differ in the third digit. Larger ones are refused.
 _LARGEST_EPSILON = 1e-5
 # PIL's resampling filters (`resample`) that the zoo has.
