@@ -22,6 +22,8 @@ from zoo.backbones import (
 from zoo.errors import UserError, did_you_mean, root_cause
 from zoo.models.model import Inputs, Model
 
+# Where torchvision's weights lie.
+TORCHVISION_HOST = "download.pytorch.org"
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"
 
 

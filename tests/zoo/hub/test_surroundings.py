@@ -162,3 +162,12 @@ def test_unusual_revisions_and_names_are_pulled(hub, commands, model, revision):
         assert content(pulled(commands.zoo("pull", text))) == content(model)
     assert content(pulled(commands.zoo("pull", f"{hub.url}/{name}"))) == content(model)
     assert content(pulled(commands.zoo("pull", f"{hub.url}/{name}/tree/{revision}", "--offline"))) == content(model)
+
+
+def test_weights_of_timm_that_cannot_be_had_name_the_variable_too(hub, commands):
+    program = "from zoo.model_spec import open_model; open_model('timm:test_resnet')"
+    refused(commands.python(program), "the weights of 'timm:test_resnet' cannot be loaded")
+    # The client has read its address before; what is looked at is the variable.
+    refused(commands.python(program, HF_ENDPOINT="hub.example.org"), "^error: HF_ENDPOINT is 'hub.example.org', which is no address")
+    program = "from zoo.model_spec import open_model; open_model('timm:test_resnt')"
+    refused(commands.python(program, HF_ENDPOINT="hub.example.org"), "timm has no network 'test_resnt'")
