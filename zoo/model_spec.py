@@ -18,6 +18,7 @@ from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.hub.names import HUB_SCHEME
 from zoo.hub.pull import folder_of
+from zoo.hub.surroundings import check_download_settings, check_hub_settings
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import is_zoo_model
 from zoo.models.layers import Layer
@@ -111,7 +112,13 @@ def open_model(
         from zoo.models import published
 
         opener = published.open_timm if scheme == TIMM else published.open_torchvision
-        model = opener(rest, image_size, classifier=classifier)
+        try:
+            model = opener(rest, image_size, classifier=classifier)
+        except UserError as error:
+            # A download that failed has a cause; a setting that keeps the client from working is the better reason.
+            if error.__cause__ is not None:
+                check_hub_settings() if scheme == TIMM else check_download_settings(published.TORCHVISION_HOST)
+            raise
     elif colon and scheme == FILE:
         model = _open_file(Path(rest).expanduser(), weights_encoder, image_size, heads, selection)
     else:

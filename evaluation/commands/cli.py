@@ -119,12 +119,12 @@ def evaluate(
     inputs = {name: value for name, value in zip(INPUT_OPTIONS, asked, strict=True) if value}
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
+    folders = save_paths(models, tasks, save, overwrite=overwrite)
     for source in sources:
         check_model_word(source.arguments["spec"])
     check_data_word(data)
     check_device_word(device)
     check_dtype_word(dtype)
-    folders = save_paths(models, tasks, save, overwrite=overwrite)
 
     # From here on it takes torch, and seconds.
     if download:

@@ -24,6 +24,8 @@ from zoo.models.classifiers import class_names, load_classifier, told_apart
 from zoo.models.model import Inputs, Model
 from zoo.models.transforms import crop_pct_of
 
+# Where torchvision's weights lie.
+TORCHVISION_HOST = "download.pytorch.org"
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"
 
 
