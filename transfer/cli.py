@@ -12,6 +12,7 @@ import typer
 from transfer.words import DETECTRON2_SCHEME, check_target_word
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
+from zoo.files import check_can_write
 from zoo.ranges import SEED, Range
 from zoo.words.models import RANDOM, check_model_word
 from zoo.words.runtime import check_device_word
@@ -63,6 +64,7 @@ def convert_command(
     * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
     """
     check_target_word(to)
+    check_can_write(out, folder=to == "transformers")
     check_model_word(model, also=(DETECTRON2_SCHEME,))
     from transfer.conversion import convert
 
@@ -210,8 +212,6 @@ def compare_command(
             raise typer.Exit(EXIT_STOPPED)
 
     if not collect:
-        from zoo.files import check_can_write
-
         check_can_write(out, folder=True)
         _prepare()
     rows = compare(out, models.split(","), range(seeds), None if collect else run_one)

@@ -23,6 +23,8 @@ WORDS = {
     ("zoo", "pull"): ["nobody/nothing"],
     ("zoo", "push"): ["/none", "nobody/nothing"],
     ("zoo", "predict"): ["/none", "/none"],
+    ("zoo", "mirror"): ["resnet50.hcsc_200ep", "nobody"],
+    ("zoo", "cache"): [],
     ("zoo", "verify"): ["/none"],
     ("evaluate", "evaluate"): ["--model", "/none", "--data", "folder:/none"],
     ("pretrain", "pretrain"): ["boxes", "/none"],

@@ -9,7 +9,7 @@ import typer
 
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
-from zoo.files import check_new_folder
+from zoo.files import check_can_write, check_new_folder
 from zoo.formats.readers import get_reader, reader_names
 from zoo.model_folder.licences import LICENCE_HELP, LICENCE_LINK_HELP, check_stated
 from zoo.model_folder.manifest import MANIFEST_FILE
@@ -93,9 +93,10 @@ def import_model(
     check_stated(licence, licence_link)  # before a download
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
+    check_can_write(out, folder=True)
+    check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     if url is None and not Path(file).expanduser().exists():
         raise UserError(f"there is no file {file}")
-    check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     from zoo.hub.fetch import fetch
     from zoo.model_folder.importing import Preprocessing, import_checkpoint
 
