@@ -127,7 +127,7 @@ def test_time_is_up_after_the_commit(hub, commands, model, make_model):
 
 
 def test_what_sends_ends_with_the_process_that_started_it(hub, commands, model, make_model):
-    name = "alice/killed"
+    name = "alice/sender-killed"
     old = hub.store.publish(name, content(model))
     hub.fail("cdn-upload", "hang", seconds=30)
     assert cancel(hub, commands, make_model(seed=106), name, "cdn-upload", signal.SIGKILL).status == -9
