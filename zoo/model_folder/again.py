@@ -85,7 +85,7 @@ def data_word(result: Result) -> str:
 
 def data_words(result: Result, data: str | None = None) -> list[str]:
     """Data, and what every task has beside its own options. ``data`` is what ``--data`` takes, where it is known."""
-    from zoo.data.base import CLASS_LEVEL
+    from zoo.data.spec import CLASS_LEVEL
 
     words = ["--data", data or data_word(result)]
     if result.data.level != CLASS_LEVEL:
