@@ -27,7 +27,7 @@ from torch import Tensor
 FOLDER = Path(__file__).parents[3] / "shared" / "layouts"
 NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
 _OWN_STORAGE = 1 << 16  # larger tensors are parts of one storage, which is written once: the files would have 20 GB together
-_POOL = 1 << 23
+_POOL = 1 << 24  # numbers; no more than the 16 tensors to a byte that a file may ask for
 _HISTORY_BUFFER = "mmengine.logging.history_buffer"
 
 
