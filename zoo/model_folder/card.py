@@ -114,7 +114,7 @@ def _summary(manifest: Manifest) -> str:
         trained += f" on `{manifest.data}`"
     side = f"{manifest.image_size}x{manifest.image_size}"
     rows = {
-        "Architecture": f"`{manifest.arch}`" + ("" if manifest.timm_native else " (3x3 stem without pooling, not part of timm)"),
+        "Architecture": f"`{manifest.arch}`" + ("" if manifest.timm_native else f" ({_beyond_timm(manifest)}, not part of timm)"),
         "Parameters": f"{manifest.parameters:,}",
         "Features": f"{manifest.num_features} per image",
         "Images": f"{side}" + (" only" if manifest.fixed_input else ""),
@@ -124,6 +124,10 @@ def _summary(manifest: Manifest) -> str:
     return f"A backbone (`{manifest.arch}`) {trained}; it turns an image into one feature vector.\n\n" + _markdown_table(
         ["", ""], list(rows.items())
     )
+
+
+def _beyond_timm(manifest: Manifest) -> str:
+    return "norms with an epsilon of their own" if "norm_layer" in manifest.arguments else "3x3 stem without pooling"
 
 
 def _loading(manifest: Manifest) -> str:
