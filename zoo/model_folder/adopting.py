@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from zoo.backbones import checked, read_arguments, size_arguments
 from zoo.errors import UserError, first_line
+from zoo.formats.beside import read_preprocessing
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.importing import import_checkpoint
 from zoo.model_folder.manifest import Config, Manifest, read_config
-from zoo.model_folder.transformers_settings import function_settings, read_preprocessing
 from zoo.normalisation import three_channels
 from zoo.reading.checkpoint_file import open_checkpoint
 from zoo.reading.outside import read_record
@@ -85,7 +85,6 @@ def adopt(
             raise UserError(f"{files.weights} holds something else than a network's tensors, and timm's files hold nothing else")
         _adopt_timm(files, state, read_config(files.config.parent), out, name=name, source=facts, licence=licence)
         return "timm's", ()
-    heads = None if files.config is None else function_settings(content, str(files.config))
     arch = content.get("architecture")
     done = import_checkpoint(
         files.weights,
@@ -94,7 +93,6 @@ def adopt(
         name=name,
         licence=licence,
         preprocessing=None if files.preprocessor is None else read_preprocessing(files.preprocessor),
-        heads=heads,
         origin=facts,
         trust_pickle=trust_pickle,
         overwrite=True,

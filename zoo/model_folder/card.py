@@ -114,9 +114,9 @@ def _summary(manifest: Manifest) -> str:
     if manifest.data:
         trained += f" on {code(manifest.data)}"
     side = f"{manifest.image_size}x{manifest.image_size}"
-    stem = "" if manifest.timm_native else " (3x3 stem without pooling, not part of timm)"
+    beyond = "" if manifest.timm_native else f" ({_beyond_timm(manifest)}, not part of timm)"
     rows = {
-        "Architecture": Markdown(code(manifest.arch) + stem),
+        "Architecture": Markdown(code(manifest.arch) + beyond),
         "Parameters": f"{manifest.parameters:,}",
         "Features": f"{manifest.num_features} per image",
         "Images": f"{side}" + (" only" if manifest.fixed_input else ""),
@@ -158,6 +158,10 @@ def _licence(manifest: Manifest) -> str:
         return "not stated"
     link = hub_licence(manifest.licence, manifest.licence_link).link
     return Markdown(f"{escaped(manifest.licence)} ({escaped(link)})") if link else manifest.licence
+
+
+def _beyond_timm(manifest: Manifest) -> str:
+    return "norms with an epsilon of their own" if "norm_layer" in manifest.arguments else "3x3 stem without pooling"
 
 
 def _loading(manifest: Manifest) -> str:

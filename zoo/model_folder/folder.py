@@ -104,7 +104,7 @@ def write_zoo_model(
         manifest = replace(
             manifest,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            timm_native=is_timm_native(manifest.arch),
+            timm_native=is_timm_native(manifest.arch, manifest.arguments),
             num_features=feature_width(backbone),
             parameters=sum(parameter.numel() for parameter in backbone.parameters()),
             fixed_input=fixed_input(backbone),
