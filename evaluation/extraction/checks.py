@@ -43,6 +43,9 @@ def check_finite(features: Tensor, split: str) -> None:
     rows = max(1, _VALUES_AT_ONCE // max(1, features.shape[1]))
     count, first = 0, -1
     for start in range(0, len(features), rows):
+        # A sum of finite numbers may leave float32's range, but one with NaN or infinity never stays in it; it takes a tenth of the time.
+        if torch.isfinite(features[start : start + rows].sum(dtype=torch.float32)):
+            continue
         bad = (~torch.isfinite(features[start : start + rows]).all(1)).nonzero()[:, 0]
         first = start + int(bad[0]) if len(bad) and count == 0 else first
         count += len(bad)

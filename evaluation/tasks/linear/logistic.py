@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.extraction.checks import checked_labels
-from evaluation.tasks.linear.training import near
+from evaluation.tasks.linear.batches import near
 
 # Newton steps: a handful suffices where the data can be told apart or not; more mean that something is wrong with the numbers.
 MAX_ITERATIONS = 200

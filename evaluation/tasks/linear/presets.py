@@ -18,6 +18,11 @@ Solver = Literal["sgd", "lars", "lbfgs"]
 Mode = Literal["cached", "exact"]
 Decay = Literal["cosine", "step"]
 MODES = ("cached", "exact")
+# What a protocol says of several rates in cached mode.
+SELECTION = (
+    "classifiers that do not see the held-out images choose the rate, which is then trained on all images; "
+    "best on test and the curves are of the former"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +126,18 @@ class LinearPreset(Preset):
 
     @property
     def procedure(self) -> int:
-        """2 of logistic regression: fits end at a gradient relative to the data's, and ties are broken by log-loss."""
-        return 2 if self.solver == "lbfgs" else 1
+        """2 of logistic regression (fits end at a gradient relative to the data's, and ties are broken by log-loss), and where the chosen
+        rate is trained anew on all images (until then every rate was, so that the best on the test images was one of those).
+        """
+        return 2 if self.solver == "lbfgs" or self.refits else 1
+
+    @property
+    def refits(self) -> bool:
+        """Whether held-out images choose among rates first, and the chosen one is then trained on all images.
+
+        In exact mode the forward passes are what takes time, so that all are trained beside each other, as with one rate.
+        """
+        return self.solver != "lbfgs" and self.mode == "cached" and len(self.rates) > 1
 
     @property
     def changed(self) -> list[str]:
@@ -151,6 +166,7 @@ class LinearPreset(Preset):
             "weight_decay": self.weight_decay,
             "head": "weights N(0, 0.01), biases 0",
             **augmentation,
+            **({"selection": SELECTION} if self.refits else {}),
             **shared,
         }
 
