@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, check_options, numbers
+from evaluation.tasks.task import Option, Task, check_options, numbers, several
 from zoo.errors import UserError
 from zoo.ranges import POSITIVE, Range
 
@@ -92,8 +92,8 @@ class LinearPreset(Preset):
 
     def change(
         self,
-        lr: Sequence[float] | None = None,
-        c: Sequence[float] | None = None,
+        lr: float | Sequence[float] | None = None,
+        c: float | Sequence[float] | None = None,
         epochs: int | None = None,
         batch: int | None = None,
         mode: str | None = None,
@@ -101,6 +101,7 @@ class LinearPreset(Preset):
     ) -> LinearPreset:
         """The preset with other values; those that are None stay. Raises UserError for values that make no sense."""
         logistic = self.solver == "lbfgs"
+        lr, c = (None if rates is None else several(rates) for rates in (lr, c))
         given: dict[str, Any] = {"epochs": epochs, "batch": batch, "mode": mode, "lr": lr}
         foreign = [name for name, value in given.items() if value is not None] if logistic else ["c"] if c is not None else []
         if foreign:

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from evaluation.extraction.checks import check_classes, check_finite, checked_labels
+from evaluation.arrays import Matrix, as_matrix
+from evaluation.extraction.checks import check_classes, check_finite, check_widths, checked_labels
 from evaluation.extraction.image_bar import image_bar
 from evaluation.extraction.subsets import split_off
 from evaluation.search import full_float32
@@ -69,9 +70,9 @@ class LinearTraining:
 
 
 def train_linear(
-    train_features: Tensor | NDArray[np.floating],
+    train_features: Matrix,
     train_labels: ArrayLike,
-    test_features: Tensor | NDArray[np.floating],
+    test_features: Matrix,
     test_labels: ArrayLike,
     *,
     preset: str | LinearPreset = "moco",
@@ -90,7 +91,7 @@ def train_linear(
     Parameters
     ----------
     train_features, test_features
-        (N, D) and (Q, D), of any floating dtype; the training is in float32.
+        (N, D) and (Q, D): tensors or arrays of any real numbers (:func:`evaluation.arrays.as_matrix`); the training is in float32.
     train_labels, test_labels
         Whole numbers (N,) and (Q,) from 0 on.
     preset
@@ -115,7 +116,8 @@ def train_linear(
     preset = TASK.find(preset) if isinstance(preset, str) else preset
     if preset.solver == "lbfgs":
         raise ValueError(f"preset '{preset.name}' is not trained in steps; see fit_logistic_regression")
-    bank, tests = torch.as_tensor(train_features), torch.as_tensor(test_features)
+    bank, tests = as_matrix(train_features, "train features"), as_matrix(test_features, "test features")
+    check_widths(bank, tests)
     labels, truth = checked_labels(train_labels, len(bank), "train"), checked_labels(test_labels, len(tests), "test")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     check_classes(labels, truth, classes)
