@@ -63,11 +63,15 @@ _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 _NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
 _WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
 _HEADS = "Attention heads of a vision transformer in a checkpoint file; without it, timm's number."
-_FEATURES = "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces."
+_FEATURES = (
+    "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces; `output` is the "
+    "network's own output, and LAYER:PART one part of a tuple (counted from 0) or dict, such as output:last_hidden_state."
+)
 _MEAN = "Mean of each channel (of pixels in [0, 1]) that the input is normalised with, instead of the model's or the data's."
 _STD = "Standard deviation of each channel, likewise."
 _CHANNELS = "Order of the channels that the network gets, rgb or bgr, instead of the model's."
 
+BATCH_SIZE_HELP = "Images per forward pass of one process; by default 256, on a CPU in smaller pieces where a trial finds these faster."
 _DOWNLOAD = "First fetch the data set into its folder, by torchvision: CIFAR, STL-10, Fashion-MNIST and other small ones."
 _WORKERS = "Processes that decode files; by default one per core."
 
@@ -102,7 +106,7 @@ def evaluate(
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
-    batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
+    batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", help=BATCH_SIZE_HELP)] = None,
     workers: Annotated[int | None, WORKERS, typer.Option("--workers", help=_WORKERS)] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
     seed: Annotated[int, SEED, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.extraction.cache import FeatureCache
 from evaluation.extraction.descriptions import data_key, describe_features
 from evaluation.extraction.features import MEMORY_LIMIT, Features, extract_features
@@ -64,7 +63,7 @@ class Runtime:
     processes
         Who shares the work.
     batch_size
-        Images per forward pass of one process.
+        Images per forward pass of one process; None: chosen as :func:`evaluation.extraction.features.extract_features` says.
     dtype
         One of :data:`zoo.words.runtime.DTYPES`: what networks compute in. Lower precision than float32 is for GPUs.
     workers
@@ -85,7 +84,7 @@ class Runtime:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     processes: Processes = field(default_factory=Processes.current)
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
     dtype: str = "float32"
     workers: int | None = None
     seed: int = 0
@@ -100,7 +99,7 @@ class Runtime:
         check_dtype_word(self.dtype)
         if self.dtype != "float32" and self.device.type != "cuda":
             raise UserError(f"dtype {self.dtype} needs a GPU, and this is the {self.device.type}; leave it at float32")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"the batch size must be at least 1, not {self.batch_size}")
 
     @property
@@ -119,7 +118,9 @@ class Runtime:
             return 0
         return max(1, available_cores() // self.processes.count) if self.workers is None else self.workers
 
-    def outputs(self, network: nn.Module, images: Images, transform: EvalTransform, *, progress: bool = False) -> Tensor:
+    def outputs(
+        self, network: nn.Module, images: Images, transform: EvalTransform, *, progress: bool = False, name: str = "this network"
+    ) -> Tensor:
         """float32 (N, D): what any network gives for all images, in every process (:func:`extract_features` with these settings)."""
         return extract_features(
             network,
@@ -132,6 +133,7 @@ class Runtime:
             processes=self.processes,
             progress=progress,
             memory_limit=self.memory_limit,
+            name=name,
         ).features
 
     def features(self, model: Model, images: Images, transform: EvalTransform, *, fingerprint: str | None = None) -> Features:
@@ -144,7 +146,7 @@ class Runtime:
         """
 
         def compute() -> Tensor:
-            return self.outputs(model.module, images, transform, progress=self.progress)
+            return self.outputs(model.module, images, transform, progress=self.progress, name=model.name)
 
         def still_true(kept: Tensor) -> bool:
             sample = np.unique(np.linspace(0, len(images) - 1, _PROBED).round().astype(np.int64))

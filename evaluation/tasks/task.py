@@ -149,6 +149,11 @@ class Task(Generic[AnyPreset]):
         }
 
 
+def several(value: Any) -> tuple[Any, ...]:
+    """Numbers of which one may be given alone, as a tuple: ``20`` is ``(20,)``."""
+    return tuple(value) if hasattr(value, "__len__") else (value,)
+
+
 def check_options(options: Sequence[Option], values: Mapping[str, Any]) -> None:
     """Raise UserError for the first of the ``options`` whose value lies outside its range, or that names a number twice."""
     for option in options:

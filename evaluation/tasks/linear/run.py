@@ -17,7 +17,7 @@ from evaluation.statistics.accuracy import per_class, right_answers
 from evaluation.tasks.linear.exact import CropFeatures
 from evaluation.tasks.linear.presets import TASK, LinearPreset
 from evaluation.tasks.linear.sweep import Answers, sweep_logistic
-from evaluation.tasks.linear.training import LinearTraining, train_heads, train_linear
+from evaluation.tasks.linear.training import HeldOut, LinearTraining, train_heads, train_linear
 from evaluation.tasks.measurement import Measurement, made_ready, measurement
 from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data
@@ -87,13 +87,10 @@ def _on_crops(
         if len(held_out):
             held_out_features = runtime.features(model, data.train.subset(held_out), measured.transform).features
     with measured.timed("training"), closing(CropFeatures(model, data.train, measured.transform, preset, runtime)) as source:
+        images = HeldOut(torch.from_numpy(labels), torch.from_numpy(held_out), held_out_features, test.features, torch.from_numpy(truth))
         training = train_heads(
             source,
-            torch.from_numpy(labels),
-            test.features,
-            torch.from_numpy(truth),
-            torch.from_numpy(held_out),
-            held_out_features,
+            images,
             preset=preset,
             classes=len(data.classes),
             seed=runtime.seed,

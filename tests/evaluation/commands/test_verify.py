@@ -15,7 +15,6 @@ from typed import typed
 from evaluation.commands.verify import Verification, preset_of, stated_tolerance, tolerance_of
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
-from evaluation.tasks.linear.presets import LINEAR_PRESETS
 from evaluation.tasks.linear.run import run_linear
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.runtime import Runtime
@@ -253,12 +252,18 @@ def test_a_solvers_tolerance_is_no_tolerance_of_the_number(measured):
     assert (stated_tolerance(today), tolerance_of(today, today)) == (None, 0.5)
 
 
-def test_a_claim_of_an_older_procedure_is_not_compared(measured, printed, claiming):
-    """Logistic regression is fitted otherwise than it was: the verdict says so before anything is computed, and how to measure anew."""
+@pytest.mark.parametrize(
+    ("options", "typed_options"),
+    [({"preset": "logreg", "c": "0.1,1"}, "--c 0.1,1"), ({"preset": "moco", "lr": "0.1,1", "epochs": 2}, "--lr 0.1,1 --epochs 2")],
+    ids=["logistic regression", "several rates"],
+)
+def test_a_claim_of_an_older_procedure_is_not_compared(options, typed_options, measured, printed, claiming):
+    """Logistic regression, and the choice of a rate, are done otherwise than they were: the verdict says so before anything is computed."""
     folder, _ = measured
-    result = run_linear(open_model(folder), open_data(DATA), preset=LINEAR_PRESETS["logreg"].change(c=[0.1, 1]), runtime=Runtime(seed=3))
+    preset = TASKS["linear"].preset(options["preset"], options)
+    result = run_linear(open_model(folder), open_data(DATA), preset=preset, runtime=Runtime(seed=3))
     assert result.protocol["procedure"] == 2
-    result = replace(result, protocol={**result.protocol, "options": {"preset": "logreg", "c": "0.1,1"}})
+    result = replace(result, protocol={**result.protocol, "options": options})
     (verdict,) = verdicts(folder, result)
     assert verdict.status == "reproduced", str(verdict)
     protocol = {name: value for name, value in result.protocol.items() if name != "procedure"}
@@ -267,7 +272,8 @@ def test_a_claim_of_an_older_procedure_is_not_compared(measured, printed, claimi
     line = out.splitlines()[0]
     why = "older procedure: this version measures this task by a newer procedure, so the numbers cannot be compared; measure anew by: "
     assert why in line
-    assert f"evaluate --task linear --preset logreg --c 0.1,1 --image-size 16 --model {claiming()} --data {DATA} --seed 3" in line
+    words = f"evaluate --task linear --preset {options['preset']} {typed_options} --image-size 16"
+    assert f"{words} --model {claiming()} --data {DATA} --seed 3" in line
     assert status == 2
     assert "nothing was verified, for all claims are of an older procedure" in error
     for wrong in (0, "2", True, 1.5):
