@@ -6,6 +6,7 @@ from zoo.commands.cache import cache
 from zoo.commands.card import add_result, card
 from zoo.commands.catalogue import list_models
 from zoo.commands.data import data
+from zoo.commands.doctor import doctor
 from zoo.commands.hub import pull, push
 from zoo.commands.import_checkpoint import import_model
 from zoo.commands.info import info
@@ -43,6 +44,7 @@ app.command()(push)
 app.command()(mirror)
 app.command()(card)
 app.command()(cache)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 
 import pytest
 import timm
@@ -12,6 +13,7 @@ from hub_typed import WEIGHTS, content, pulled, refused
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
+from transfer.conversion import convert
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import read_config, read_manifest
 
@@ -199,33 +201,46 @@ def weights_of(made, folder) -> bytes:
     return (folder / "weights.safetensors").read_bytes()
 
 
-def test_the_number_of_heads_is_taken_from_the_config(hub, commands, tmp_path):
-    made = network("vit_tiny_patch16_224", num_classes=0, num_heads=6, depth=12)
-    config = {"model_type": "vit", "num_attention_heads": 6, "hidden_act": "gelu", "layer_norm_eps": 1e-12}
-    hub.store.publish("lab/heads", {"config.json": json.dumps(config).encode(), WEIGHTS: weights_of(made, tmp_path)})
+def transformers_files(folder, arch: str, **settings) -> dict[str, bytes]:
+    """A network with other numbers than a fresh one, in transformers' names, with its config.json changed."""
+    convert(f"random:{arch}", "transformers", folder, verify=False)
+    tensors = load_file(folder / WEIGHTS)
+    for name, tensor in tensors.items():
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.1)
+    save_file(tensors, folder / WEIGHTS)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return content(folder)
+
+
+def test_heads_and_epsilon_are_taken_from_the_config(hub, commands, tmp_path):
+    files = transformers_files(tmp_path / "saved", "vit_tiny_patch16_224", num_attention_heads=6, layer_norm_eps=1e-12)
+    hub.store.publish("lab/heads", files)
     done = commands.zoo("pull", "lab/heads")
     ours, manifest = load_zoo_model(pulled(done))
-    assert manifest.source["model_args"] == {"num_heads": 6}
+    assert manifest.source["model_args"]["num_heads"] == 6
+    made = network("vit_tiny_patch16_224", num_classes=0, num_heads=6, norm_layer=partial(torch.nn.LayerNorm, eps=1e-12))
+    made.load_state_dict(ours.state_dict())
     assert torch.equal(features(ours, 224), features(made, 224))
     assert "built with 6 heads" in done.err
 
 
 ANOTHER_FUNCTION = {
-    "another activation": ({"model_type": "vit", "hidden_act": "quick_gelu"}, "says hidden_act 'quick_gelu' of a 'vit', where timm's"),
-    "stride elsewhere": ({"model_type": "resnet", "downsample_in_bottleneck": True}, "says downsample_in_bottleneck True of a 'resnet'"),
-    "large epsilon": ({"model_type": "vit", "layer_norm_eps": 0.1}, r"says layer_norm_eps 0\.1, and the norms of timm's"),
-    "no epsilon": ({"model_type": "vit", "layer_norm_eps": "small"}, "says layer_norm_eps 'small'"),
-    "no number of heads": ({"model_type": "vit", "num_attention_heads": [3]}, "says num_attention_heads .*, which is no number of heads"),
+    "another activation": ("vit_tiny_patch16_224", {"hidden_act": "softplus"}, "softplus"),
+    "stride elsewhere": ("resnet50", {"downsample_in_bottleneck": True}, "stride in the first convolution of a block"),
+    "large epsilon": ("vit_tiny_patch16_224", {"layer_norm_eps": 0.1}, r"the epsilon of norms 0\.1"),
+    "no epsilon": ("vit_tiny_patch16_224", {"layer_norm_eps": "small"}, "the epsilon of norms 'small'"),
+    "no number of heads": ("vit_tiny_patch16_224", {"num_attention_heads": [3]}, "num_attention_heads"),
 }
 
 
 @pytest.mark.parametrize("case", ANOTHER_FUNCTION)
 def test_settings_that_make_another_function_are_refused(hub, commands, tmp_path, case):
-    config, sentence = ANOTHER_FUNCTION[case]
-    name = f"lab/another{len(case)}"
-    weights = weights_of(network("vit_tiny_patch16_224", num_classes=0), tmp_path)
-    hub.store.publish(name, {"config.json": json.dumps(config).encode(), WEIGHTS: weights})
-    refused(commands.zoo("pull", name), f"none can be made of it: .*config.json {sentence}")
+    arch, settings, sentence = ANOTHER_FUNCTION[case]
+    name = f"lab/{case.replace(' ', '-')}"
+    hub.store.publish(name, transformers_files(tmp_path / "saved", arch, **settings))
+    refused(commands.zoo("pull", name), f"none can be made of it: .*{sentence}")
 
 
 @pytest.mark.slow
