@@ -190,7 +190,8 @@ def compare_command(
     """
     if data is None and not collect:
         raise UserError("give --data voc:ROOT or coco:ROOT, or --collect to show what is finished")
-    _check_words(config, models.split(","), device)
+    # What is only shown may be of models that are elsewhere now.
+    _check_words(config, [] if collect else models.split(","), device)
     from rich.console import Console
 
     from transfer.detection.compare import compare, print_table

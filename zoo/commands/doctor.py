@@ -27,8 +27,8 @@ def doctor(
 
     * `zoo doctor --hub --json`
     """
+    from zoo.commands.examine import examine
     from zoo.console import columns
-    from zoo.doctor import examine
 
     found = examine(hub=hub)
     if as_json:

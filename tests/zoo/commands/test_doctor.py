@@ -10,9 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import zoo.doctor
+import zoo.commands.examine
 from zoo.commands.cli import app
-from zoo.doctor import examine
+from zoo.commands.examine import examine
 
 
 def test_versions_and_devices_are_those_that_are_here() -> None:
@@ -24,8 +24,8 @@ def test_versions_and_devices_are_those_that_are_here() -> None:
 
 
 def test_what_is_missing_has_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo.doctor, "NEEDED", ("torch", "no_such_module_here"))
-    monkeypatch.setitem(zoo.doctor._OPTIONAL, "no_such_extra", ("nothing", "pip install nothing"))
+    monkeypatch.setattr(zoo.commands.examine, "NEEDED", ("torch", "no_such_module_here"))
+    monkeypatch.setitem(zoo.commands.examine._OPTIONAL, "no_such_extra", ("nothing", "pip install nothing"))
     found = {one.what: one for one in examine()}
     assert (found["no_such_module_here"].ok, found["no_such_module_here"].remedy) == (False, "pip install 'backbone-loop'")
     assert (found["no_such_extra"].ok, found["no_such_extra"].remedy) == (None, "pip install nothing")
