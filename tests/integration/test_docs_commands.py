@@ -1,4 +1,4 @@
-"""Commands and printed tables of the documents: every command has words and options that there are, and what runs on embedded data is run."""
+"""Commands and printed tables of the documents: every command has words and options that there are; a table on embedded data is printed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def test_the_first_table_of_the_page_on_evaluation_is_what_is_printed() -> None:
     assert done.exit_code == 0, done.output
 
     def rows(printed: str) -> dict[str, list[float]]:
-        cells = [[cell.strip() for cell in row.strip().strip("│").split("│")] for row in printed.splitlines() if row.strip().startswith("│")]
+        lines = [row.strip() for row in printed.splitlines() if row.strip().startswith("│")]
+        cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
         return {name: [float(value) for value in values] for name, *values in cells}
 
     told = rows(text.partition(line)[2].partition("└")[0])
