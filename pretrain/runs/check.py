@@ -9,7 +9,7 @@ from torch import nn
 
 from evaluation.extraction.features import Features, extract_features
 from evaluation.parallel import Processes
-from evaluation.quality import spectrum
+from evaluation.statistics.quality import spectrum
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.votes import evaluate_knn
 from evaluation.tasks.presets import find
@@ -32,7 +32,7 @@ class Check:
     text
         What is compared with what, for the log.
     labelled
-        Whether there is a kNN top-1; else only the numbers that need no labels (:mod:`evaluation.quality`).
+        Whether there is a kNN top-1; else only the numbers that need no labels (:mod:`evaluation.statistics.quality`).
     """
 
     def __init__(self, images: Images, test: Images | None, recipe: Recipe, data: Data) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.extraction.features import eval_mode
 from evaluation.extraction.splits import ROLES, LazySplits
-from evaluation.quality import agreement, spectrum
+from evaluation.statistics.quality import agreement, spectrum
 from evaluation.tasks.measurement import made_ready, measurement
 from evaluation.tasks.quality.presets import TASK, QualityPreset
 from evaluation.tasks.runtime import Runtime
@@ -39,7 +39,7 @@ def run_quality(
 ) -> Result:
     """RankMe, alpha-ReQ, uniformity and spread of the features of images; LiDAR, alignment and neighbours of those of their views.
 
-    Metrics: those of :mod:`evaluation.quality`; ``neighbour`` in percent.
+    Metrics: those of :mod:`evaluation.statistics.quality`; ``neighbour`` in percent.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import zoo.commands.cli
 from evaluation.commands.cli import app
 from evaluation.extraction.features import extract_features
-from evaluation.quality import spectrum
+from evaluation.statistics.quality import spectrum
 from evaluation.training.log import read_log
 from pretrain.loop import train
 from pretrain.recipes import load_recipe

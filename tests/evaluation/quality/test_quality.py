@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from evaluation.commands.cli import app
-from evaluation.quality import agreement, alpha_req, lidar, rank_me, spectrum, uniformity
+from evaluation.statistics.quality import agreement, alpha_req, lidar, rank_me, spectrum, uniformity
 from zoo.results import load_result
 
 Array = NDArray[np.float64]
