@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ OVERHANG_PIXELS = 1.0
 FINGERPRINT_IMAGES = 2000
 # Key of a record whose image has an orientation by EXIF.
 TURNED = "turned"
-_THREADS = 8
+_THREADS, _PIECE = 8, 64
 _HEAD_BYTES = 4096
 
 
@@ -182,8 +182,10 @@ def existing_images(images: list[Record], problems: Problems, reading: Reading =
 
     A record without a size (0) gets that of the file. An image that is not at its place is looked for by its name in ``files``.
     """
+    names = [image["file_name"] for image in images]
+    pieces = [names[start : start + _PIECE] for start in range(0, len(names), _PIECE)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda image: _facts(image["file_name"], reading), images))
+        found = list(chain.from_iterable(pool.map(lambda piece: [_facts(name, reading) for name in piece], pieces)))
     kept = []
     for image, facts in zip(images, found, strict=True):
         name = image["file_name"]
@@ -242,10 +244,12 @@ def _folders_upwards(name: str) -> list[str]:
 
 def note_images_in_both(train: Split, test: Split, problems: Problems) -> None:
     """Count the test images that are trained on too: the same file, or one of the same bytes."""
-    paths = {os.path.realpath(image["file_name"]) for image in train.images}
+    files: dict[tuple[int, int], str] = {}
     by_size: dict[int, list[str]] = {}
-    for path in paths:
-        by_size.setdefault(os.path.getsize(path), []).append(path)
+    for image in train.images:
+        facts = os.stat(image["file_name"])
+        if files.setdefault((facts.st_dev, facts.st_ino), image["file_name"]) == image["file_name"]:
+            by_size.setdefault(facts.st_size, []).append(image["file_name"])
     begun: dict[str, tuple[bytes, bytes]] = {}
     whole: dict[str, str] = {}
 
@@ -261,11 +265,11 @@ def note_images_in_both(train: Split, test: Split, problems: Problems) -> None:
         return whole[one] == whole[other]
 
     for image in test.images:
-        path = os.path.realpath(image["file_name"])
-        if path in paths:
-            problems.add(IN_BOTH, image["file_name"])
-        elif (twin := next((other for other in by_size.get(os.path.getsize(path), []) if same(path, other)), None)) is not None:
-            problems.add(IN_BOTH, image["file_name"], f"the same bytes as {twin}")
+        path, facts = image["file_name"], os.stat(image["file_name"])
+        if (facts.st_dev, facts.st_ino) in files:
+            problems.add(IN_BOTH, path)
+        elif (twin := next((other for other in by_size.get(facts.st_size, []) if same(path, other)), None)) is not None:
+            problems.add(IN_BOTH, path, f"the same bytes as {twin}")
 
 
 def _ends(path: str) -> tuple[bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -32,7 +33,7 @@ from zoo.data.boxes.annotations import (
     checked_box,
     existing_images,
 )
-from zoo.data.boxes.forms import normalised
+from zoo.data.boxes.forms import FITTING, normalised
 from zoo.data.boxes.masks import box_of_mask, checked_mask
 from zoo.data.files import composed
 from zoo.data.images import AS_SEEN, Reading
@@ -46,6 +47,9 @@ _TRUE = ("1", "True", "true", "1.0")
 _FLAGS = (*_TRUE, "0", "False", "false", "0.0", "")
 # No image has a longer side.
 _MOST_PIXELS = 1 << 24
+_NUMBERS = {int, float}
+# More boxes than this share of them in pixels: not all are in shares of the image.
+_ODD = 1 - FITTING
 _TRIED_IMAGES = 5  # names by which the folder of images is found
 HELD_OUT = 4  # of a set without a test file every fourth image is for testing
 
@@ -59,6 +63,17 @@ def read_coco(root: Path, problems: Problems, reading: Reading = AS_SEEN) -> tup
 
     Raises UserError where there is no such file, it is not one, or the two do not have the same classes.
     """
+    # Python's collector looks through all objects again and again while they grow to millions, which doubles the time.
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        return _read(root, problems, reading)
+    finally:
+        if collected:
+            gc.enable()
+
+
+def _read(root: Path, problems: Problems, reading: Reading) -> tuple[list[str], Split, Split, bool]:
     files = _find_files(root)
     train = files.get("train")
     test = next((files[word] for word in _TEST_ORDER if word in files), None)
@@ -283,7 +298,7 @@ def _checked(
 
 def _corners(box: Any) -> list[float] | None:
     """(x0, y0, x1, y1) of x, y, width, height; None where those are not four numbers."""
-    if not (isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)):
+    if type(box) is not list or len(box) != 4 or not set(map(type, box)) <= _NUMBERS:
         return None
     try:
         x, y, width, height = map(float, box)
@@ -341,6 +356,12 @@ def load_annotations(path: Path, problems: Problems) -> _Content:
 
 
 def _refuse_shares(path: Path, content: _Content, problems: Problems) -> None:
+    left = _ODD * len(content.annotations or ())
+    for annotation in content.annotations or ():
+        corners = _corners(annotation.bbox)
+        left -= corners is not None and max(annotation.bbox) > 1
+        if left < 0:  # too many for shares; most files end here after a few
+            return
     sizes_of: dict[Any, tuple[float, float]] = {image.id: (image.width or 0, image.height or 0) for image in content.images}
     boxes, sizes = [], []
     for annotation in content.annotations or ():

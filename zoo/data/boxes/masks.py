@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from zoo.data.boxes.annotations import BAD_MASK, FEW_POINTS, SWAPPED_MASK, Problems, Record
 
 _LEAST_NUMBERS = 6
+_NUMBERS, _FLOATS = {int, float}, {float}
 # Letters of compressed run lengths hold 5 bits of a number and whether more follow, from this sign on.
 _FIRST_SIGN, _BITS, _MOST_DIGITS = 48, 5, 7
 
@@ -53,17 +54,19 @@ def checked_polygons(polygons: Any, image: Record, where: str, problems: Problem
     for polygon in polygons:
         if not isinstance(polygon, list):
             problems.add(FEW_POINTS, where, repr(polygon)[:60])
-        elif not all(type(value) in (int, float) for value in polygon):
+            continue
+        kinds = set(map(type, polygon))
+        if not kinds <= _NUMBERS:
             problems.add(BAD_MASK, where, repr(polygon)[:60])
-        elif len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
+            continue
+        if len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
             problems.add(FEW_POINTS, where, f"{len(polygon) / 2:g} points")
-        elif not (
-            -width <= min(polygon[::2]) <= max(polygon[::2]) <= 2 * width
-            and -height <= min(polygon[1::2]) <= max(polygon[1::2]) <= 2 * height
-        ):
+            continue
+        xs, ys = polygon[::2], polygon[1::2]
+        if not (-width <= min(xs) and max(xs) <= 2 * width and -height <= min(ys) and max(ys) <= 2 * height):
             problems.add(BAD_MASK, where, f"a polygon far outside the image: {polygon!r}"[:90])
         else:
-            kept.append([float(value) for value in polygon])
+            kept.append(polygon if kinds == _FLOATS else list(map(float, polygon)))
     return kept
 
 
