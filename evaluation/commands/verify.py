@@ -193,10 +193,11 @@ class Verification:
             return Verdict(label, "other data", str(other))
         except UserError as error:
             return Verdict(label, "not measured", str(error))
-        if (problem := _other_data(claim.data, again.data, data)) is not None:
-            return Verdict(label, "other data", problem)
+        # A procedure may read the same files otherwise, so that their fingerprint is another: it comes first.
         if procedure_of(claim) < procedure_of(again):
             return Verdict(label, "older procedure", f"{_NEWER}: {command_again(claim, model=model, data=data)}", result=again)
+        if (problem := _other_data(claim.data, again.data, data)) is not None:
+            return Verdict(label, "other data", problem)
         if (problem := _other_protocol(claim, again)) is not None:
             return Verdict(label, "not measured", problem, result=again)
         missing = [metric for metric in claim.metrics if metric not in again.metrics]

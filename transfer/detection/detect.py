@@ -27,6 +27,7 @@ from transfer.detection.engine.mapper import LayerMapper
 from transfer.detection.engine.settings import (
     check_model,
     check_network,
+    doubtful,
     fit_to_data,
     fit_to_device,
     given_keys,
@@ -215,7 +216,7 @@ def _prepare(
         processes=processes,
         device=place,
         scaled=[[change.key, change.published, change.here] for change in scaled],
-        notes=[*found.notes, *look_lines(holding(data)), *lines],
+        notes=[*found.notes, *look_lines(holding(data)), *lines, *doubtful(cfg, opened)],
     )
     return _Prepared(cfg, opened, facts, found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.data.boxes.annotations import Problems, Split
+from zoo.data.boxes.annotations import Problems, Split, note_images_in_both
 from zoo.data.boxes.coco import HELD_OUT, read_coco
 from zoo.data.boxes.voc import read_voc
 from zoo.data.images import reading_of
@@ -63,7 +63,7 @@ class DetectionData:
         return any(isinstance(annotation.get("segmentation"), dict) and not annotation["iscrowd"] for annotation in annotations)
 
 
-def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
+def open_detection_data(spec: str, *, strict: bool = False, looking: bool = False) -> DetectionData:
     """Open a data set, and check every annotation.
 
     Parameters
@@ -73,6 +73,8 @@ def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
         annotation file. Either may have the options ``exif``, ``range`` and ``bands``.
     strict
         Refuse broken annotations, instead of leaving them out.
+    looking
+        Open a set that can be looked at and not trained on: one whose boxes are in shares of the image.
 
     Raises
     ------
@@ -89,18 +91,23 @@ def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
         hint = unknown_option(parsed)
         raise UserError(f"there is no folder {root}{f'; {hint}' if hint else ''}")
     problems = Problems()
-    metric_2007, notes = False, []
+    metric_2007 = False
+    notes: list[str] = []
     if kind == "voc":
         classes, train, test, metric_2007 = read_voc(root, problems, reading)
     else:
         classes, train, test, held_out = read_coco(root, problems, reading)
         if held_out:
             notes.append(f"there is one annotation file: every {HELD_OUT}th image, by file name, is for testing")
+    if problems.refusal is not None and not looking:
+        raise UserError(problems.refusal)
     for split, purpose in ((train, "train"), (test, "test")):
-        if not any(image["annotations"] for image in split.images):
+        if not any(not annotation["iscrowd"] for image in split.images for annotation in image["annotations"]):
             counts = ", ".join(f"{count} {kind}" for kind, count in problems.counts.items()) or "no annotations"
             images = f"{len(split.images)} images without objects"
             raise UserError(f"'{spec}' has nothing to {purpose} on in '{split.name}': {images} ({counts})")
+    note_images_in_both(train, test, problems)
+    notes += problems.notes
     if strict:
         problems.refuse(spec)
     absent = [name for name, count in test.objects(classes).items() if not count]
