@@ -258,6 +258,7 @@ def _results(
     Everything is opened, and so checked, before the first is computed. A task that then fails, with one model, does not keep the others
     from being measured; one of several processes that fails does, for the others may wait for it.
     """
+    from evaluation.extraction.shared import looked_doubts
     from zoo.data import open_data
     from zoo.data.inspection.known import known_lines, known_of
 
@@ -302,6 +303,10 @@ def _results(
             protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options, **inputs}}
             seen = known.get(plan.task.prepare) or known_of(opened_data, made.ready)
             details = {**result.details, "data": seen}
+            known_doubts = list(details.get("warnings", []))
+            used = {split.split for split in result.data.splits.values()}
+            if doubts := [*known_doubts, *looked_doubts(seen["look"], used, known_doubts)]:
+                details["warnings"] = doubts
             named = replace(result, protocol=protocol, model=replace(result.model, spec=source.name), details=details)
             yield position, plan, named, made, model
         # And with them their memory on the device, and the features in memory.

@@ -77,7 +77,10 @@ def _mode(network: nn.Module, images: Tensor) -> list[str]:
     stuck = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
     if stuck:
         more = f" and {len(stuck) - _NAMED_LAYERS} more" if len(stuck) > _NAMED_LAYERS else ""
-        return [f"it stays in training mode when it is put into eval mode ({', '.join(stuck[:_NAMED_LAYERS])}{more})"]
+        norms = sum(module.training for module in network.modules() if isinstance(module, _BatchNorm))
+        own = f"{norms} batch norm{'s use' if norms > 1 else ' uses'} each batch's own statistics"
+        told = f"; {own}, so that its features depend on --batch-size" if norms else ""
+        return [f"it stays in training mode when it is put into eval mode ({', '.join(stuck[:_NAMED_LAYERS])}{more}){told}"]
     if len(images) < 2:
         return []
     half = len(images) // 2

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.extraction.labelled import LabelledData
-from evaluation.extraction.subsets import split_off
+from evaluation.extraction.subsets import hold_out_doubts, split_off
 from evaluation.statistics.accuracy import per_class
 from evaluation.tasks.finetune.presets import LEGACY_RED_STD, TASK, FineTunePreset, Rates
 from evaluation.tasks.finetune.training import FineTuned, Labelled, fine_tune
@@ -115,7 +115,7 @@ def training_measurement(
     labels = data.train.level(data.level).labels
     positions = np.arange(len(labels)) if chosen is None else chosen
     kept, out = split_off(labels[positions], preset.holdout, runtime.seed)
-    return TrainingMeasurement(
+    measured = TrainingMeasurement(
         task=task.name,
         model=model,
         data=data,
@@ -126,6 +126,8 @@ def training_measurement(
         held_out=labelled_part(data, positions[out]) if len(out) else None,
         test=Labelled(data.test, data.test.level(data.level).labels, np.arange(len(data.test))),
     )
+    measured.doubt(hold_out_doubts(len(out), len(data.classes)))
+    return measured
 
 
 def labelled_part(data: LabelledData, positions: NDArray[np.int64]) -> Labelled:
@@ -196,6 +198,7 @@ def run_training(
         counts={"correct": correct, **measured.image_counts()},
         details={"epochs": curves(tuned), "per_class": per_class(labelled.classes, {headline_of(metrics): tuned.final})},
         correct=measured.right_images(tuned, metrics),
+        answers=tuned.final,
     )
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from evaluation.extraction.features import Features
 from evaluation.extraction.image_bar import image_bar
-from evaluation.extraction.subsets import folds_of, split_off
+from evaluation.extraction.subsets import folds_of, hold_out_doubts, split_off
 from evaluation.statistics.accuracy import Accuracy, count_correct
 from evaluation.tasks.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
 from evaluation.tasks.linear.presets import LinearPreset
@@ -95,7 +95,7 @@ def sweep_logistic(
             },
             "held_out": sweep.images,
             "sweep": sweep.describe() if len(costs) > 1 else {"c": costs},
-            **({"warnings": doubts} if (doubts := sweep.doubts(last)) else {}),
+            **({"warnings": doubts} if (doubts := [*sweep.doubts(last), *hold_out_doubts(sweep.images, classes)]) else {}),
         },
     )
 

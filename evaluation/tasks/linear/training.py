@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -136,6 +137,20 @@ def train_linear(
     if not preset.refits:
         return train_heads(whole, images, **settings)
     return train_chosen(CachedBatches(near_bank, preset, seed=seed, device=place, left_out=held_out), whole, images, **settings)
+
+
+def diverged_doubts(training: LinearTraining, classes: int) -> list[str]:
+    """What a reader must know of classifiers that diverged, or whose loss at the end is above that of guessing."""
+    found = []
+    if training.diverged:
+        rates = ", ".join(f"{rate:g}" for rate in training.diverged)
+        found.append(f"the classifier diverged at {len(training.diverged)} of {len(training.rates)} learning rates ({rates})")
+    rate, loss = training.rates[training.last_rate], float(training.losses[-1, training.last_rate])
+    if not loss <= math.log(classes):
+        guessing = f"above that of guessing, {math.log(classes):.3g}"
+        at_end = f"at learning rate {rate:g} the training loss of the last epoch, {loss:.3g},"
+        found.append(f"{at_end} is {guessing}; a smaller --lr may do better")
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from zoo.models.model import Model
 
 
+# A share of labels within this part of what was asked for is what was asked for: of each class there is a whole number.
+_SAME_SHARE = 0.1
+
+
 def run_semi(
     model: Model,
     data: Data | LabelledData,
@@ -66,7 +70,12 @@ def run_semi(
     labelled, chosen, runtime = made_ready(TASK, data, preset, runtime)
     positions, origin = labelled_images(labelled, chosen, runtime)
     percent = chosen.percent if chosen.labels is None else 100 * len(positions) / len(labelled.train)
+    share = 100 * len(positions) / len(labelled.train)
     measured = training_measurement(TASK, model, labelled, chosen, positions, image_size, runtime)
+    if abs(share - percent) > _SAME_SHARE * percent:
+        measured.doubt(
+            [f"{percent:g} % of the labels were asked for, and {len(positions):,} of {len(labelled.train):,} ({share:.3g} %) are used"]
+        )
     way = {"fine-tune": _fine_tuned, "pseudo-labels": _with_pseudo_labels, "frozen": _frozen}[chosen.way]
     with measured.timed("training"):
         found = way(measured, percent)
@@ -74,6 +83,7 @@ def run_semi(
         protocol={
             "way": chosen.way,
             "percent": percent,
+            "percent_labelled": share,
             "labelled_images": origin,
             **found["protocol"],
             "changed": chosen.changed_from(SEMI_PRESETS),
@@ -83,6 +93,7 @@ def run_semi(
         counts={"correct": found["correct"], "labelled": len(positions), **measured.image_counts(), **found.get("counts", {})},
         details=found["details"],
         correct=found["right"],
+        answers=found["answers"],
     )
 
 
@@ -127,6 +138,7 @@ def _fine_tuned(measured: TrainingMeasurement[SemiPreset], percent: float) -> di
         "correct": correct,
         "details": details,
         "right": measured.right_images(best, metrics),
+        "answers": best.final,
     }
 
 
@@ -174,6 +186,7 @@ def _with_pseudo_labels(measured: TrainingMeasurement[SemiPreset], percent: floa
             "per_class": per_class(data.classes, {headline_of(metrics): again.final}),
         },
         "right": measured.right_images(again, metrics),
+        "answers": again.final,
     }
 
 
@@ -221,4 +234,5 @@ def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[s
             "per_class": per_class(data.classes, {"top1_frozen": found}),
         },
         "right": {"top1_frozen": found.predictions == measured.test.labels},
+        "answers": found,
     }

@@ -80,6 +80,7 @@ def run_top1(
         headline="top1",
         metrics={name: 100 * count / found.total for name, count in correct.items()},
         counts={"correct": correct},
+        answers=found,
         correct={"top1": found.predictions == truth},
         details={"per_class": per_class(labelled.classes, {"top1": found})},
     )
