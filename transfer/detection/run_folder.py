@@ -43,6 +43,8 @@ class RunFacts:
         ``[key, published, here]`` of each scaled value.
     notes
         What a reader of the result must know.
+    undecodable
+        Image files that could not be decoded before the first iteration, and why: no part of the run, even if they are mended later.
     """
 
     config: str
@@ -57,6 +59,7 @@ class RunFacts:
     device: str
     scaled: list[list[Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    undecodable: dict[str, str] = field(default_factory=dict)
 
 
 def is_detection_run(folder: Path) -> bool:
