@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from zoo.errors import UserError
+from zoo.words.runtime import check_device_word
 
 T = TypeVar("T")
 
@@ -181,13 +182,12 @@ def choose_device(name: str) -> torch.device:
 
     Raises UserError where the device is not to be had.
     """
+    check_device_word(name)
     available = torch.cuda.is_available()
     if name == "auto":
         name = "cuda" if available else "cpu"
     if name == "cpu":
         return torch.device("cpu")
-    if name != "cuda":
-        raise UserError(f"there is no device '{name}'; --device is auto, cpu or cuda")
     if not available:
         raise UserError("this torch sees no GPU (torch.cuda.is_available() is false); use --device cpu, or auto")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

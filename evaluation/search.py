@@ -20,7 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from evaluation.arrays import Matrix, as_matrix
+from evaluation.extraction.checks import check_finite
 from evaluation.parallel import ALONE, Processes
+from zoo.errors import UserError
 
 # Rows of a tile (queries, bank). On the CPU that is 32 MiB of similarities, about a large cache; a GPU wants more work a call: 512 MiB.
 _CPU_CHUNKS = (1024, 8192)
@@ -48,8 +51,8 @@ _NO_KEY = torch.iinfo(torch.int64).min
 
 
 def top_k(
-    queries: Tensor,
-    bank: Tensor,
+    queries: Matrix,
+    bank: Matrix,
     k: int,
     *,
     normalize: bool = False,
@@ -64,8 +67,8 @@ def top_k(
     Parameters
     ----------
     queries, bank
-        Tensors (Q, D) and (N, D) of any floating dtype, finite, on any device; tiles of them are converted to float32, in which
-        similarities are computed and summed.
+        (Q, D) and (N, D), finite: tensors on any device, or arrays, of any real numbers (:func:`evaluation.arrays.as_matrix`); tiles of
+        them are converted to float32, in which similarities are computed and summed.
     k
         Neighbours per query, 1 .. N (N - 1 with ``exclude_self``).
     normalize
@@ -90,8 +93,13 @@ def top_k(
     ------
     ValueError
         For shapes that do not fit together or a k out of range.
+    UserError
+        For NaN, infinity, or numbers that float32 cannot hold. They are looked for on the CPU; a GPU's host would have to wait.
     """
+    queries, bank = as_matrix(queries, "queries", least_rows=0), as_matrix(bank, "the bank")
     _check_shapes(queries, bank, k, exclude_self)
+    for matrix, name in ((queries, "query"), (bank, "bank")):
+        _check_numbers(matrix, name)
     place = torch.device(queries.device if device is None else device)
     default_chunks = _CPU_CHUNKS if place.type == "cpu" else _GPU_CHUNKS
     query_chunk, bank_chunk = query_chunk or default_chunks[0], bank_chunk or default_chunks[1]
@@ -106,7 +114,7 @@ def top_k(
 
 
 def neighbours_of_all(
-    share: Tensor,
+    share: Matrix,
     k: int,
     *,
     total: int,
@@ -125,7 +133,7 @@ def neighbours_of_all(
     Parameters
     ----------
     share
-        Tensor (n, D), finite: the rows ``processes.share(total, chunk)`` of the matrix, on any device.
+        (n, D), finite, as for :func:`top_k`: the rows ``processes.share(total, chunk)`` of the matrix.
     k
         Neighbours per row, 1 .. total - 1. A row is no neighbour of itself; other rows with the same values are.
     total
@@ -146,12 +154,21 @@ def neighbours_of_all(
     ------
     ValueError
         For a share of another length, or a k out of range.
+    UserError
+        As :func:`top_k`, in all processes.
     """
     mine = processes.share(total, chunk)
-    if share.ndim != 2 or len(share) != mine.stop - mine.start:
+    share = as_matrix(share, "the share", least_rows=0)
+    if len(share) != mine.stop - mine.start:
         raise ValueError(f"the share must have rows {mine.start} .. {mine.stop} of {total}, not the shape {tuple(share.shape)}")
     if not 1 <= k < total:
         raise ValueError(f"k must lie in 1 .. {total - 1}, not {k}")
+    error: UserError | None = None
+    try:
+        _check_numbers(share, "share")
+    except UserError as caught:
+        error = caught
+    processes.raise_first(error)
     place = torch.device(share.device if device is None else device)
     query_chunk, width = (chunk, _CPU_CHUNKS[1]) if place.type == "cpu" else _GPU_CHUNKS
     keys = torch.empty(total, k, dtype=torch.int64)
@@ -160,6 +177,12 @@ def neighbours_of_all(
         keys[mine] = search.through(_passing(share, total, chunk, bank_chunk or width, processes))
     processes.gather_rows(keys, chunk)
     return _split(keys, query_chunk)
+
+
+def _check_numbers(rows: Tensor, name: str) -> None:
+    """Raise UserError for rows on the CPU that hold NaN or infinity."""
+    if rows.device.type == "cpu":
+        check_finite(rows, name)
 
 
 def _passing(share: Tensor, total: int, chunk: int, width: int, processes: Processes) -> Iterator[tuple[int, Tensor]]:
@@ -191,7 +214,7 @@ def _split(keys: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
 
 
 def _check_shapes(queries: Tensor, bank: Tensor, k: int, exclude_self: bool) -> None:
-    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
+    if queries.shape[1] != bank.shape[1]:
         shapes = f"{tuple(queries.shape)} and {tuple(bank.shape)}"
         raise ValueError(f"queries (Q, D) and bank (N, D) must be matrices of the same width, not {shapes}")
     if exclude_self and len(queries) > len(bank):
@@ -214,7 +237,7 @@ class _Search:
         self.chunks = [slice(start, min(start + chunk, len(queries))) for start in range(0, len(queries), chunk)]
         # On the CPU queries are where they are needed. To a GPU they travel once, if they are not too many, and not for every tile.
         self.kept = [self._prepared(rows) for rows in self.chunks] if 4 * queries.numel() <= _KEPT_QUERIES[device.type == "cpu"] else []
-        self.norms = [_norm(queries[rows].to(device)) for rows in self.chunks] if normalize and not self.kept else []
+        self.norms = [_norm(queries[rows].to(device, torch.float32)) for rows in self.chunks] if normalize and not self.kept else []
         size = _CPU_BLOCK if device.type == "cpu" else chunk
         self.blocks = [_blocks(rows.stop - rows.start, size, k) for rows in self.chunks]
         self.buffer = torch.empty(0, device=device)
@@ -288,7 +311,7 @@ def _blocks(rows: int, size: int, k: int) -> list[_Block]:
 
 
 def _norm(rows: Tensor) -> Tensor:
-    """L2 norms (rows, 1) in float32, 1 for a zero vector."""
+    """L2 norms (rows, 1) of float32 rows, in float32; 1 for a zero vector."""
     if rows.device.type != "cpu":
         # To ask whether there are unsafe ones would make the host wait; in float64 all are safe.
         exact = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64).to(torch.float32)

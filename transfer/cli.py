@@ -9,9 +9,13 @@ from typing import Annotated
 
 import typer
 
+from transfer.words import DETECTRON2_SCHEME, check_target_word
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
+from zoo.files import check_can_write
 from zoo.ranges import SEED, SHARE, Range
+from zoo.words.models import RANDOM, check_model_word
+from zoo.words.runtime import check_device_word
 
 app = make_app(
     "Take a backbone to other frameworks, and to detection and segmentation.\n\n"
@@ -60,6 +64,9 @@ def convert_command(
 
     * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
     """
+    check_target_word(to)
+    check_can_write(out, folder=to == "transformers")
+    check_model_word(model, also=(DETECTRON2_SCHEME,))
     from transfer.conversion import convert
 
     conversion = convert(model, to, out, overwrite=overwrite, verify=verify)
@@ -113,9 +120,7 @@ def detect_command(
         return
     words = [word for word in [config, *(overrides or [])] if word is not None]
     if resume is not None and (model or data or out or overwrite or go_on):
-        raise UserError(
-            "--resume goes on with what the run was started with: leave out --model, --data, --out, --overwrite and --continue"
-        )
+        raise UserError("--resume goes on with what the run was started with: leave out --model, --data, --out, --overwrite and --continue")
     if overwrite and go_on:
         raise UserError("--continue keeps what is there and --overwrite replaces it; give one of them")
     if resume is None:
@@ -124,6 +129,8 @@ def detect_command(
         for option, value in (("--model MODEL", model), ("--data voc:ROOT or coco:ROOT", data), ("--out RUN", out)):
             if value is None:
                 raise UserError(f"give {option}")
+        assert model is not None
+        _check_words(words[0], [model], device)
     seconds = _seconds(max_time)
     _prepare()
     from transfer.detection import detect
@@ -279,6 +286,8 @@ def compare_command(
     """
     if data is None and not collect:
         raise UserError("give --data voc:ROOT or coco:ROOT, or --collect to show what is finished")
+    # What is only shown may be of models that are elsewhere now.
+    _check_words(config, [] if collect else models.split(","), device)
     from rich.console import Console
 
     from transfer.detection.compare import compare, print_table
@@ -300,12 +309,20 @@ def compare_command(
             raise typer.Exit(EXIT_STOPPED)
 
     if not collect:
-        from zoo.files import check_can_write
-
         check_can_write(out, folder=True)
         _prepare()
     rows = compare(out, models.split(","), range(seeds), None if collect else run_one)
     print_table(rows, Console())
+
+
+def _check_words(config: str, models: list[str], device: str) -> None:
+    """Raise UserError for a config, a model or a device that there is none of, before torch is imported."""
+    from transfer.detection.config_files import CONFIGS
+
+    CONFIGS.find(config)
+    for model in models:
+        check_model_word(model, also=(RANDOM, DETECTRON2_SCHEME))
+    check_device_word(device)
 
 
 def _seconds(max_time: str | None) -> float | None:

@@ -9,23 +9,18 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfer.formats.detectron2_file import DETECTRON2, SCHEME, open_file
+from transfer.formats.detectron2_file import DETECTRON2, open_file
 from transfer.formats.onnx_file import ONNX
 from transfer.formats.pytorch import TIMM, TORCHVISION
 from transfer.formats.target import Target
 from transfer.formats.transformers_folder import TRANSFORMERS
+from transfer.words import DETECTRON2_SCHEME, TARGET_NAMES, check_target_word
 from zoo.errors import UserError, first_line, not_written
 from zoo.files import check_can_write, check_new_folder, new_folder, replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 
-TARGETS: dict[str, Target] = {
-    "torchvision": TORCHVISION,
-    "timm": TIMM,
-    "detectron2": DETECTRON2,
-    "onnx": ONNX,
-    "transformers": TRANSFORMERS,
-}
+TARGETS: dict[str, Target] = dict(zip(TARGET_NAMES, (TORCHVISION, TIMM, DETECTRON2, ONNX, TRANSFORMERS), strict=True))
 
 
 @dataclass(frozen=True)
@@ -37,9 +32,8 @@ class Conversion:
 
 
 def open_source(spec: str) -> Model:
-    """A model to transfer: what :func:`zoo.model_spec.open_model` takes, or ``detectron2:FILE``, a backbone or a detector of detectron2's.
-    """
-    return open_file(spec.removeprefix(SCHEME)) if spec.startswith(SCHEME) else open_model(spec)
+    """A model to transfer: what :func:`zoo.model_spec.open_model` takes, or ``detectron2:FILE``, a backbone or detector of detectron2's."""
+    return open_file(spec.removeprefix(DETECTRON2_SCHEME)) if spec.startswith(DETECTRON2_SCHEME) else open_model(spec)
 
 
 def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, verify: bool | None = None) -> Conversion:
@@ -66,8 +60,7 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
         The format does not exist or cannot hold the model, ``out`` exists or cannot be written, the networks differ, or they were to be
         compared and cannot be.
     """
-    if to not in TARGETS:
-        raise UserError(f"there is no format '{to}' to convert to; there is: {', '.join(TARGETS)}")
+    check_target_word(to)
     target = TARGETS[to]
     out, kind = Path(out), "file" if target.folder_marker is None else "folder"
     if target.folder_marker is not None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from evaluation.arrays import Matrix, as_matrix
 from evaluation.clustering.lloyd import Lloyd, Scores, argmin_pool
 from evaluation.clustering.points import ROWS_AT_ONCE, Share, row_tiles
 from evaluation.parallel import ALONE, Processes
@@ -62,7 +63,7 @@ class KMeans:
 
 
 def kmeans(
-    points: Tensor,
+    points: Matrix,
     clusters: int,
     *,
     seed: int,
@@ -81,8 +82,8 @@ def kmeans(
     Parameters
     ----------
     points
-        Tensor (n, D) of any floating dtype, finite, on any device: this process's share of the points. The shares of all processes, in
-        order of rank, are the points; some may be empty.
+        (n, D), finite: a tensor on any device or an array, of any real numbers (:func:`evaluation.arrays.as_matrix`): this process's share
+        of the points. The shares of all processes, in order of rank, are the points; some may be empty.
     clusters
         K, at most the number of points.
     seed
@@ -125,8 +126,7 @@ def kmeans(
 
     A cluster that has lost its points takes half of one with a large sum of squared distances.
     """
-    if points.ndim != 2 or not points.is_floating_point():
-        raise ValueError(f"points must be a floating-point matrix (n, D), not {points.dtype} of shape {tuple(points.shape)}")
+    points = as_matrix(points, "points", least_rows=0)
     if start is not None and start.shape != (clusters, points.shape[1]):
         raise ValueError(f"start must be of shape {(clusters, points.shape[1])}, not {tuple(start.shape)}")
     _check_settings(clusters, iterations, restarts, engine, max_points_per_centroid, tile)
@@ -136,7 +136,7 @@ def kmeans(
     if tile is None:
         tile = _CPU_TILE if place.type == "cpu" else _GPU_TILE
     with torch.no_grad(), torch.autocast(place.type, enabled=False), full_float32(), argmin_pool(place) as pool:
-        share = Share.of(points.detach().to(device=place, dtype=torch.float32).contiguous(), processes)
+        share = Share.of(points.to(device=place, dtype=torch.float32).contiguous(), processes)
         if clusters > share.total:
             raise UserError(f"there are {share.total:,} points for {clusters:,} clusters; choose at most {share.total:,} clusters")
         first = None if start is None else start.detach().to(device=place, dtype=torch.float32)

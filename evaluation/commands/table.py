@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from evaluation.tasks.registry import TASKS
-from zoo.data.base import CLASS_LEVEL
+from zoo.data.spec import CLASS_LEVEL
 from zoo.errors import printable
 from zoo.results import Result
 from zoo.results.labels import model_labels

@@ -12,11 +12,14 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.catalogue.files import matching
 from zoo.console import when_memory_runs_out
-from zoo.errors import UserError
-from zoo.hub.pull import HUB_SCHEME, folder_of
+from zoo.data.spec import check_data_word
+from zoo.errors import UserError, did_you_mean
+from zoo.hub.names import HUB_SCHEME
 from zoo.model_folder.agreement import disagreements
 from zoo.model_folder.manifest import MANIFEST_FILE, read_manifest
 from zoo.ranges import BATCH_SIZE, WORKERS
+from zoo.words.models import check_model_word
+from zoo.words.runtime import check_device_word
 
 if TYPE_CHECKING:
     from evaluation.commands.verify import Verdict, Verification
@@ -58,6 +61,7 @@ def verify(
     """
     if model is None and not catalogue:
         raise UserError("say which model to verify, or --catalogue for those of the catalogue")
+    _check_words(model, catalogue, data or [], task or [], device)
     # From here on it takes torch, and seconds.
     from evaluation.commands.verify import Verification, summarise
     from evaluation.extraction.cache import FeatureCache
@@ -109,10 +113,30 @@ def _verdicts(model: str | None, catalogue: bool, verification: Verification) ->
             yield from ((entry.name, verdict) for verdict in verification.catalogue(entry))
 
 
-def _of_model(model: str, verification: Verification) -> Iterator[Verdict]:
-    hub = model.startswith(f"{HUB_SCHEME}:")
-    if not hub and not Path(model).exists() and model not in load_catalogue():
+def _check_words(model: str | None, catalogue: bool, data: list[str], tasks: list[str], device: str) -> None:
+    """Raise UserError for a word that means nothing, before torch is imported."""
+    for spec in data:
+        check_data_word(spec)
+    check_device_word(device)
+    if tasks:
+        from evaluation.commands.verify import known_tasks
+
+        known = known_tasks()
+        for word in tasks:
+            if word not in known:
+                raise UserError(f"unknown task '{word}'{did_you_mean(word, known)}; known: {', '.join(known)}")
+    if model is None or catalogue:
+        return
+    if model.startswith(f"{HUB_SCHEME}:"):
+        check_model_word(model)
+    elif not Path(model).exists() and model not in load_catalogue():
         raise UserError(f"there is no zoo model '{model}': it is a folder with a {MANIFEST_FILE}, a name of the catalogue or hub:ORG/NAME")
+
+
+def _of_model(model: str, verification: Verification) -> Iterator[Verdict]:
+    from zoo.hub.pull import folder_of
+
+    hub = model.startswith(f"{HUB_SCHEME}:")
     folder = folder_of(model.removeprefix(f"{HUB_SCHEME}:")) if hub or not Path(model).exists() else Path(model)
     manifest = read_manifest(folder)
     results = manifest.results

@@ -24,11 +24,10 @@ from torch import Tensor
 from evaluation.parallel import ALONE, Processes
 from zoo.errors import UserError
 from zoo.files import new_folder
+from zoo.home import features_home
 from zoo.reading.arrays import map_array
 from zoo.reading.outside import open_file
 
-# The folder; by default `backbone-loop/features` in the user's cache folder (XDG Base Directory Specification).
-FOLDER_VARIABLE = "BACKBONE_LOOP_CACHE"
 # How many gigabytes the folder may hold.
 LIMIT_VARIABLE = "BACKBONE_LOOP_CACHE_GB"
 DEFAULT_LIMIT_GB = 50.0
@@ -39,10 +38,8 @@ _LEAVE_FREE = 1 << 30
 
 
 def cache_folder() -> Path:
-    """Where ``evaluate`` keeps features."""
-    if named := os.environ.get(FOLDER_VARIABLE):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "backbone-loop" / "features"
+    """Where ``evaluate`` keeps features (:func:`zoo.home.features_home`)."""
+    return features_home()
 
 
 def cache_limit() -> int:

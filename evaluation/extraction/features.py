@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evaluation.extraction.batches import BATCH_SIZE, cut_batches
+from evaluation.extraction.forward import Forward
 from evaluation.extraction.image_bar import image_bar
 from evaluation.parallel import Processes
 from zoo.data.base import CLASS_LEVEL, Images, Level
@@ -55,7 +56,7 @@ def extract_features(
     images: Images,
     transform: EvalTransform,
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     autocast: torch.dtype | None = None,
     workers: int | None = None,
@@ -63,6 +64,7 @@ def extract_features(
     progress: bool = False,
     layer: str | None = None,
     memory_limit: int = MEMORY_LIMIT,
+    name: str = "this network",
 ) -> Features:
     """Features of all images, by a network in eval mode that is left as it was.
 
@@ -79,7 +81,8 @@ def extract_features(
     transform
         How an image becomes the network's input.
     batch_size
-        Images per forward pass of one process.
+        Images per forward pass of one process. None: 256, which on a CPU are passed in smaller pieces where a short trial finds that faster
+        and the features' bits the same (:class:`evaluation.extraction.forward.Forward`).
     device
         Where the network runs; it is moved there and stays. None: where it is.
     autocast
@@ -97,6 +100,8 @@ def extract_features(
     memory_limit
         Bytes of features beyond which they lie in a temporary file (``TMPDIR``) that is mapped into memory and removed when they are
         let go of.
+    name
+        What messages call the network.
 
     Returns
     -------
@@ -106,9 +111,10 @@ def extract_features(
     Raises
     ------
     UserError
-        An image cannot be decoded, features are not finite (the message names the first such image), or there is no such layer.
+        An image cannot be decoded, features are not finite (the message names the first such image), there is no such layer, or the network
+        gives something else than one vector for each image.
     ValueError
-        There are no images, or the network gives something else than one vector for each.
+        There are no images.
     """
     if len(images) == 0:
         raise ValueError(f"there are no images in {images.name} ({images.split})")
@@ -119,16 +125,19 @@ def extract_features(
     if layer is not None:
         network = Layer(network, layer)
 
-    share = processes.share(len(images), batch_size)
+    whole = BATCH_SIZE if batch_size is None else batch_size
+    share = processes.share(len(images), whole)
     features: Tensor | None = None
     unfinite = _Unfinite()
     error: UserError | None = None
     bar = image_bar(f"{images.name} {images.split}", share.stop - share.start, show=progress and processes.is_main)
     try:
-        batches = cut_batches(images, [transform], share, batch_size=batch_size, workers=workers, device=place)
+        batches = cut_batches(images, [transform], share, batch_size=whole, workers=workers, device=place)
+        count = -(-(share.stop - share.start) // whole)
+        forward = Forward(network, transform, place, autocast, whole=whole, batches=count, tries=batch_size is None)
         with eval_mode(network), bar as done, batches as cut:
             start = share.start
-            for rows in _one_late(_forward(network, batch, transform, place, autocast) for (batch,) in cut):
+            for rows in _one_late(forward(batch) for (batch,) in cut):
                 if features is None:
                     features = _matrix(len(images), rows.shape[1], memory_limit)
                 features[start : start + len(rows)] = rows
@@ -142,8 +151,8 @@ def extract_features(
     width = next(size for size in processes.gather_objects(None if features is None else features.shape[1]) if size is not None)
     if features is None:  # more processes than batches
         features = _matrix(len(images), width, memory_limit)
-    _Unfinite.refuse(processes.gather_objects(unfinite), images)
-    processes.gather_rows(features, batch_size)
+    _Unfinite.refuse(processes.gather_objects(unfinite), images, name, network)
+    processes.gather_rows(features, whole)
     return Features(features, images.levels, images.name, images.split)
 
 
@@ -172,16 +181,6 @@ def _one_late(outputs: Iterator[Tensor]) -> Iterator[Tensor]:
         yield before.to(device="cpu", dtype=torch.float32)
 
 
-def _forward(network: nn.Module, batch: Tensor, transform: EvalTransform, device: torch.device, autocast: torch.dtype | None) -> Tensor:
-    """Features (B, D), where the network is, of a batch of uint8 images."""
-    with torch.inference_mode(), torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext():
-        output = network(transform.normalise(batch.to(device, non_blocking=True)))
-    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(batch):
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"the network must give features of shape ({len(batch)}, D) for {len(batch)} images, not {shape}")
-    return output
-
-
 @dataclass
 class _Unfinite:
     """Counts feature vectors that hold NaN or infinity."""
@@ -196,15 +195,23 @@ class _Unfinite:
             self.count += len(bad)
 
     @staticmethod
-    def refuse(shares: list[_Unfinite], images: Images) -> None:
+    def refuse(shares: list[_Unfinite], images: Images, name: str, network: nn.Module) -> None:
         """Raise UserError if any process found one; shares come in the order of their rows."""
         found = [share for share in shares if share.count]
         if found:
             count = sum(share.count for share in found)
             raise UserError(
                 f"{count} of {len(images)} feature vectors of {images.name} ({images.split}) are not finite, first that of image "
-                f"{images.where(found[0].first)}; the weights are damaged, or the precision is too low for this network"
+                f"{images.where(found[0].first)}; {why_not_finite(name, network)}"
             )
+
+
+def why_not_finite(name: str, network: nn.Module) -> str:
+    """What to say of a network that gives NaN or infinity: whether it is its weights."""
+    damaged = [key for key, value in network.state_dict().items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if damaged:
+        return f"the weights of {name} are damaged: {len(damaged)} tensors hold NaN or infinity, first '{damaged[0]}'"
+    return f"the weights of {name} are numbers, so the precision is too low for it, or its input is not what it was trained on"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluation.extraction.features import eval_mode
+from evaluation.extraction.forward import vectors
 from zoo.data.base import Images
 from zoo.models.model import Model
 from zoo.models.transforms import EvalTransform
@@ -44,7 +45,7 @@ def input_warnings(model: Model, images: Images, transform: EvalTransform, devic
     Raises
     ------
     UserError
-        An image cannot be decoded.
+        An image cannot be decoded, or the network gives something else than one vector for each image.
     """
     if model.kind == "pixels":
         return []
@@ -76,11 +77,14 @@ def _mode(network: nn.Module, images: Tensor) -> list[str]:
     stuck = [name or type(module).__name__ for name, module in network.named_modules() if module.training]
     if stuck:
         more = f" and {len(stuck) - _NAMED_LAYERS} more" if len(stuck) > _NAMED_LAYERS else ""
-        return [f"it stays in training mode when it is put into eval mode ({', '.join(stuck[:_NAMED_LAYERS])}{more})"]
+        norms = sum(module.training for module in network.modules() if isinstance(module, _BatchNorm))
+        own = f"{norms} batch norm{'s use' if norms > 1 else ' uses'} each batch's own statistics"
+        told = f"; {own}, so that its features depend on --batch-size" if norms else ""
+        return [f"it stays in training mode when it is put into eval mode ({', '.join(stuck[:_NAMED_LAYERS])}{more}){told}"]
     if len(images) < 2:
         return []
-    half = images[: len(images) // 2]
-    together, again, apart = network(images)[: len(half)], network(images)[: len(half)], network(half)
+    half = len(images) // 2
+    together, again, apart = (vectors(network(part), len(part))[:half] for part in (images, images, images[:half]))
     if _far(together, again):
         return ["it gives other features each time, though in eval mode: some layer draws at random"]
     if _far(together, apart):

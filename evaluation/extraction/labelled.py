@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from evaluation.extraction.image_bar import image_bar
+from evaluation.extraction.shared import shared_doubts
 from evaluation.parallel import Processes
 from zoo.data.base import CLASS_LEVEL, Data, Images
 from zoo.data.scan import OnBad, check_images
@@ -44,6 +46,11 @@ class LabelledData:
     def images(self) -> dict[str, Images]:
         """The splits by role, as in ``facts``."""
         return {"train": self.train, "test": self.test}
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What is doubtful about the splits: test images that are training images."""
+        return shared_doubts(self.images)
 
     @property
     def classes(self) -> tuple[str, ...]:

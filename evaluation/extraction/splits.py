@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from evaluation.extraction.labelled import split_facts, without_bad
+from evaluation.extraction.shared import shared_doubts
 from evaluation.parallel import Processes
 from zoo.data.base import CLASS_LEVEL, Data, Images, Role
 from zoo.data.scan import OnBad
@@ -25,6 +27,11 @@ class UsedSplits:
     @property
     def level(self) -> str:
         return self.facts.level
+
+    @cached_property
+    def doubts(self) -> list[str]:
+        """What is doubtful about the splits: test images that are training images."""
+        return shared_doubts(self.images)
 
 
 @dataclass

@@ -52,6 +52,14 @@ def split_off(labels: NDArray[np.int64], share: float, seed: int = 0) -> tuple[N
     return np.setdiff1d(np.arange(len(labels)), out), out
 
 
+def hold_out_doubts(held_out: int, classes: int) -> list[str]:
+    """A sentence where fewer images were held out than there are classes, so that what they choose is mostly chance."""
+    if not 0 < held_out < classes:
+        return []
+    images = f"{held_out} image{'s' if held_out > 1 else ''}"
+    return [f"{images} held out for {classes} classes: what they choose is mostly chance (a larger --holdout, or more labels, would help)"]
+
+
 def folds_of(labels: NDArray[np.int64], folds: int, seed: int = 0) -> list[NDArray[np.int64]]:
     """Positions to hold out in turn, ascending: ``folds`` parts, each with about as many images of every class.
 

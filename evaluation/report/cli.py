@@ -1,4 +1,4 @@
-"""``zoo report``. Imports no torch before it has to."""
+"""``zoo report``. What computes is imported when the command runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-# Named in the signature's defaults, so that there is one place for each.
-from evaluation.report.feature_map import MAP_METHODS
-from evaluation.report.write import DEFAULT_TITLE, PAGE, write_report
+from evaluation.report.settings import DEFAULT_TITLE, MAP_METHODS, PAGE, check_map_word
 from zoo.console import when_memory_runs_out
+from zoo.data.spec import check_data_word
+from zoo.words.models import check_model_word
+from zoo.words.runtime import check_device_word
 
 _RESULTS = "Result files, folders of result files, or zoo models with results."
 _OUT = "Folder to make: index.html, which is the whole report, and copies of the results."
@@ -41,6 +42,13 @@ def report(
 
     * `zoo report knn.json linear.json --out report --data cifar10:data --model runs/moco`
     """
+    check_map_word(map_method)
+    check_device_word(device)
+    for spec in models or []:
+        check_model_word(spec)
+    for spec in data or []:
+        check_data_word(spec)
+    from evaluation.report.write import write_report
     from evaluation.tasks.model_source import model_sources
 
     write_report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -14,11 +14,10 @@ from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Cloud, cloud_swatch, point_map
 from evaluation.report.entries import Entry
 from evaluation.report.groups import Group, Model
+from evaluation.report.settings import MapMethod, check_map_word
 from zoo.data.base import Images
 from zoo.errors import UserError
 
-MapMethod = Literal["tsne", "umap", "none"]
-MAP_METHODS: tuple[MapMethod, ...] = ("tsne", "umap", "none")
 NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 # Points of a map; more of them take longer and show no more.
 MOST_POINTS = 1000
@@ -101,9 +100,7 @@ def project(features: NDArray[np.float32], method: MapMethod) -> NDArray[np.floa
 
 def check_method(method: str) -> MapMethod:
     """``method`` as one of MAP_METHODS. Raises UserError for another, and for UMAP where it is not installed."""
-    known = next((one for one in MAP_METHODS if one == method), None)
-    if known is None:
-        raise UserError(f"--map is {', '.join(MAP_METHODS[:-1])} or {MAP_METHODS[-1]}, not '{method}'")
+    known = check_map_word(method)
     if known == "umap":
         _umap(_FEWEST_POINTS)
     return known

@@ -15,11 +15,11 @@ from markupsafe import Markup
 from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
-from evaluation.report.curves import Chart, curve_charts, log_charts
+from evaluation.report.curves import Chart, checkpoint_charts, curve_charts, log_charts
 from evaluation.report.details import texts
 from evaluation.report.differences import Differences, differences
 from evaluation.report.entries import Entry, read_entries
-from evaluation.report.feature_map import NAMES, FeatureMap, MapMethod, check_method, feature_maps
+from evaluation.report.feature_map import NAMES, FeatureMap, check_method, feature_maps
 from evaluation.report.groups import (
     Column,
     Family,
@@ -35,17 +35,16 @@ from evaluation.report.groups import (
 )
 from evaluation.report.pictures import Montage, Query, montages, neighbour_queries
 from evaluation.report.provenance import Provenance, provenance
+from evaluation.report.settings import DEFAULT_TITLE, PAGE, MapMethod
 from evaluation.statistics.intervals import CONFIDENCE
 from evaluation.tasks.model_source import ModelSource
 from zoo.console import DISTRIBUTION
 from zoo.files import check_new_folder, new_folder, safe_name
 
-PAGE = "index.html"
 # Says that a folder is a report, and of what; only such a folder is ever replaced.
 MARKER = "report.json"
 SCHEMA = "backbone-loop report 1"
 RESULTS_FOLDER = "results"
-DEFAULT_TITLE = "Evaluation report"
 
 Absent = list[tuple[str, Missing]]
 
@@ -204,7 +203,7 @@ def _make_page(
                 intervals=[chart for column in group.columns if (chart := _interval_chart(group, column)) is not None],
                 warnings=_warnings(group),
                 differences=differences(group),
-                curves=curve_charts(group),
+                curves=[*curve_charts(group), *checkpoint_charts(group.entries, models)],
                 classes=class_tables(group),
                 confusions=found,
                 queries=queries,

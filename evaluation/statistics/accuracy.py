@@ -13,6 +13,7 @@ from torch import Tensor
 
 # A truth among the first so many classes counts for the second accuracy, which is given for more classes than that.
 TOP = 5
+_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,17 @@ def per_class(classes: Sequence[str], answers: Mapping[str, Accuracy]) -> dict[s
         "total": next(iter(answers.values())).class_total.tolist(),
         "correct": {metric: found.class_correct.tolist() for metric, found in answers.items()},
     }
+
+
+def never_predicted(answers: Accuracy, classes: Sequence[str]) -> list[str]:
+    """A sentence where classes that test images are of are never predicted; empty where there are none."""
+    predicted = np.bincount(answers.predictions, minlength=len(classes)) > 0
+    missing = np.flatnonzero((answers.class_total > 0) & ~predicted[: len(answers.class_total)])
+    if not len(missing):
+        return []
+    named = ", ".join(classes[number] for number in missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    present = int((answers.class_total > 0).sum())
+    return [f"{len(missing)} of the {present} classes of the test images {'is' if len(missing) == 1 else 'are'} never predicted ({named})"]
 
 
 def count_correct(outputs: Tensor, labels: ArrayLike) -> Accuracy:

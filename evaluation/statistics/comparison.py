@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from evaluation.statistics.intervals import CONFIDENCE, wilson
@@ -52,14 +52,14 @@ def compare_answers(first: ArrayLike, second: ArrayLike) -> Difference:
     Parameters
     ----------
     first, second
-        bool (N,): whether each image was answered rightly.
+        bool (N,), or 0 and 1: whether each image was answered rightly.
 
     Raises
     ------
     ValueError
-        Arrays of different lengths, or without images.
+        Arrays of different lengths, without images, or of other values (such as the predicted classes).
     """
-    a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    a, b = _answers(first), _answers(second)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
         raise ValueError(f"answers must be two arrays of one length, not of shapes {a.shape} and {b.shape}")
     only_first, only_second = int((a & ~b).sum()), int((b & ~a).sum())
@@ -67,6 +67,13 @@ def compare_answers(first: ArrayLike, second: ArrayLike) -> Difference:
     p = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     low, high = _newcombe(int((a & b).sum()), only_first, only_second, int((~a & ~b).sum()))
     return Difference(only_first, only_second, 100 * (only_first - only_second) / len(a), 100 * low, 100 * high, p)
+
+
+def _answers(values: ArrayLike) -> NDArray[np.bool_]:
+    array = np.asarray(values)
+    if array.size and not np.isin(array, (0, 1)).all():
+        raise ValueError("answers are true or false: whether an image was answered rightly, not what was answered")
+    return array.astype(bool)
 
 
 def _newcombe(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluation.extraction.features import Features
+from evaluation.extraction.spread import feature_doubts
 from evaluation.statistics import per_image
+from evaluation.statistics.accuracy import Accuracy, never_predicted
 from evaluation.statistics.intervals import CONFIDENCE, wilson
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.runtime import Runtime, device_name
+from evaluation.tasks.runtime import Runtime, TrainedClassifier, device_name
 from evaluation.tasks.task import Task, load
 from zoo.data.base import Data, Images
 from zoo.errors import UserError
@@ -42,6 +47,9 @@ class UsedData(Protocol):
 
     @property
     def facts(self) -> DataFacts: ...
+
+    @property
+    def doubts(self) -> list[str]: ...
 
 
 AnyPreset = TypeVar("AnyPreset", bound=Preset)
@@ -90,6 +98,8 @@ class Measurement(Generic[AnyPreset, Used]):
         How images become the network's input.
     seconds
         By phase (:meth:`timed`).
+    doubts
+        Sentences on what is doubtful about features and answers (:meth:`doubt`); a result has them among its warnings.
     """
 
     task: str
@@ -99,6 +109,7 @@ class Measurement(Generic[AnyPreset, Used]):
     runtime: Runtime
     transform: EvalTransform
     seconds: dict[str, float] = field(default_factory=dict, init=False)
+    doubts: list[str] = field(default_factory=list, init=False)
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -110,7 +121,19 @@ class Measurement(Generic[AnyPreset, Used]):
     def features(self, role: str) -> Features:
         """Features of a split that the task uses."""
         fingerprint = self.data.facts.splits[role].fingerprint
-        return self.runtime.features(self.model, self.data.images[role], self.transform, fingerprint=fingerprint)
+        found = self.runtime.features(self.model, self.data.images[role], self.transform, fingerprint=fingerprint)
+        if self.model.kind != "pixels":
+            self.doubt(feature_doubts(found.features, f"{role} images"))
+        return found
+
+    def doubt(self, sentences: Iterable[str]) -> None:
+        """Have a result say these too, each once."""
+        self.doubts += [text for text in dict.fromkeys(sentences) if text not in self.doubts]
+
+    def keep(self, weight: Tensor, bias: Tensor, backbone: nn.Module | None = None) -> None:
+        """Hand over the classifier that the headline is the accuracy of (:attr:`evaluation.tasks.runtime.Runtime.keep`)."""
+        weight, bias = (tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (weight, bias))
+        self.runtime.keep(TrainedClassifier(weight, bias, self.transform, backbone))
 
     def result(
         self,
@@ -121,6 +144,7 @@ class Measurement(Generic[AnyPreset, Used]):
         details: Mapping[str, Any],
         counts: Mapping[str, Any] | None = None,
         correct: Mapping[str, NDArray[np.bool_]] | None = None,
+        answers: Accuracy | None = None,
     ) -> Result:
         """A result with all that is known about the model, the data and the machine.
 
@@ -134,6 +158,8 @@ class Measurement(Generic[AnyPreset, Used]):
             Metrics with a whole number of right answers in ``counts["correct"]`` get a confidence interval.
         correct
             By metric which test images, bool (Q,), were answered rightly; the result packs it for comparisons.
+        answers
+            Those of the headline, on the test images.
         """
         model, facts, counts = self.model, self.data.facts, counts or {}
         layer = {} if model.layer is None else {"layer": model.layer}
@@ -145,7 +171,10 @@ class Measurement(Generic[AnyPreset, Used]):
                 "method": f"Wilson, {CONFIDENCE:.0%}, of the test images alone",
                 **{name: [round(limit, 4) for limit in wilson(count, tests)] for name, count in counted.items()},
             }
-        if doubts := [*self.runtime.warnings(model, self.transform), *details.get("warnings", [])]:
+        if answers is not None:
+            self.doubt(never_predicted(answers, self.data.images["test"].level(self.data.level).classes))
+        doubts = [*self.runtime.warnings(model, self.transform), *self.data.doubts, *self.doubts, *details.get("warnings", [])]
+        if doubts:
             known["warnings"] = doubts
         if correct:
             known[per_image.DETAIL] = per_image.pack(correct)
@@ -159,7 +188,7 @@ class Measurement(Generic[AnyPreset, Used]):
                 **layer,
                 **self.transform.describe(),
                 "level": self.data.level,
-                "batch_norm": "eval",
+                "batch_norm": _batch_norm(model.module),
             },
             headline=Headline(headline, metrics[headline]),
             metrics=dict(metrics),
@@ -184,6 +213,11 @@ class Measurement(Generic[AnyPreset, Used]):
             commit=toolkit_commit(),
             details={**details, **known},
         )
+
+
+def _batch_norm(network: nn.Module) -> str:
+    """In which mode the network's batch norms stay when it is evaluated."""
+    return "training" if any(isinstance(module, _BatchNorm) and module.training for module in network.modules()) else "eval"
 
 
 def measurement(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.extraction.cache import FeatureCache
 from evaluation.extraction.descriptions import data_key, describe_features
 from evaluation.extraction.features import MEMORY_LIMIT, Features, extract_features
@@ -21,6 +20,7 @@ from zoo.data.base import Images
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
 from zoo.results.provenance import software_versions
+from zoo.words.runtime import check_dtype_word
 
 if TYPE_CHECKING:
     from zoo.models.model import Model
@@ -28,7 +28,28 @@ if TYPE_CHECKING:
 # Images whose kept features are compared with new ones before they are used, and the relative difference that is allowed.
 _PROBED, _SAME = 4, 1e-3
 
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# What forward passes are cast to; None: nothing is.
+_CAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedClassifier:
+    """A linear layer that a task trained, and the backbone below it.
+
+    Attributes
+    ----------
+    weight, bias
+        float32 (C, D) and (C,) on the CPU.
+    transform
+        How images reached the network.
+    backbone
+        Where the task trained it too; None: it is the model's own.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    transform: EvalTransform
+    backbone: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -42,9 +63,9 @@ class Runtime:
     processes
         Who shares the work.
     batch_size
-        Images per forward pass of one process.
+        Images per forward pass of one process; None: chosen as :func:`evaluation.extraction.features.extract_features` says.
     dtype
-        A key of :data:`DTYPES`: what networks compute in. Lower precision than float32 is for GPUs.
+        One of :data:`zoo.words.runtime.DTYPES`: what networks compute in. Lower precision than float32 is for GPUs.
     workers
         Decoding processes; None: one per core.
     seed
@@ -57,11 +78,13 @@ class Runtime:
         Bytes of features of one split beyond which they lie in a file.
     say
         Called, in the main process, with a sentence for the user: what is doubtful about a model's input.
+    keep
+        Called, in every process, with the classifier that a task's headline is the accuracy of, where it trained one.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     processes: Processes = field(default_factory=Processes.current)
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
     dtype: str = "float32"
     workers: int | None = None
     seed: int = 0
@@ -69,20 +92,20 @@ class Runtime:
     cache: FeatureCache | None = None
     memory_limit: int = MEMORY_LIMIT
     say: Callable[[str], None] = lambda _text: None
+    keep: Callable[[TrainedClassifier], None] = lambda _classifier: None
     _warnings: dict[Any, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UserError(f"unknown dtype '{self.dtype}'; known: {', '.join(DTYPES)}")
+        check_dtype_word(self.dtype)
         if self.dtype != "float32" and self.device.type != "cuda":
             raise UserError(f"dtype {self.dtype} needs a GPU, and this is the {self.device.type}; leave it at float32")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"the batch size must be at least 1, not {self.batch_size}")
 
     @property
     def autocast(self) -> torch.dtype | None:
         """What forward passes are cast to; None: nothing is."""
-        return DTYPES[self.dtype]
+        return _CAST[self.dtype]
 
     @property
     def shows_progress(self) -> bool:
@@ -95,7 +118,9 @@ class Runtime:
             return 0
         return max(1, available_cores() // self.processes.count) if self.workers is None else self.workers
 
-    def outputs(self, network: nn.Module, images: Images, transform: EvalTransform, *, progress: bool = False) -> Tensor:
+    def outputs(
+        self, network: nn.Module, images: Images, transform: EvalTransform, *, progress: bool = False, name: str = "this network"
+    ) -> Tensor:
         """float32 (N, D): what any network gives for all images, in every process (:func:`extract_features` with these settings)."""
         return extract_features(
             network,
@@ -108,6 +133,7 @@ class Runtime:
             processes=self.processes,
             progress=progress,
             memory_limit=self.memory_limit,
+            name=name,
         ).features
 
     def features(self, model: Model, images: Images, transform: EvalTransform, *, fingerprint: str | None = None) -> Features:
@@ -120,7 +146,7 @@ class Runtime:
         """
 
         def compute() -> Tensor:
-            return self.outputs(model.module, images, transform, progress=self.progress)
+            return self.outputs(model.module, images, transform, progress=self.progress, name=model.name)
 
         def still_true(kept: Tensor) -> bool:
             sample = np.unique(np.linspace(0, len(images) - 1, _PROBED).round().astype(np.int64))

@@ -105,6 +105,10 @@ class Task(Generic[AnyPreset]):
         ``"module:function"`` that draws a picture of a result, ``(path, result, prepared data)``; None for a task without pictures.
     in_all
         Whether ``--task all`` includes it.
+    classifier
+        Whether it takes a model with the layer that gives its classes, where it has one, and not the backbone alone.
+    saves
+        Whether it trains a classifier, which ``--save`` keeps (:attr:`evaluation.tasks.runtime.Runtime.keep`).
     note
         What the numbers of its table are, for the line below it.
     """
@@ -121,6 +125,8 @@ class Task(Generic[AnyPreset]):
     tolerance: float = DEFAULT_TOLERANCE
     draw: str | None = None
     in_all: bool = True
+    classifier: bool = False
+    saves: bool = False
     note: str = "top-1 accuracy in percent unless said otherwise"
 
     def find(self, name: str) -> AnyPreset:
@@ -141,6 +147,11 @@ class Task(Generic[AnyPreset]):
         return {
             option.name: values[option.name] for option in self.options if option.kind is not Path and values.get(option.name) is not None
         }
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """Numbers of which one may be given alone, as a tuple: ``20`` is ``(20,)``."""
+    return tuple(value) if hasattr(value, "__len__") else (value,)
 
 
 def check_options(options: Sequence[Option], values: Mapping[str, Any]) -> None:

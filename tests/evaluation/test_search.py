@@ -182,7 +182,7 @@ def test_inference_mode_is_no_obstacle() -> None:
     ("queries", "bank", "k", "exclude_self", "message"),
     [
         ((3, 4), (9, 5), 1, False, "same width"),
-        ((3,), (9, 5), 1, False, "must be matrices"),
+        ((3,), (9, 5), 1, False, "must be a matrix"),
         ((3, 4), (9, 4), 0, False, "1 .. 9, not 0"),
         ((3, 4), (9, 4), 10, False, "1 .. 9, not 10"),
         ((9, 4), (9, 4), 9, True, "1 .. 8, not 9"),

@@ -15,6 +15,7 @@ from transfer.detection import run_folder
 from transfer.detection.engine.settings import (
     check_model,
     check_network,
+    doubtful,
     fit_to_data,
     fit_to_device,
     given_keys,
@@ -121,7 +122,7 @@ def prepare(
         processes=processes,
         device=place,
         scaled=[[change.key, change.published, change.here] for change in scaled],
-        notes=[*found.notes, *look_lines(holding(data)), *lines],
+        notes=[*found.notes, *look_lines(holding(data)), *lines, *doubtful(cfg, opened)],
         undecodable=undecodable,
     )
     return Prepared(cfg, opened, facts, found)

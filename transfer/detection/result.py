@@ -63,6 +63,8 @@ def make_result(
         protocol={
             **describe(cfg, facts.config),
             "metric": data.metric,
+            # Another than the first where boxes or classes of this set were once read otherwise.
+            **({"procedure": data.problems.procedure} if data.problems.procedure > 1 else {}),
             "changed": sorted(given_keys(facts.overrides)),
             "overrides": facts.overrides,
             "scaled": facts.scaled,

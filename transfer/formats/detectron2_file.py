@@ -41,7 +41,6 @@ from zoo.reading.plain_pickle import load_plain_pickle
 
 AUTHOR = "backbone-loop"
 FACTS = "backbone_loop"
-SCHEME = "detectron2:"
 # What torch makes tensors of.
 _NUMBERS = [np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "?")]
 _ARCHS = {depth: arch for arch, depth in DEPTHS.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from zoo.commands.cache import cache
 from zoo.commands.card import add_result, card
 from zoo.commands.catalogue import list_models
 from zoo.commands.data import data
+from zoo.commands.doctor import doctor
 from zoo.commands.hub import pull, push
 from zoo.commands.import_checkpoint import import_model
 from zoo.commands.info import info
+from zoo.commands.mirror import mirror
 from zoo.commands.plugins import CommandsWithPlugins
 from zoo.console import make_app, run, version_option
 
@@ -20,6 +23,7 @@ app = make_app(
     "* `zoo info models/moco`: what it is, and what was measured\n"
     "* `zoo add-result models/moco knn.json`: add a result to its card\n"
     "* `zoo push models/moco my-lab/resnet18.moco_200ep`: publish it\n"
+    "* `zoo predict models/mine photos --out predictions.csv`: what a classifier says of images\n"
     "* `zoo pull my-lab/resnet18.moco_200ep`: get it, checked",
     cls=CommandsWithPlugins,
     no_args_is_help=True,
@@ -37,7 +41,10 @@ app.command()(data)
 app.command()(add_result)
 app.command()(pull)
 app.command()(push)
+app.command()(mirror)
 app.command()(card)
+app.command()(cache)
+app.command()(doctor)
 
 
 def main() -> None:

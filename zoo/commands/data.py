@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from zoo.console import EXIT_USER_ERROR, when_memory_runs_out
+from zoo.data.spec import BOX_SETS, check_data_word, parse_spec
 from zoo.ranges import WORKERS
 
 
@@ -45,6 +46,8 @@ def data(
 
     * `zoo data voc:cells --strict --json`
     """
+    if parse_spec(spec).name not in BOX_SETS:
+        check_data_word(spec)
     from zoo.files import check_can_write
 
     for path in filter(None, (html, sheet)):

@@ -1,9 +1,26 @@
-"""Data sets: one way to name them, named splits, label levels, bad images."""
+"""Data sets: one way to name them, named splits, label levels, bad images.
 
-from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role, UnusedFile
-from zoo.data.own.torch_data import torch_data
-from zoo.data.registry import data_names, download_data, open_data
-from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
+What is exported is imported when it is asked for: commands that only read a name of a data set do without NumPy and Pillow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from zoo.data.base import ArrayImages, Data, FileImages, Images, Level, MultiLabel, Role, UnusedFile
+    from zoo.data.own.torch_data import torch_data
+    from zoo.data.registry import data_names, download_data, open_data
+    from zoo.data.scan import BadImage, OnBad, check_images, find_bad_images, without_bad_images
+
+_HOMES = {
+    **dict.fromkeys(("ArrayImages", "Data", "FileImages", "Images", "Level", "MultiLabel", "Role", "UnusedFile"), "base"),
+    "torch_data": "own.torch_data",
+    **dict.fromkeys(("data_names", "download_data", "open_data"), "registry"),
+    **dict.fromkeys(("BadImage", "OnBad", "check_images", "find_bad_images", "without_bad_images"), "scan"),
+}
 
 __all__ = [
     "ArrayImages",
@@ -24,3 +41,5 @@ __all__ = [
     "torch_data",
     "without_bad_images",
 ]
+
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -16,11 +16,11 @@ from PIL import Image
 
 from zoo.data.entries import EntryTable, FileEntry
 from zoo.data.images import AS_STORED, BadImageError, Decoded, Reading
+from zoo.data.spec import CLASS_LEVEL as CLASS_LEVEL
 from zoo.errors import UserError
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 Role = Literal["pretrain", "train", "test"]
-CLASS_LEVEL = "class"
 # A fingerprint reads every image of a split up to this number, else this many, evenly spread.
 FINGERPRINT_IMAGES = 2000
 

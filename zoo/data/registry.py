@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 from zoo.data.base import Data
@@ -22,7 +21,7 @@ from zoo.data.sets.tiny_imagenet import open_tiny_imagenet
 from zoo.data.sets.torchvision_sets import DOWNLOAD, FETCHED, ROWS, download, open_torchvision
 from zoo.data.sets.voc07 import open_voc07
 from zoo.data.shards.webdataset import open_wds
-from zoo.data.spec import DataSpec, parse_spec, unknown_option
+from zoo.data.spec import DataSpec, parse_spec, unknown_name, unknown_option
 from zoo.errors import UserError
 
 
@@ -51,7 +50,7 @@ def open_data(spec: str, on_bad: OnBad = "refuse") -> Data:
     parsed = parse_spec(spec)
     opener = _OPENERS.get(parsed.name)
     if opener is None:
-        raise UserError(_unknown(spec, parsed.name))
+        raise unknown_name(spec)
     data = opener(parsed, on_bad)
     data.spec = spec
     return data
@@ -76,14 +75,6 @@ def download_data(spec: str) -> None:
 def data_names() -> tuple[str, ...]:
     """The names that :func:`open_data` knows."""
     return tuple(_OPENERS)
-
-
-def _unknown(spec: str, name: str) -> str:
-    if Path(spec).expanduser().exists():
-        return f"'{spec}' is a path, not a data set's name; an image folder is named folder:{spec}"
-    nearest = get_close_matches(name, _OPENERS, n=1)
-    hint = f" (nearest: '{nearest[0]}')" if nearest else ""
-    return f"unknown data '{name}'{hint}; known: {', '.join(_OPENERS)}"
 
 
 def _root(spec: DataSpec) -> Path:

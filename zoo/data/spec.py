@@ -17,6 +17,8 @@ from pathlib import Path, PurePath
 
 from zoo.errors import UserError
 
+# The label level that every labelled set has (--level); coarser ones have names of their own.
+CLASS_LEVEL = "class"
 EXIF = ("exif",)
 # How encoded images are read (zoo.data.images.reading).
 READING = ("exif", "range", "bands")
@@ -58,9 +60,13 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 PLACE_KEYS = ("root",)
 # Data sets that are whatever lies at their place: its own name stays where the place is left out.
 NAMED_BY_PLACE = ("folder", "csv", "hf", "wds", "voc", "coco")
+# Sets of boxes, which `zoo data` and `transfer` take, and `evaluate` does not.
+BOX_SETS = ("voc", "coco")
 # Data sets that are part of the toolkit.
 WITHOUT_PLACE = (SHAPES, "digits")
 
+# The names that :func:`zoo.data.open_data` knows.
+NAMES = tuple(name for name in KEYS if name not in BOX_SETS)
 _ANY_KEY = frozenset(key for keys in KEYS.values() for key in keys)
 _OPTION = re.compile(r",(\w+)=")
 
@@ -151,6 +157,22 @@ def parse_spec(text: str) -> DataSpec:
     if first is None:
         return DataSpec(name, rest)
     return DataSpec(name, rest[: first.start()], _read_options(text, name, _items(rest[first.start() :])))
+
+
+def check_data_word(text: str) -> None:
+    """Raise UserError where ``text`` names no data set of images, or has an option that there is none of; no place is looked at."""
+    if parse_spec(text).name not in NAMES:
+        raise unknown_name(text)
+
+
+def unknown_name(text: str) -> UserError:
+    """There is no data set of that name."""
+    if Path(text).expanduser().exists():
+        return UserError(f"'{text}' is a path, not a data set's name; an image folder is named folder:{text}")
+    name = parse_spec(text).name
+    nearest = get_close_matches(name, NAMES, n=1)
+    hint = f" (nearest: '{nearest[0]}')" if nearest else ""
+    return UserError(f"unknown data '{name}'{hint}; known: {', '.join(NAMES)}")
 
 
 def unknown_option(spec: DataSpec) -> str | None:

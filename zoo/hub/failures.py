@@ -6,6 +6,7 @@ import contextlib
 import errno
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from huggingface_hub import constants, get_token
 from huggingface_hub.errors import (
@@ -23,6 +24,7 @@ from huggingface_hub.errors import (
 from zoo.errors import UserError, first_line
 from zoo.hub.fetch import seconds_asked
 from zoo.hub.names import HubName
+from zoo.hub.pins import whose
 
 _TRANSIENT_STATUS = (408, 429, 500, 502, 503, 504)
 _BAD_TOKEN = "Invalid credentials in Authorization header"
@@ -37,8 +39,12 @@ def status_of(error: BaseException) -> int | None:
 
 def cause_of(error: BaseException) -> BaseException:
     """The error that a wrapper of the client hides: "not found in the cache" often means that the Hub refused."""
-    while isinstance(error, LocalEntryNotFoundError | ValueError) and not isinstance(error, HfHubHTTPError) and error.__cause__ is not None:
-        error = error.__cause__
+    while (inner := error.__cause__) is not None and not isinstance(error, HfHubHTTPError):
+        # "Error while uploading" is a RuntimeError, as are hf-xet's own.
+        about_request = isinstance(error, RuntimeError) and (isinstance(inner, HfHubHTTPError) or is_transport_error(inner))
+        if not about_request and not isinstance(error, LocalEntryNotFoundError | ValueError):
+            break
+        error = inner
     return error
 
 
@@ -90,6 +96,8 @@ def sentence(error: BaseException, name: HubName) -> UserError:
     if isinstance(error, UserError):
         return error
     hub, status = constants.ENDPOINT, status_of(error)
+    if (host := store_of(error)) is not None:
+        return _of_store(error, name, host, status)
     if is_bad_token(error):
         return UserError(f"{hub} does not know your token, it is wrong or expired; make a new one and set HF_TOKEN or run `hf auth login`")
     if isinstance(error, GatedRepoError):
@@ -118,6 +126,33 @@ def sentence(error: BaseException, name: HubName) -> UserError:
     if isinstance(error, FileMetadataError):
         return UserError(f"{hub} does not answer like a Hub ({first_line(error)}); check HF_ENDPOINT and any proxy")
     return _of_status(error, name, status) or _of_connection(error, name)
+
+
+def store_of(error: BaseException) -> str | None:
+    """The host that refused, where that is not the Hub itself but a store that it sends clients to for large files; else None."""
+    response: Any = getattr(error, "response", None)
+    # A mirror may send on to another Hub, which says what is wrong in this header.
+    if response is None or _header(error, "X-Error-Code") is not None:
+        return None
+    try:
+        host = urlsplit(str(response.url)).netloc
+    except RuntimeError:  # a response that belongs to no request
+        return None
+    return host if host not in ("", urlsplit(constants.ENDPOINT).netloc) else None
+
+
+def _of_store(error: BaseException, name: HubName, host: str, status: int | None) -> UserError:
+    """A link to a store speaks for itself: whoever follows it needs no token, and its refusal says nothing about the repository."""
+    if status is not None and status in _TRANSIENT_STATUS:
+        why = "it has trouble"
+    elif status == 404:
+        why = "it does not have the file"
+    else:
+        why = "the link has run out, or something on the way (a proxy, a firewall) keeps it from you"
+    return UserError(
+        f"'{name}' is there, but {host}, where {constants.ENDPOINT} keeps its large files, refused one (HTTP status {status}): {why}; try "
+        "again later, or over another network"
+    )
 
 
 def _of_status(error: BaseException, name: HubName, status: int | None) -> UserError | None:
@@ -156,7 +191,8 @@ def _of_connection(error: BaseException, name: HubName) -> UserError:
     if isinstance(error, OSError) and error.errno in _FULL:
         return UserError(f"the disk is full: '{name}' does not fit into {constants.HF_HUB_CACHE} (HF_HOME moves it)")
     if isinstance(error, OSError) and error.errno is not None:
-        return UserError(f"{error.filename or constants.HF_HUB_CACHE} cannot be used ({error.strerror})")
+        where = error.filename or constants.HF_HUB_CACHE
+        return UserError(f"{where} cannot be used ({error.strerror}{whose(where)}); HF_HOME moves the cache")
     return UserError(f"'{name}' could not be transferred ({first_line(error)}); if it is hf-xet that fails, set HF_HUB_DISABLE_XET=1")
 
 

@@ -27,9 +27,10 @@ from zoo.console import DISTRIBUTION
 from zoo.errors import UserError, first_line
 from zoo.files import PARTIAL_SUFFIX, replace_text
 from zoo.hashing import file_sha256
-from zoo.home import zoo_home
-from zoo.hub.pins import FilePin, Pins
+from zoo.home import downloads_home
+from zoo.hub.pins import FilePin, Pins, whose
 from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, retry
+from zoo.hub.surroundings import check_download_settings, check_home
 from zoo.reading.file_head import download_accident, read_head
 from zoo.reading.outside import FieldError, read_fields, read_record
 
@@ -125,14 +126,16 @@ def fetch(
     limit = deadline if isinstance(deadline, Deadline) else Deadline(deadline)
     pins = Pins() if pins is None else pins
     wanted = _Wanted(_hash("sha256", sha256), _hash("md5", md5))
-    place = zoo_home() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16] if folder is None else Path(folder)
+    if folder is None:
+        check_home()
+    place = downloads_home() / hashlib.sha256(url.encode()).hexdigest()[:16] if folder is None else Path(folder)
     target = place / _file_name(parts.path, parts.hostname)
     try:
         place.mkdir(parents=True, exist_ok=True)
         with _locked(target, limit):
             return _fetch(url, target, wanted, offline, limit, pins, update, progress)
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error})") from error
+        raise UserError(f"{error.filename or target} cannot be written ({error.strerror or error}){whose(error.filename)}") from error
 
 
 def _file_name(path: str, host: str) -> str:
@@ -160,6 +163,9 @@ def _fetch(url: str, target: Path, wanted: _Wanted, offline: bool, deadline: Dea
             raise UserError(f"{target} is damaged ({wrong}); fetch it again with network")
     elif offline:
         raise UserError(f"{url} was not downloaded before, and no network may be used; run this once without --offline")
+    check_download_settings(str(urlsplit(url).hostname))
+    if remembered is None or update:
+        pins.check_writable()
     # A file that is not what it must be is downloaded once more from its first byte: a resumed or a proxied one may be a patchwork.
     for afresh in (target.exists(), True):
         _download(url, target, deadline, progress, afresh=afresh)

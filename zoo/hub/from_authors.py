@@ -10,9 +10,9 @@ from filelock import FileLock
 
 from zoo.catalogue import CatalogueEntry, Home
 from zoo.errors import UserError
-from zoo.home import zoo_home
+from zoo.home import HOME_VARIABLE, models_home
 from zoo.hub.fetch import fetch
-from zoo.hub.pins import Pins
+from zoo.hub.pins import Pins, whose
 from zoo.hub.pulled import Pulled
 from zoo.hub.retries import Deadline
 from zoo.model_folder.integrity import check_weights
@@ -21,10 +21,12 @@ from zoo.model_folder.manifest import is_zoo_model, read_manifest
 
 def imported_folder(entry: CatalogueEntry) -> Path:
     """Where the imported model is kept."""
-    return zoo_home() / "models" / entry.name
+    return models_home() / entry.name
 
 
-def pull_from_authors(entry: CatalogueEntry, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool) -> Pulled:
+def pull_from_authors(
+    entry: CatalogueEntry, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool, trust_pickle: bool = False
+) -> Pulled:
     """Import the weights of an entry of the catalogue, or find what was imported before, checked; the download itself is not kept.
 
     The parameters are those of :func:`zoo.hub.pull.pull`.
@@ -49,14 +51,33 @@ def pull_from_authors(entry: CatalogueEntry, *, offline: bool, deadline: Deadlin
         raise UserError(f"no reader of ours fits the weights of '{entry.name}'; they are at {home.url}{why}")
     folder = imported_folder(entry)
     notes: tuple[str, ...] = ()
-    with _locked(folder):
+    with importing_alone(folder):
         if update or not _is_whole(folder, home.url, pins):
-            notes = _import(entry, home, folder, offline=offline, deadline=deadline, pins=pins, update=update, progress=progress)
+            notes = _import(
+                entry,
+                home,
+                folder,
+                offline=offline,
+                deadline=deadline,
+                pins=pins,
+                update=update,
+                progress=progress,
+                trust_pickle=trust_pickle,
+            )
         return Pulled(folder, home.url, read_manifest(folder).file_sha256, notes=notes)
 
 
 def _import(
-    entry: CatalogueEntry, home: Home, folder: Path, *, offline: bool, deadline: Deadline, pins: Pins, update: bool, progress: bool
+    entry: CatalogueEntry,
+    home: Home,
+    folder: Path,
+    *,
+    offline: bool,
+    deadline: Deadline,
+    pins: Pins,
+    update: bool,
+    progress: bool,
+    trust_pickle: bool,
 ) -> tuple[str, ...]:
     """Download and import the file; gives notes for the user."""
     assert home.url is not None
@@ -72,7 +93,7 @@ def _import(
     )
     from zoo.model_folder.importing import import_checkpoint  # takes torch, and seconds
 
-    done = import_checkpoint(file, folder, entry=entry, url=home.url, overwrite=True)
+    done = import_checkpoint(file, folder, entry=entry, url=home.url, trust_pickle=trust_pickle, overwrite=True)
     # The zoo model holds what is of use in it, and the lock file its hash.
     file.unlink()
     notes = [f"assumed, since nobody says otherwise: {what}" for what in done.assumed]
@@ -98,14 +119,15 @@ def _is_whole(folder: Path, url: str, pins: Pins) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def importing_alone(folder: Path) -> Iterator[None]:
     """One process at a time imports into the folder; the others wait and find it done."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         lock.acquire()
     except OSError as error:
-        raise UserError(f"{folder.parent} cannot be written ({error.strerror or error}); ZOO_HOME moves it") from error
+        where = error.filename or folder.parent
+        raise UserError(f"{where} cannot be written ({error.strerror or error}{whose(where)}); {HOME_VARIABLE} moves it") from error
     try:
         yield
     finally:

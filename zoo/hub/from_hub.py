@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,23 @@ from zoo.errors import UserError
 from zoo.hub import failures
 from zoo.hub.names import HubName
 from zoo.hub.pins import FilePin, Pin, Pins
+from zoo.hub.plain import is_plain, plain_folder, plain_from_cache, pull_plain
 from zoo.hub.pulled import Pulled
 from zoo.hub.retries import Deadline
-from zoo.hub.snapshot import Access, Listed, Listing, cached_file, check_whole, difference, drop, get_file, list_files
+from zoo.hub.snapshot import (
+    Access,
+    Listed,
+    Listing,
+    cached_file,
+    check_moved,
+    check_rewritten,
+    checked_file,
+    difference,
+    get_file,
+    incomplete_files,
+    list_files,
+    moved,
+)
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import CONFIG_FILE, MANIFEST_FILE, MODEL_FILES, REQUIRED_FILES, WEIGHTS_FILE, read_manifest
 
@@ -22,9 +37,19 @@ _DECISIVE = (WEIGHTS_FILE, CONFIG_FILE)
 
 
 def pull_from_hub(
-    name: HubName, *, offline: bool, deadline: Deadline, pins: Pins, sha256: str | None, update: bool, progress: bool
+    name: HubName,
+    *,
+    offline: bool,
+    deadline: Deadline,
+    pins: Pins,
+    sha256: str | None,
+    update: bool,
+    progress: bool,
+    trust_pickle: bool = False,
 ) -> Pulled:
     """Get a zoo model into the Hub client's cache, and check every file's bytes, also of what is there already.
+
+    Of a repository that holds weights and no zoo.json a zoo model is made (:mod:`zoo.hub.plain`).
 
     A branch or tag is resolved to a commit, which the lock file remembers. The parameters are those of :func:`zoo.hub.pull.pull`, and
 
@@ -39,15 +64,17 @@ def pull_from_hub(
     """
     if offline:
         return _from_cache(name, pins, sha256)
-    return _from_hub(name, pins, Access(deadline, progress=progress), sha256, update=update)
+    return _from_hub(name, pins, Access(deadline, progress=progress), sha256, update=update, trust_pickle=trust_pickle)
 
 
 def folder_in_cache(name: HubName, pins: Pins) -> Path | None:
-    """The folder in the cache of a model that was pulled before, without a request; None where it is not whole there.
+    """The folder of a model that was pulled before, without a request; None where it is not whole.
 
     Its bytes are for the caller to check, as :func:`zoo.model_folder.folder.load_zoo_model` does.
     """
     pin = _pin_of(name, pins)
+    if (made := plain_folder(name, pin)) is not None:
+        return made
     commit = pin.commit if pin is not None else name.revision if name.is_commit else None
     if commit is None:
         return None
@@ -61,7 +88,7 @@ def _pin_of(name: HubName, pins: Pins) -> Pin | None:
     return pins.of_commit(name.repository, name.revision) if pin is None and name.is_commit else pin
 
 
-def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, update: bool) -> Pulled:
+def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, update: bool, trust_pickle: bool) -> Pulled:
     pin = _pin_of(name, pins)
     notes: list[str] = []
     if name.is_commit and pin is not None and folder_in_cache(name, pins) is not None:
@@ -69,29 +96,37 @@ def _from_hub(name: HubName, pins: Pins, access: Access, sha256: str | None, *, 
         listing = Listing(name.revision, {file: Listed(known.size, known.sha256, None) for file, known in pin.files.items()})
     else:
         listing, access = _ask(name, access, notes)
-    check_whole(name, listing)
+    if is_plain(listing):
+        return pull_plain(name, listing, pin, pins, access, update=update, trust_pickle=trust_pickle, notes=notes)
+    _check_whole(name, listing)
     same = pins.of_commit(name.repository, listing.commit)
-    _check_moved(name, pin, listing, pins, update)
+    check_moved(name, pin, listing, WEIGHTS_FILE, pins, update)
+    if pin is None or pin.commit != listing.commit or update:
+        pins.check_writable()
     _check_catalogue(name, listing.files[WEIGHTS_FILE].sha256, sha256)
 
     found: dict[str, FilePin] = {}
     folder = Path()
     for file in [file for file in MODEL_FILES if file in listing.files]:
         known = same.files.get(file) if same is not None else None
-        _check_rewritten(name, file, listing, known, pins)
-        path, found[file] = _checked_file(name, listing, file, known, access)
+        check_rewritten(name, file, listing, known, pins)
+        path, found[file] = checked_file(name, listing, file, known, access)
         folder = path.parent
         # The weights come last: whatever the small files show is found before the long transfer.
         if file == MANIFEST_FILE:
             _check_catalogue(name, read_manifest(folder).file_sha256, sha256)
-        if file in _DECISIVE and pin is not None and pin.files[file].sha256 != found[file].sha256 and not update:
-            raise _moved(name, pin, listing.commit, f"{file} had sha256 {pin.files[file].sha256} and has {found[file].sha256}", pins)
+        before = pin.files.get(file) if pin is not None and file in _DECISIVE and not update else None
+        if before is not None and before.sha256 != found[file].sha256:
+            raise moved(name, pin, listing.commit, f"{file} had sha256 {before.sha256} and has {found[file].sha256}", pins)
     check_weights(folder, read_manifest(folder), found=found[WEIGHTS_FILE].sha256)
     _name_in_cache(name, listing.commit, access)
+    for part in incomplete_files(folder.parent.parent, time.time()):
+        part.unlink(missing_ok=True)
     if pin is None or pin.commit != listing.commit or update:
         pins.put(name.key, found, listing.commit)
     if pin is not None and pin.commit != listing.commit:
-        what = "the weights are the same" if pin.files[WEIGHTS_FILE].sha256 == found[WEIGHTS_FILE].sha256 else "with other weights"
+        before = pin.files.get(WEIGHTS_FILE)
+        what = "the weights are the same" if before is not None and before.sha256 == found[WEIGHTS_FILE].sha256 else "with other weights"
         notes.append(f"'{name}' has moved from commit {pin.commit} to {listing.commit}; {what}")
     return _pulled(name, folder, listing.commit, found, notes)
 
@@ -123,20 +158,12 @@ def _name_in_cache(name: HubName, commit: str, access: Access) -> None:
         get_file(name, name.revision, CONFIG_FILE, access)
 
 
-def _checked_file(name: HubName, listing: Listing, file: str, pin: FilePin | None, access: Access) -> tuple[Path, FilePin]:
-    """Get a file and compare its bytes; one that differs is downloaded once more, and then refused and removed."""
-    wrong: str | None = None
-    for afresh in (False, True):
-        with failures.explained(name):
-            path = get_file(name, listing.commit, file, access, afresh=afresh)
-        found, wrong = difference(path, listing.files[file], pin)
-        if wrong is None:
-            return path, found
-    drop(path)
-    raise UserError(
-        f"{file} of '{name}' at commit {listing.commit} has the wrong bytes ({wrong}), also when it was downloaded a second time; it was "
-        "removed from the cache: try again over another network, or tell its authors"
-    )
+def _check_whole(name: HubName, listing: Listing) -> None:
+    """Raise UserError where the commit is a zoo model in part."""
+    missing = [file for file in REQUIRED_FILES if file not in listing.files]
+    if missing:
+        has = ", ".join(file for file in sorted(listing.files) if not file.startswith("."))
+        raise UserError(f"'{name}' is no whole zoo model: it has {has}, and lacks {', '.join(missing)}")
 
 
 def _check_catalogue(name: HubName, listed: str | None, wanted: str | None) -> None:
@@ -144,35 +171,11 @@ def _check_catalogue(name: HubName, listed: str | None, wanted: str | None) -> N
         raise UserError(f"'{name}' holds other weights than the catalogue says: sha256 {listed}, not {wanted}")
 
 
-def _check_rewritten(name: HubName, file: str, listing: Listing, pin: FilePin | None, pins: Pins) -> None:
-    """A commit is its content: if the Hub lists another, somebody between here and there is not to be trusted."""
-    listed = listing.files[file].sha256
-    if pin is not None and listed is not None and listed != pin.sha256:
-        raise UserError(
-            f"the Hub lists {file} of '{name}' at commit {listing.commit} with sha256 {listed}, and when it was first pulled it was "
-            f"{pin.sha256} ({pins.path}); a commit cannot change, so do not trust it"
-        )
-
-
-def _check_moved(name: HubName, pin: Pin | None, listing: Listing, pins: Pins, update: bool) -> None:
-    """Refuse a revision that has moved to other weights, before they are transferred."""
-    if pin is None or pin.commit == listing.commit or update:
-        return
-    before, now = pin.files[WEIGHTS_FILE].sha256, listing.files[WEIGHTS_FILE].sha256
-    if now is not None and before != now:
-        raise _moved(name, pin, listing.commit, f"{WEIGHTS_FILE} had sha256 {before} and has {now}", pins)
-
-
-def _moved(name: HubName, pin: Pin, commit: str, what: str, pins: Pins) -> UserError:
-    return UserError(
-        f"'{name}' is another model than when it was first pulled ({pins.path}): it was commit {pin.commit} and is {commit}, {what}; "
-        f"--update accepts the new one, {name.repository}@{pin.commit} stays with the old one"
-    )
-
-
 def _from_cache(name: HubName, pins: Pins, sha256: str | None) -> Pulled:
     """What was pulled before, without a request."""
     pin = _pin_of(name, pins)
+    if (made := plain_folder(name, pin)) is not None:
+        return plain_from_cache(name, made, pin)
     commit = pin.commit if pin is not None and pin.commit is not None else name.revision
     found: dict[str, FilePin] = {}
     folder = Path()

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256
 from zoo.hub import failures
 from zoo.hub.names import DEFAULT_REVISION, HubName, parse_hub_name
 from zoo.hub.publishable import check_publishable
-from zoo.hub.retries import DEFAULT_DEADLINE, Deadline
+from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, DeadlinePassed
 from zoo.hub.snapshot import Access, Listed, Listing, get_file, git_sha1, list_files
+from zoo.hub.surroundings import check_hub_settings
+from zoo.hub.upload.cancelling import Cancelled, Cancelling
+from zoo.hub.upload.sender import Job
+from zoo.hub.upload.sending import Sent, send
+from zoo.model_folder.eval_results import eval_files
 from zoo.model_folder.manifest import MANIFEST_FILE, MODEL_FILES, Manifest, read_json_object, read_manifest
 
 # What the Hub itself puts into every new repository.
 _HUB_FILES = (".gitattributes",)
-_CONFLICT, _FORBIDDEN, _MOVED_ON = 409, 403, 412
+# Seconds for asking which commit stands after a push that was not done.
+_STANDING_SECONDS = 15.0
+# A deadline is positive, also one that has passed while the process was started.
+_SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class PushPlan:
             there = self.remote.files.get(file) if self.remote is not None else None
             state = "new" if there is None else "unchanged" if _same(there, listed) else "changed"
             lines.append(f"  {file}  {listed.size:,} bytes  sha256 {listed.sha256}  {state}")
-        left_out = sorted(path.name for path in self.folder.iterdir() if path.name not in self.files)
+        taken = {file.partition("/")[0] for file in self.files}
+        left_out = sorted(path.name for path in self.folder.iterdir() if path.name not in taken)
         if left_out:
             lines.append(f"  left out: {', '.join(left_out)}")
         if self.manifest.licence is None:
@@ -85,92 +91,109 @@ class PushPlan:
 
     def carry_out(self, message: str | None = None, *, progress: bool = False) -> Pushed:
         """Push; see :func:`push`."""
-        if self.remote is None:
-            self._create()
-            base = self._list(DEFAULT_REVISION)
-        else:
-            base = self.remote
-        if all(file in base.files and _same(base.files[file], listed) for file, listed in self.files.items()):
-            return self._test(base.commit, f"'{self.name}' holds this very model already; nothing was pushed")
-        with _progress_bars(progress):
-            commit, url = self._commit(base, message)
-        return self._test(commit, url=url)
+        with Cancelling() as signals:
+            if self.remote is not None and self._holds(self.remote):
+                note = f"'{self.name}' holds this very model already; nothing was pushed"
+                return self._tested(self.remote.commit, self._page(self.remote.commit), signals, note)
+            parent = None if self.remote is None else self.remote.commit
+            sent = send(self._job(parent, message, progress), self.access.deadline, signals)
+            if sent.moved:
+                sent = self._after_conflict(sent)
+            if sent.over is not None:
+                raise self._given_up(sent.over, self._standing(sent), signals)
+            assert sent.commit is not None
+            return self._tested(sent.commit, sent.page or self._page(sent.commit), signals)
 
-    def _create(self) -> None:
-        def call() -> None:
-            HfApi().create_repo(self.name.repository, private=self.private)
+    def _job(self, parent: str | None, message: str | None, progress: bool) -> Job:
+        return Job(
+            repository=self.name.repository,
+            folder=str(self.folder.absolute()),
+            files=list(self.files),
+            parent=parent,
+            private=self.private,
+            create_pr=self.create_pr,
+            message=message or f"Publish {self.manifest.name}",
+            seconds=max(self.access.deadline.left, _SHORTEST),
+            progress=progress,
+        )
 
-        with failures.explained(self.name):
-            try:
-                self.access.ask(call, self.name, "the making of")
-            except HfHubHTTPError as error:
-                if failures.status_of(error) == _CONFLICT:
-                    raise UserError(f"the name '{self.name}' is taken, and your account may not see by what; choose another") from error
-                raise self._refused(error) from error
+    def _holds(self, there: Listing) -> bool:
+        """Whether the Hub lists each of our files."""
+        return all(file in there.files and _same(there.files[file], listed) for file, listed in self.files.items())
 
-    def _commit(self, base: Listing, message: str | None) -> tuple[str, str | None]:
-        """One commit on top of ``base``. Gives its hash, and the pull request's page."""
+    def _page(self, commit: str) -> str:
+        return f"{constants.ENDPOINT}/{self.name.repository}/tree/{commit}"
 
-        def call() -> Any:
-            # Fresh operations for each attempt: the client marks in them what it has uploaded.
-            operations = [CommitOperationAdd(file, self.folder / file) for file in self.files]
-            return HfApi().create_commit(
-                self.name.repository,
-                operations,
-                commit_message=message or f"Publish {self.manifest.name}",
-                parent_commit=base.commit,
-                create_pr=self.create_pr,
-            )
-
-        try:
-            info = self.access.ask(call, self.name, "the push to")
-        except UserError:
-            raise
-        except Exception as error:
-            if failures.status_of(failures.cause_of(error)) == _MOVED_ON:
-                return self._after_conflict(base, error)
-            raise self._refused(error) from error
-        return str(info.oid), info.pr_url
-
-    def _after_conflict(self, base: Listing, error: Exception) -> tuple[str, str | None]:
+    def _after_conflict(self, sent: Sent) -> Sent:
         """Somebody committed since: that was this very push, of which only the answer was lost, or somebody else's."""
         now = self._list(DEFAULT_REVISION)
-        if all(file in now.files and _same(now.files[file], listed) for file, listed in self.files.items()):
-            return now.commit, None
+        if self._holds(now):
+            return Sent(parent=sent.parent, commit=now.commit)
         raise UserError(
-            f"somebody else pushed to '{self.name}' at the same time: it was at commit {base.commit} and is at {now.commit}; nothing of "
+            f"somebody else pushed to '{self.name}' at the same time: it was at commit {sent.parent} and is at {now.commit}; nothing of "
             "yours was pushed and nothing of theirs is lost: look at theirs, then push again"
-        ) from error
+        )
 
-    def _refused(self, error: Exception) -> UserError:
-        error = failures.cause_of(error)  # type: ignore[assignment]
-        if failures.status_of(error) == _FORBIDDEN:
-            owner = self.name.repository.partition("/")[0]
-            return UserError(
-                f"your token may not write to '{owner}' on {constants.ENDPOINT}: it needs write permission, and your account must be "
-                f"'{owner}' or a member of it" + ("" if self.create_pr else "; --create-pr proposes the change instead")
-            )
-        return failures.sentence(error, self.name)
+    def _given_up(self, why: str, standing: str, signals: Cancelling) -> Cancelled | UserError:
+        """The end before the end, with what stands on the Hub."""
+        if signals.signals:
+            return Cancelled(signals.signals[0], standing)
+        if self.access.deadline.left <= 0:
+            return DeadlinePassed(f"{why}, so it was given up: {standing}; give a longer --deadline, or try again later")
+        return UserError(f"{why}: {standing}; push again")
+
+    def _standing(self, sent: Sent) -> str:
+        """Which commit stands on the Hub after a push that was not done, as the Hub says it now."""
+        name = HubName(self.name.repository)
+        before = "there was no repository before" if self.remote is None else f"before, it was at commit {self.remote.commit}"
+        maybe = "; a request of this push has gone out unanswered, and the Hub may still carry it out: look before you push again"
+        doubt = maybe if sent.committing or sent.unanswered else ""
+        try:
+            # Once, and without signals: the sentence is worth a moment, and not more.
+            now = list_files(name, Access(Deadline(_STANDING_SECONDS)))
+        except RepositoryNotFoundError:
+            return f"nothing was pushed, and there is no repository '{name}'{doubt}"
+        except Exception as error:
+            return f"'{name}' could not be asked which commit stands there ({first_line(error)}); {before}{doubt}"
+        if self._holds(now):
+            return f"the push had gone through: '{name}' stands at commit {now.commit}, which holds this model"
+        if sent.parent is None or now.commit == sent.parent:
+            kind = "new and empty" if self.remote is None else "as before"
+            return f"nothing was pushed: '{name}' stands at commit {now.commit}, {kind}{doubt}"
+        return f"nothing of yours was pushed: '{name}' stands at commit {now.commit}, which is somebody else's{doubt}"
 
     def _list(self, revision: str) -> Listing:
         name = HubName(self.name.repository, revision)
         with failures.explained(name):
             return list_files(name, self.access)
 
-    def _test(self, commit: str, *notes: str, url: str | None = None) -> Pushed:
-        """Compare what the Hub holds at ``commit``, and load it from there through timm."""
+    def _tested(self, commit: str, page: str, signals: Cancelling, *notes: str) -> Pushed:
+        """Compare what the Hub holds at ``commit``, and load it from there through timm; however that ends, the commit stands."""
+        standing = f"'{self.name}' stands at commit {commit}, which was not compared or not wholly"
+        try:
+            if signals.signals:
+                raise Cancelled(signals.signals[0])
+            self._test(commit, page)
+        except Cancelled as error:
+            raise Cancelled(error.number, standing) from error
+        except DeadlinePassed as error:
+            raise self._given_up("the comparison after the push was not done in time", standing, signals) from error
+        return Pushed(commit, page, notes)
+
+    def _test(self, commit: str, page: str) -> None:
         there = self._list(commit)
-        page = url or f"{constants.ENDPOINT}/{self.name.repository}/tree/{commit}"
         wrong = [file for file, listed in self.files.items() if file not in there.files or not _same(there.files[file], listed)]
         if wrong:
             raise UserError(f"{page}: the push is not what was sent, {', '.join(wrong)} differ there; {self._before()}")
+        name = HubName(self.name.repository, commit)
         try:
-            _load_through_timm(HubName(self.name.repository, commit), self.manifest)
+            self.access.deadline.run(lambda: _load_through_timm(name, self.manifest), "loading")
+        except DeadlinePassed:
+            raise
         except Exception as error:
             raise UserError(
                 f"{page}: the push cannot be loaded from the Hub through timm ({first_line(error)}); {self._before()}"
             ) from error
-        return Pushed(commit, page, notes)
 
     def _before(self) -> str:
         return "nothing was there before" if self.remote is None else f"the revision before it is {self.remote.commit}"
@@ -200,8 +223,7 @@ def plan_push(
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_publishable(folder, manifest)
-    if get_token() is None:
-        raise UserError(f"a push to {constants.ENDPOINT} needs a token that may write; set HF_TOKEN or run `hf auth login`")
+    check_can_push()
     access = Access(Deadline(deadline))
     remote: Listing | None = None
     with failures.explained(name), contextlib.suppress(RepositoryNotFoundError):
@@ -214,7 +236,7 @@ def plan_push(
             )
     elif create_pr:
         raise UserError(f"there is no repository '{name}' that a pull request could go to; push without --create-pr")
-    files = {file: _describe(folder / file) for file in MODEL_FILES if (folder / file).is_file()}
+    files = {file: _describe(folder / file) for file in (*MODEL_FILES, *eval_files(manifest)) if (folder / file).is_file()}
     return PushPlan(folder, manifest, name, files, remote, private, create_pr, access)
 
 
@@ -254,10 +276,20 @@ def push(
     ------
     UserError
         The folder is not whole or its card is not the one that its zoo.json makes; there is no token, or one that may not write; the name
-        is taken; somebody else pushed at the same time; what is on the Hub is not what was sent.
+        is taken; somebody else pushed at the same time; what is on the Hub is not what was sent. Where time is up
+        (:class:`zoo.hub.retries.DeadlinePassed`) the work has ended, and the sentence says which commit stands on the Hub.
+    zoo.hub.upload.cancelling.Cancelled
+        Ctrl-C or SIGTERM: the same of those. It is a KeyboardInterrupt.
     """
     plan = plan_push(folder, repository, private=private, create_pr=create_pr, replace=replace, deadline=deadline)
     return plan.carry_out(message, progress=progress)
+
+
+def check_can_push() -> None:
+    """Raise UserError where there is no token, or a setting keeps the Hub's client from working. Asks no network."""
+    check_hub_settings()
+    if get_token() is None:
+        raise UserError(f"a push to {constants.ENDPOINT} needs a token that may write; set HF_TOKEN or run `hf auth login`")
 
 
 def _check_same_model(name: HubName, remote: Listing, manifest: Manifest, access: Access, replace: bool) -> None:
@@ -299,16 +331,3 @@ def _load_through_timm(name: HubName, manifest: Manifest) -> None:
         network = timm.create_model(f"hf-hub:{name.key}", pretrained=True)
     if tensors_sha256(network.state_dict()) != manifest.tensors_sha256:
         raise ValueError("its tensors are not those that were pushed")
-
-
-@contextlib.contextmanager
-def _progress_bars(show: bool) -> Iterator[None]:
-    """Show the client's progress bars, or not; its uploads have no other switch."""
-    switch = not show and not are_progress_bars_disabled()
-    if switch:
-        disable_progress_bars()
-    try:
-        yield
-    finally:
-        if switch:
-            enable_progress_bars()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -16,11 +17,12 @@ from zoo.errors import UserError
 from zoo.hashing import file_sha256
 from zoo.hub import failures
 from zoo.hub.names import HubName
-from zoo.hub.pins import FilePin
+from zoo.hub.pins import FilePin, Pin, Pins
 from zoo.hub.retries import Deadline, retry
-from zoo.model_folder.manifest import CONFIG_FILE, REQUIRED_FILES, WEIGHTS_FILE
 
 _CHUNK_BYTES = 1 << 20
+# What is not whole, and was written to so lately (in seconds), may still be being written.
+STILL_WRITTEN = 3600.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,12 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """A commit, its files, and whether its repository is private, as the Hub says."""
+    """A commit, its files, whether its repository is private and what licence its card states, as the Hub says."""
 
     commit: str
     files: Mapping[str, Listed]
     private: bool = False
+    licence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def list_files(name: HubName, access: Access) -> Listing:
             item.rfilename: Listed(int(item.size or 0), item.lfs.sha256 if item.lfs is not None else None, item.blob_id)
             for item in info.siblings or ()
         }
-        return Listing(str(info.sha), files, bool(info.private))
+        licence = None if info.card_data is None else info.card_data.get("license")
+        return Listing(str(info.sha), files, bool(info.private), licence if isinstance(licence, str) else None)
 
     listing: Listing = access.ask(call, name, "asking for")
     return listing
@@ -113,6 +117,49 @@ def difference(path: Path, listed: Listed | None, pin: FilePin | None) -> tuple[
     return found, wrong
 
 
+def checked_file(name: HubName, listing: Listing, file: str, pin: FilePin | None, access: Access) -> tuple[Path, FilePin]:
+    """Get a file and compare its bytes; one that differs is downloaded once more, and then refused and removed."""
+    wrong: str | None = None
+    for afresh in (False, True):
+        with failures.explained(name):
+            path = get_file(name, listing.commit, file, access, afresh=afresh)
+        found, wrong = difference(path, listing.files[file], pin)
+        if wrong is None:
+            return path, found
+    drop(path)
+    raise UserError(
+        f"{file} of '{name}' at commit {listing.commit} has the wrong bytes ({wrong}), also when it was downloaded a second time; it was "
+        "removed from the cache: try again over another network, or tell its authors"
+    )
+
+
+def check_rewritten(name: HubName, file: str, listing: Listing, pin: FilePin | None, pins: Pins) -> None:
+    """A commit is its content: if the Hub lists another, somebody between here and there is not to be trusted."""
+    listed = listing.files[file].sha256
+    if pin is not None and listed is not None and listed != pin.sha256:
+        raise UserError(
+            f"the Hub lists {file} of '{name}' at commit {listing.commit} with sha256 {listed}, and when it was first pulled it was "
+            f"{pin.sha256} ({pins.path}); a commit cannot change, so do not trust it"
+        )
+
+
+def check_moved(name: HubName, pin: Pin | None, listing: Listing, weights: str, pins: Pins, update: bool) -> None:
+    """Refuse a revision that has moved to other weights (a file of that name), before they are transferred."""
+    if pin is None or pin.commit == listing.commit or update:
+        return
+    before, now = pin.files[weights].sha256 if weights in pin.files else None, listing.files[weights].sha256
+    if now is not None and before is not None and before != now:
+        raise moved(name, pin, listing.commit, f"{weights} had sha256 {before} and has {now}", pins)
+
+
+def moved(name: HubName, pin: Pin | None, commit: str, what: str, pins: Pins) -> UserError:
+    assert pin is not None
+    return UserError(
+        f"'{name}' is another model than when it was first pulled ({pins.path}): it was commit {pin.commit} and is {commit}, {what}; "
+        f"--update accepts the new one, {name.repository}@{pin.commit} stays with the old one"
+    )
+
+
 def git_sha1(path: str | Path) -> str:
     """The hash by which git, and so the Hub, knows a small file (git-hash-object: sha1 of ``"blob SIZE\\0"`` and the bytes)."""
     digest = hashlib.sha1(b"blob %d\0" % os.path.getsize(path), usedforsecurity=False)
@@ -129,16 +176,17 @@ def drop(path: Path) -> None:
     blob.unlink(missing_ok=True)
 
 
-def check_whole(name: HubName, listing: Listing) -> None:
-    """Raise UserError where the commit is no zoo model."""
-    missing = [file for file in REQUIRED_FILES if file not in listing.files]
-    if not missing:
-        return
-    has = ", ".join(file for file in sorted(listing.files) if not file.startswith(".")) or "nothing"
-    advice = ""
-    if CONFIG_FILE in listing.files and (WEIGHTS_FILE in listing.files or "pytorch_model.bin" in listing.files):
-        advice = f"; if it is one of timm's, --model timm:{name.repository.partition('/')[2]} opens it"
-    raise UserError(f"'{name}' is no zoo model: it has {has}, and lacks {', '.join(missing)}{advice}")
+def incomplete_files(repository: Path, now: float) -> list[Path]:
+    """Parts of downloads in a repository's folder of the client's cache that nobody writes to any more; the client never goes on with them.
+
+    ``now`` is in seconds since 1970.
+    """
+    found = []
+    for path in repository.glob("blobs/*.incomplete"):
+        with contextlib.suppress(OSError):  # another process finishes it
+            if now - path.stat().st_mtime >= STILL_WRITTEN:
+                found.append(path)
+    return sorted(found)
 
 
 def _bar(access: Access) -> type[tqdm]:

@@ -28,7 +28,7 @@ _PREFIXES = ("module.", "_orig_mod.")
 _STATE_NAMES = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "backbone")
 
 
-def open_python(spec: str, rest: str, weights: str | Path | None, selection: Selection | None = None) -> Model:
+def open_python(spec: str, place: str, name: str, weights: str | Path | None, selection: Selection | None = None) -> Model:
     """The network that a function returns.
 
     What the network declares of its input is taken from its attributes, or else the function's: a timm ``pretrained_cfg`` or
@@ -36,8 +36,10 @@ def open_python(spec: str, rest: str, weights: str | Path | None, selection: Sel
 
     Parameters
     ----------
-    rest
-        ``FILE.py:CALLABLE`` or ``PACKAGE.MODULE:CALLABLE``. The code is run.
+    spec
+        What the user wrote, for messages and results.
+    place, name
+        ``FILE.py`` or ``PACKAGE.MODULE``, whose code is run, and the function in it.
     weights
         What :func:`zoo.reading.checkpoint_file.open_checkpoint` reads: a state dict, or a dict that holds one under a
         usual name. None: the network is used as the function returns it, drawn with seed 0 where it draws.
@@ -49,9 +51,6 @@ def open_python(spec: str, rest: str, weights: str | Path | None, selection: Sel
     UserError
         The code cannot be run, it gives no network, or the weights do not fit; every key is accounted for.
     """
-    place, colon, name = rest.rpartition(":")
-    if not colon or not place or not name:
-        raise UserError(f"'{spec}' is not of the form python:FILE_OR_MODULE:CALLABLE, such as python:networks.py:resnet20")
     function = _function(spec, place, name)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional
 
+from evaluation.arrays import Matrix, as_matrix
 from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, kmeans
 from evaluation.parallel import ALONE, Processes
 from evaluation.tasks.cluster.scores import ClusterScores, cluster_scores
+from evaluation.tasks.task import several
 from zoo.data.base import Level
 from zoo.errors import UserError
 
@@ -44,10 +45,10 @@ class Clustering:
 
 
 def evaluate_clustering(
-    features: Tensor | NDArray[np.floating],
+    features: Matrix,
     levels: Mapping[str, Level] | None = None,
     *,
-    clusters: Sequence[int],
+    clusters: int | Sequence[int],
     seed: int = 0,
     normalize: bool = True,
     iterations: int = ITERATIONS,
@@ -62,11 +63,11 @@ def evaluate_clustering(
     Parameters
     ----------
     features
-        (N, D), finite, the whole matrix in every process.
+        (N, D), finite, of any real numbers (:func:`evaluation.arrays.as_matrix`), the whole matrix in every process.
     levels
         Label levels of the N images (``Images.levels``); None: without labels only the objective is known.
     clusters
-        Numbers of clusters.
+        Numbers of clusters, or one.
     seed
         The k-means' seed.
     normalize
@@ -87,12 +88,12 @@ def evaluate_clustering(
     ValueError
         Labels that are not as many as features.
     """
-    rows = torch.as_tensor(features)
+    rows, clusters = as_matrix(features, "features", least_rows=0), several(clusters)
     levels = {} if levels is None else levels
     for name, level in levels.items():
         if len(level.labels) != len(rows):
             raise ValueError(f"level '{name}' has {len(level.labels)} labels for {len(rows)} feature vectors")
-    if not clusters or min(clusters) < 1:
+    if not clusters or not all(isinstance(one, int | np.integer) and one >= 1 for one in clusters):
         raise UserError(f"the numbers of clusters must be whole numbers from 1 on, not {list(clusters)}")
     most = max(clusters)
     if most > len(rows):

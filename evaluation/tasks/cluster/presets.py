@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import LAZY_SPLITS, Option, Task, check_options, whole_numbers
+from evaluation.tasks.task import LAZY_SPLITS, Option, Task, check_options, several, whole_numbers
 from zoo.errors import UserError
 from zoo.ranges import Range
 
@@ -44,12 +44,13 @@ class ClusterPreset(Preset):
 
     def change(
         self,
-        clusters: Sequence[int] | None = None,
+        clusters: int | Sequence[int] | None = None,
         split: str | None = None,
         kmeans_iterations: int | None = None,
         kmeans_restarts: int | None = None,
     ) -> ClusterPreset:
         """The preset with other values; those that are None stay. Raises UserError for values without meaning."""
+        clusters = None if clusters is None else several(clusters)
         given = {"clusters": clusters, "kmeans_iterations": kmeans_iterations, "kmeans_restarts": kmeans_restarts}
         check_options(TASK.options, given)
         changed = self

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.extraction.labelled import LabelledData
-from evaluation.extraction.subsets import split_off
+from evaluation.extraction.subsets import hold_out_doubts, split_off
 from evaluation.statistics.accuracy import per_class
 from evaluation.tasks.finetune.presets import LEGACY_RED_STD, TASK, FineTunePreset, Rates
 from evaluation.tasks.finetune.training import FineTuned, Labelled, fine_tune
 from evaluation.tasks.measurement import Measurement, made_ready, transform_for
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.task import Task
+from evaluation.training.classifier import Classifier
 from zoo.data.base import Data
 from zoo.errors import UserError
 from zoo.files import safe_name
@@ -85,6 +86,12 @@ class TrainingMeasurement(Measurement[AnyFineTunePreset, LabelledData]):
             identity=identity,
         )
 
+    def keep_network(self, tuned: FineTuned) -> None:
+        """Hand over a fine-tuned network (:meth:`keep`)."""
+        network = tuned.network
+        assert isinstance(network, Classifier)
+        self.keep(network.head.weight, network.head.bias, network.backbone)
+
     def image_counts(self) -> dict[str, int]:
         """How many images are trained on and held out."""
         return {"trained_on": len(self.train.images), "held_out": 0 if self.held_out is None else len(self.held_out.images)}
@@ -108,7 +115,7 @@ def training_measurement(
     labels = data.train.level(data.level).labels
     positions = np.arange(len(labels)) if chosen is None else chosen
     kept, out = split_off(labels[positions], preset.holdout, runtime.seed)
-    return TrainingMeasurement(
+    measured = TrainingMeasurement(
         task=task.name,
         model=model,
         data=data,
@@ -119,6 +126,8 @@ def training_measurement(
         held_out=labelled_part(data, positions[out]) if len(out) else None,
         test=Labelled(data.test, data.test.level(data.level).labels, np.arange(len(data.test))),
     )
+    measured.doubt(hold_out_doubts(len(out), len(data.classes)))
+    return measured
 
 
 def labelled_part(data: LabelledData, positions: NDArray[np.int64]) -> Labelled:
@@ -180,6 +189,7 @@ def run_training(
     measured = training_measurement(task, model, labelled, chosen, None, image_size, runtime)
     with measured.timed("training"):
         tuned = measured.fine_tune(chosen.rates_for(100.0), 100.0)
+    measured.keep_network(tuned)
     metrics, correct = tuned.numbers()
     return measured.result(
         protocol={**training_protocol(chosen, tuned), "changed": chosen.changed_from(task.presets)},
@@ -188,6 +198,7 @@ def run_training(
         counts={"correct": correct, **measured.image_counts()},
         details={"epochs": curves(tuned), "per_class": per_class(labelled.classes, {headline_of(metrics): tuned.final})},
         correct=measured.right_images(tuned, metrics),
+        answers=tuned.final,
     )
 
 

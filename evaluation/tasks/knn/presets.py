@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, check_options, whole_numbers
+from evaluation.tasks.task import Option, Task, check_options, several, whole_numbers
 from zoo.ranges import POSITIVE, Range
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ class KnnPreset(Preset):
     weight: Weight
     similarity: Similarity = "cosine"
 
-    def change(self, k: Sequence[int] | None = None, temperature: float | None = None) -> KnnPreset:
+    def change(self, k: int | Sequence[int] | None = None, temperature: float | None = None) -> KnnPreset:
         """The preset with other values; those that are None stay.
 
         The headline stays the preset's own k where that is still among them, else it is the largest.
 
         Raises UserError for a k below 1, one given twice, and a temperature that is not positive.
         """
+        k = None if k is None else several(k)
         check_options(TASK.options, {"k": k, "temperature": temperature})
         changed = self
         if k is not None:

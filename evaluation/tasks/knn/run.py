@@ -96,6 +96,7 @@ def run_knn(
         headline=f"top1_k{chosen.headline_k}",
         metrics={name: 100 * count / total for name, count in correct.items()},
         counts={"correct": correct, "clamped": {f"k{k}": used for k, used in evaluation.clamped.items()}},
+        answers=evaluation.scores[chosen.headline_k],
         correct={f"top1_k{chosen.headline_k}": evaluation.scores[chosen.headline_k].predictions == truth},
         details={
             "feature_width": train.features.shape[1],

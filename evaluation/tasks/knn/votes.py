@@ -15,11 +15,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from evaluation.arrays import Matrix, as_matrix
 from evaluation.extraction.checks import check_classes, check_finite, checked_labels
 from evaluation.parallel import ALONE, Processes
 from evaluation.search import top_k
 from evaluation.statistics.accuracy import TOP, Accuracy
 from evaluation.tasks.knn.presets import KNN_PRESETS, Weight
+from evaluation.tasks.task import several
 
 _DEFAULT = KNN_PRESETS["dino"]
 # Votes (queries x classes, float64) counted at a time.
@@ -81,12 +83,12 @@ class KnnEvaluation:
 
 
 def evaluate_knn(
-    train_features: Tensor | NDArray[np.floating],
+    train_features: Matrix,
     train_labels: ArrayLike,
-    test_features: Tensor | NDArray[np.floating],
+    test_features: Matrix,
     test_labels: ArrayLike,
     *,
-    k: Sequence[int] = _DEFAULT.k,
+    k: int | Sequence[int] = _DEFAULT.k,
     temperature: float = _DEFAULT.temperature,
     weight: Weight = _DEFAULT.weight,
     num_classes: int | None = None,
@@ -102,11 +104,11 @@ def evaluate_knn(
     Parameters
     ----------
     train_features, test_features
-        (N, D) and (Q, D), of any floating dtype.
+        (N, D) and (Q, D): tensors or arrays of any real numbers (:func:`evaluation.arrays.as_matrix`), which are compared in float32.
     train_labels, test_labels
         Whole numbers (N,) and (Q,) from 0 on.
     k
-        Numbers of neighbours. One that exceeds N is clamped to N, and the result says so.
+        Numbers of neighbours, or one. One that exceeds N is clamped to N, and the result says so.
     temperature
         T in the weight exp(s / T).
     weight
@@ -127,7 +129,8 @@ def evaluate_knn(
     ValueError
         Shapes, labels, k or a temperature that make no sense.
     """
-    bank, queries = torch.as_tensor(train_features), torch.as_tensor(test_features)
+    bank, queries = as_matrix(train_features, "train features"), as_matrix(test_features, "test features")
+    k = several(k)
     bank_labels, truth = checked_labels(train_labels, len(bank), "train"), checked_labels(test_labels, len(queries), "test")
     classes = int(bank_labels.max()) + 1 if num_classes is None else num_classes
     _check(k, temperature, bank_labels, truth, classes)
@@ -189,7 +192,7 @@ def _row_chunks(rows: int, classes: int) -> Iterator[slice]:
 
 
 def _check(k: Sequence[int], temperature: float, bank_labels: Tensor, truth: Tensor, classes: int) -> None:
-    if not k or min(k) < 1:
+    if not k or not all(isinstance(one, int | np.integer) and one >= 1 for one in k):
         raise ValueError(f"k must be at least one whole number from 1 on, not {list(k)}")
     if not 0 < temperature < float("inf"):
         raise ValueError(f"the temperature must be positive, not {temperature}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from evaluation.extraction.features import eval_mode
+from evaluation.extraction.batches import BATCH_SIZE
+from evaluation.extraction.features import eval_mode, why_not_finite
 from evaluation.tasks.linear.presets import LinearPreset
 from evaluation.tasks.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation, fitting_batch
@@ -45,7 +46,7 @@ class CropFeatures:
         self.batch = fitting_batch(preset.batch, len(images), processes.count)
         if self.batch == 0:
             raise UserError(f"{len(images)} training images are too few for {processes.count} processes; start fewer")
-        self._network, self._runtime = model.module.to(runtime.device), runtime
+        self._network, self._name, self._runtime = model.module.to(runtime.device), model.name, runtime
         self._images = AugmentedImages(
             images,
             augmentation(transform.crop, preset.crop_scale, ASPECT),
@@ -83,7 +84,7 @@ class CropFeatures:
         autocast = self._runtime.autocast
         casting = nullcontext() if autocast is None else torch.autocast(self._runtime.device.type, dtype=autocast)
         with torch.inference_mode(), eval_mode(self._network), casting:
-            parts = [self._network(part) for part in images.split(self._runtime.batch_size)]
+            parts = [self._network(part) for part in images.split(self._runtime.batch_size or BATCH_SIZE)]
         # A copy outside inference mode, for the classifiers' products.
         return torch.cat(parts).float().clone()
 
@@ -91,9 +92,7 @@ class CropFeatures:
         processes = self._runtime.processes
         positions = index.cpu()
         if not torch.isfinite(features).all():
-            raise UserError(
-                "features of random crops are not finite; the weights are damaged, or the precision is too low for this network"
-            )
+            raise UserError(f"features of random crops are not finite; {why_not_finite(self._name, self._network)}")
         if processes.count == 1:
             return features, positions
         share = self.batch // processes.count

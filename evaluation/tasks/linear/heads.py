@@ -54,7 +54,7 @@ class Heads:
         -------
         The mean losses (G,) before the step.
         """
-        rows = len(features)
+        rows = len(features)  # may be 0, where all images of a batch are held out
         logits = torch.addmm(self.bias, features, self.weight.T)
         # Of softmax and cross-entropy the gradient with respect to the logits is the probabilities minus one at the truth.
         probabilities = torch.softmax(logits.view(rows, self.count, self.classes), dim=2)
@@ -63,13 +63,13 @@ class Heads:
         probabilities.scatter_add_(2, place, -torch.ones_like(truth)[:, :, None])
         losses = truth.clamp_(min=torch.finfo(torch.float32).tiny).log_().neg_()
         if used is None:
-            probabilities.div_(rows)
-            mean = losses.mean(0)
+            probabilities.div_(max(1, rows))
+            mean = losses.sum(0) / max(1, rows)
         else:
             share = used / used.sum(0).clamp(min=1)
             probabilities.mul_(share[:, :, None])
             mean = (losses * share).sum(0)
-        flat = probabilities.view(rows, -1)
+        flat = probabilities.view(rows, self.count * self.classes)
         torch.mm(flat.T, features, out=self.weight_gradient)
         torch.sum(flat, 0, out=self.bias_gradient)
         return mean
@@ -101,6 +101,11 @@ class Heads:
         step = max(1, _LOGITS_AT_ONCE // self.classes)
         parts = [torch.addmm(bias, part.to(weight.device), weight.T).cpu() for part in features.split(step)]
         return torch.cat(parts)
+
+    def layer(self, head: int) -> tuple[Tensor, Tensor]:
+        """Copies of the weights (C, D) and biases (C,) of one classifier, on the CPU."""
+        rows = slice(head * self.classes, (head + 1) * self.classes)
+        return self.weight[rows].cpu().clone(), self.bias[rows].cpu().clone()
 
     def finite(self) -> Tensor:
         """bool (G,): whether a classifier's weights are still numbers."""

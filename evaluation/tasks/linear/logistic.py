@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from evaluation.extraction.checks import checked_labels
-from evaluation.tasks.linear.training import near
+from evaluation.arrays import Matrix, as_matrix
+from evaluation.extraction.checks import check_finite, checked_labels
+from evaluation.tasks.linear.batches import near
 
 # Newton steps: a handful suffices where the data can be told apart or not; more mean that something is wrong with the numbers.
 MAX_ITERATIONS = 200
@@ -60,15 +61,23 @@ class LogisticRegression:
     converged: bool
     relative_gradient: float
 
-    def outputs(self, features: Tensor, device: torch.device | str = "cpu") -> Tensor:
-        """float64 (Q, C) on the CPU."""
+    def layer(self) -> tuple[Tensor, Tensor]:
+        """float32 weights (C, D) and biases (C,), also of two classes."""
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        if len(bias) == 1:
+            weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
+        return weight.float(), bias.float()
+
+    def outputs(self, features: Matrix, device: torch.device | str = "cpu") -> Tensor:
+        """float64 (Q, C) on the CPU, of features (Q, D)."""
+        rows = as_matrix(features, "features", least_rows=0)
         weight, bias = torch.from_numpy(self.weight).to(device), torch.from_numpy(self.bias).to(device)
-        step = max(1, _VALUES_AT_ONCE // features.shape[1])
-        return torch.cat([_all_classes(torch.addmm(bias, part.to(weight), weight.T)).cpu() for part in features.split(step)])
+        step = max(1, _VALUES_AT_ONCE // rows.shape[1])
+        return torch.cat([_all_classes(torch.addmm(bias, part.to(weight), weight.T)).cpu() for part in rows.split(step)])
 
 
 def fit_logistic_regression(
-    features: Tensor | NDArray[np.floating],
+    features: Matrix,
     labels: ArrayLike,
     *,
     c: float = 1.0,
@@ -88,7 +97,7 @@ def fit_logistic_regression(
     Parameters
     ----------
     features
-        (N, D), of any floating or whole-number dtype.
+        (N, D): a tensor or an array of any real numbers (:func:`evaluation.arrays.as_matrix`).
     labels
         Whole numbers (N,) from 0 on.
     c
@@ -104,10 +113,13 @@ def fit_logistic_regression(
 
     Raises
     ------
+    UserError
+        Features that are not finite.
     ValueError
         Shapes, labels or a C that make no sense.
     """
-    rows = torch.as_tensor(features)
+    rows = as_matrix(features, "features")
+    check_finite(rows, "train")
     truth = checked_labels(labels, len(rows), "train")
     classes = max(2, int(truth.max()) + 1) if num_classes is None else num_classes
     if not 0 < c < float("inf"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.task import Option, Task, check_options, numbers
+from evaluation.tasks.task import Option, Task, check_options, numbers, several
 from zoo.errors import UserError
 from zoo.ranges import POSITIVE, Range
 
@@ -18,6 +18,11 @@ Solver = Literal["sgd", "lars", "lbfgs"]
 Mode = Literal["cached", "exact"]
 Decay = Literal["cosine", "step"]
 MODES = ("cached", "exact")
+# What a protocol says of several rates in cached mode.
+SELECTION = (
+    "classifiers that do not see the held-out images choose the rate, which is then trained on all images; "
+    "best on test and the curves are of the former"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +92,8 @@ class LinearPreset(Preset):
 
     def change(
         self,
-        lr: Sequence[float] | None = None,
-        c: Sequence[float] | None = None,
+        lr: float | Sequence[float] | None = None,
+        c: float | Sequence[float] | None = None,
         epochs: int | None = None,
         batch: int | None = None,
         mode: str | None = None,
@@ -96,6 +101,7 @@ class LinearPreset(Preset):
     ) -> LinearPreset:
         """The preset with other values; those that are None stay. Raises UserError for values that make no sense."""
         logistic = self.solver == "lbfgs"
+        lr, c = (None if rates is None else several(rates) for rates in (lr, c))
         given: dict[str, Any] = {"epochs": epochs, "batch": batch, "mode": mode, "lr": lr}
         foreign = [name for name, value in given.items() if value is not None] if logistic else ["c"] if c is not None else []
         if foreign:
@@ -121,8 +127,18 @@ class LinearPreset(Preset):
 
     @property
     def procedure(self) -> int:
-        """2 of logistic regression: fits end at a gradient relative to the data's, and ties are broken by log-loss."""
-        return 2 if self.solver == "lbfgs" else 1
+        """2 of logistic regression (fits end at a gradient relative to the data's, and ties are broken by log-loss), and where the chosen
+        rate is trained anew on all images (until then every rate was, so that the best on the test images was one of those).
+        """
+        return 2 if self.solver == "lbfgs" or self.refits else 1
+
+    @property
+    def refits(self) -> bool:
+        """Whether held-out images choose among rates first, and the chosen one is then trained on all images.
+
+        In exact mode the forward passes are what takes time, so that all are trained beside each other, as with one rate.
+        """
+        return self.solver != "lbfgs" and self.mode == "cached" and len(self.rates) > 1
 
     @property
     def changed(self) -> list[str]:
@@ -151,6 +167,7 @@ class LinearPreset(Preset):
             "weight_decay": self.weight_decay,
             "head": "weights N(0, 0.01), biases 0",
             **augmentation,
+            **({"selection": SELECTION} if self.refits else {}),
             **shared,
         }
 
@@ -259,5 +276,6 @@ TASK = Task(
     ),
     change=LinearPreset.change,
     run="evaluation.tasks.linear.run:run_linear",
+    saves=True,
     columns=_columns,
 )

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from evaluation.extraction.checks import check_classes
 from evaluation.extraction.features import Features
 from evaluation.extraction.labelled import LabelledData
-from evaluation.extraction.subsets import split_off
+from evaluation.extraction.subsets import hold_out_doubts, split_off
 from evaluation.statistics.accuracy import per_class, right_answers
 from evaluation.tasks.linear.exact import CropFeatures
 from evaluation.tasks.linear.presets import TASK, LinearPreset
 from evaluation.tasks.linear.sweep import Answers, sweep_logistic
-from evaluation.tasks.linear.training import LinearTraining, train_heads, train_linear
+from evaluation.tasks.linear.training import HeldOut, LinearTraining, diverged_doubts, train_heads, train_linear
 from evaluation.tasks.measurement import Measurement, made_ready, measurement
 from evaluation.tasks.runtime import Runtime
 from zoo.data.base import Data
@@ -56,6 +56,8 @@ def run_linear(
     labels, truth = (images.level(labelled.level).labels for images in (labelled.train, labelled.test))
     train_on = _on_crops if chosen.mode == "exact" and chosen.solver != "lbfgs" else _on_features
     answers = train_on(measured, labels, test, truth)
+    if answers.layer is not None:
+        measured.keep(*answers.layer)
 
     total = len(labelled.test)
     correct = right_answers({f"_{name}": found for name, found in answers.by_name.items()}) | answers.counts
@@ -64,6 +66,7 @@ def run_linear(
         headline=f"top1_{chosen.headline}",
         metrics={name: 100 * count / total for name, count in correct.items()},
         counts={"correct": correct, "clamped": answers.clamped},
+        answers=answers.by_name[chosen.headline],
         correct={f"top1_{name}": found.predictions == truth for name, found in answers.by_name.items()},
         details={
             "feature_width": test.features.shape[1],
@@ -85,20 +88,17 @@ def _on_crops(
         if len(held_out):
             held_out_features = runtime.features(model, data.train.subset(held_out), measured.transform).features
     with measured.timed("training"), closing(CropFeatures(model, data.train, measured.transform, preset, runtime)) as source:
+        images = HeldOut(torch.from_numpy(labels), torch.from_numpy(held_out), held_out_features, test.features, torch.from_numpy(truth))
         training = train_heads(
             source,
-            torch.from_numpy(labels),
-            test.features,
-            torch.from_numpy(truth),
-            torch.from_numpy(held_out),
-            held_out_features,
+            images,
             preset=preset,
             classes=len(data.classes),
             seed=runtime.seed,
             device=runtime.device,
             progress=runtime.shows_progress,
         )
-        return _trained(preset, training, source.batch)
+        return _trained(preset, training, source.batch, len(data.classes))
 
 
 def _on_features(
@@ -122,10 +122,10 @@ def _on_features(
             device=runtime.device,
             progress=runtime.shows_progress,
         )
-        return _trained(preset, training, min(preset.batch, len(labels)))
+        return _trained(preset, training, min(preset.batch, len(labels)), classes)
 
 
-def _trained(preset: LinearPreset, training: LinearTraining, batch: int) -> Answers:
+def _trained(preset: LinearPreset, training: LinearTraining, batch: int, classes: int) -> Answers:
     answers = {"last": training.last} | ({} if training.chosen is None else {"selected": training.chosen})
     best_epoch, best_rate = training.best_on_test
     choice: dict[str, Any] = {
@@ -141,9 +141,13 @@ def _trained(preset: LinearPreset, training: LinearTraining, batch: int) -> Answ
         epoch, rate = training.selected
         choice["selected"] = {"lr": training.rates[rate], "epoch": epoch, "held_out_correct": int(training.holdout_correct[epoch, rate])}
         curves["held_out_correct"] = training.holdout_correct.tolist()
+    doubts = diverged_doubts(training, classes)
+    if training.holdout_correct is not None:
+        doubts += hold_out_doubts(training.held_out, classes)
     return Answers(
         by_name=answers,
         counts={"top1_best_on_test": int(training.test_correct[best_epoch, best_rate])},
         clamped={} if batch == preset.batch else {"batch": batch},
-        details={"chosen": choice, "held_out": training.held_out, "curves": curves},
+        details={"chosen": choice, "held_out": training.held_out, "curves": curves, **({"warnings": doubts} if doubts else {})},
+        layer=training.layers[preset.headline],
     )

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from evaluation.extraction.features import Features
 from evaluation.extraction.image_bar import image_bar
-from evaluation.extraction.subsets import folds_of, split_off
+from evaluation.extraction.subsets import folds_of, hold_out_doubts, split_off
 from evaluation.statistics.accuracy import Accuracy, count_correct
 from evaluation.tasks.linear.logistic import MAX_ITERATIONS, TOLERANCE, LogisticRegression, fit_logistic_regression
 from evaluation.tasks.linear.presets import LinearPreset
@@ -33,6 +33,7 @@ class Answers:
     clamped: dict[str, int] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    layer: tuple[torch.Tensor, torch.Tensor] | None = None  # weights and biases of the classifier that the headline is of
 
 
 def sweep_logistic(
@@ -75,6 +76,7 @@ def sweep_logistic(
     accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
     return Answers(
         by_name={"selected": accuracy},
+        layer=last.layer(),
         counts={} if folds or len(costs) == 1 else {"top1_best_on_test": int(sweep.test_correct.max())},
         protocol={
             "solver_tolerance": TOLERANCE,
@@ -93,7 +95,7 @@ def sweep_logistic(
             },
             "held_out": sweep.images,
             "sweep": sweep.describe() if len(costs) > 1 else {"c": costs},
-            **({"warnings": doubts} if (doubts := sweep.doubts(last)) else {}),
+            **({"warnings": doubts} if (doubts := [*sweep.doubts(last), *hold_out_doubts(sweep.images, classes)]) else {}),
         },
     )
 

@@ -12,7 +12,7 @@ from zoo.data.base import Images
 from zoo.data.levels import name_some
 from zoo.data.outside import whole_number
 from zoo.errors import UserError
-from zoo.home import zoo_home
+from zoo.home import label_lists_home
 from zoo.hub.fetch import fetch
 from zoo.hub.retries import DEFAULT_DEADLINE
 from zoo.reading.outside import read_text, shown
@@ -31,7 +31,7 @@ def simclr_list(percent: int, *, url: str = SIMCLR_URL, deadline: float = DEFAUL
     Raises UserError where it cannot be had within ``deadline`` seconds.
     """
     try:
-        return fetch(url.format(percent=percent), sha256=SIMCLR_SHA256[percent], folder=zoo_home() / "label-lists", deadline=deadline)
+        return fetch(url.format(percent=percent), sha256=SIMCLR_SHA256[percent], folder=label_lists_home(), deadline=deadline)
     except UserError as error:
         raise UserError(
             f"SimCLR's list of {percent} % of ImageNet cannot be had: {error}; get the file elsewhere and name it with --labels FILE"

@@ -9,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluation.arrays import Matrix, as_matrix
+from evaluation.extraction.checks import check_finite
+
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabels:
@@ -32,13 +35,13 @@ class PseudoLabels:
     by_class: NDArray[np.int64]
 
 
-def entropy_bits(outputs: Tensor) -> Tensor:
+def entropy_bits(outputs: Matrix) -> Tensor:
     """Entropy (N,) in bits of the softmax of outputs (N, C), in float64."""
-    logs = outputs.double().log_softmax(1)
+    logs = as_matrix(outputs, "outputs", least_rows=0).double().log_softmax(1)
     return -(logs.exp() * logs).sum(1) / np.log(2)
 
 
-def choose_pseudo_labels(outputs: Tensor, *, max_entropy: float, per_class: int) -> PseudoLabels:
+def choose_pseudo_labels(outputs: Matrix, *, max_entropy: float, per_class: int) -> PseudoLabels:
     """Keep the images that a network is surest about, the same number of each class where there are enough.
 
     An image is of the class with the largest output. Those whose entropy exceeds ``max_entropy`` bits are left out, and of each class the
@@ -48,8 +51,15 @@ def choose_pseudo_labels(outputs: Tensor, *, max_entropy: float, per_class: int)
     Parameters
     ----------
     outputs
-        (N, C), before the softmax.
+        (N, C), before the softmax: a tensor or an array of any real numbers (:func:`evaluation.arrays.as_matrix`).
+
+    Raises
+    ------
+    UserError
+        Outputs that are not finite, of which nothing can be predicted.
     """
+    outputs = as_matrix(outputs, "outputs", least_rows=0)
+    check_finite(outputs, "predicted")
     entropy, labels = entropy_bits(outputs), outputs.argmax(1)
     order = torch.argsort(entropy, stable=True)
     order = order[entropy[order] <= max_entropy]

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from zoo.models.model import Model
 
 
+# A share of labels within this part of what was asked for is what was asked for: of each class there is a whole number.
+_SAME_SHARE = 0.1
+
+
 def run_semi(
     model: Model,
     data: Data | LabelledData,
@@ -66,7 +70,12 @@ def run_semi(
     labelled, chosen, runtime = made_ready(TASK, data, preset, runtime)
     positions, origin = labelled_images(labelled, chosen, runtime)
     percent = chosen.percent if chosen.labels is None else 100 * len(positions) / len(labelled.train)
+    share = 100 * len(positions) / len(labelled.train)
     measured = training_measurement(TASK, model, labelled, chosen, positions, image_size, runtime)
+    if abs(share - percent) > _SAME_SHARE * percent:
+        measured.doubt(
+            [f"{percent:g} % of the labels were asked for, and {len(positions):,} of {len(labelled.train):,} ({share:.3g} %) are used"]
+        )
     way = {"fine-tune": _fine_tuned, "pseudo-labels": _with_pseudo_labels, "frozen": _frozen}[chosen.way]
     with measured.timed("training"):
         found = way(measured, percent)
@@ -74,6 +83,7 @@ def run_semi(
         protocol={
             "way": chosen.way,
             "percent": percent,
+            "percent_labelled": share,
             "labelled_images": origin,
             **found["protocol"],
             "changed": chosen.changed_from(SEMI_PRESETS),
@@ -83,6 +93,7 @@ def run_semi(
         counts={"correct": found["correct"], "labelled": len(positions), **measured.image_counts(), **found.get("counts", {})},
         details=found["details"],
         correct=found["right"],
+        answers=found["answers"],
     )
 
 
@@ -115,6 +126,7 @@ def _fine_tuned(measured: TrainingMeasurement[SemiPreset], percent: float) -> di
     for number, rates in enumerate(tried):
         tuned.append(measured.fine_tune(rates, percent, part=f"{number}" if len(tried) > 1 else ""))
     best = max(tuned, key=lambda one: one.history.epochs[one.selected]["held_out_correct"] if one.selected is not None else 0)
+    measured.keep_network(best)
     metrics, correct = best.numbers()
     details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(measured.data.classes, {headline_of(metrics): best.final})}
     if len(tried) > 1:
@@ -126,6 +138,7 @@ def _fine_tuned(measured: TrainingMeasurement[SemiPreset], percent: float) -> di
         "correct": correct,
         "details": details,
         "right": measured.right_images(best, metrics),
+        "answers": best.final,
     }
 
 
@@ -146,6 +159,7 @@ def _with_pseudo_labels(measured: TrainingMeasurement[SemiPreset], percent: floa
             "raise --max-entropy, or train longer"
         )
     again = measured.fine_tune(rates, percent, train=_joined(measured, others, chosen), part="pseudo")
+    measured.keep_network(again)
     metrics, correct = again.numbers()
     first_metrics, first_correct = ({name.replace("_", "_plain_", 1): value for name, value in one.items()} for one in plain.numbers())
     right = unlabelled.labels[chosen.positions] == chosen.labels
@@ -172,6 +186,7 @@ def _with_pseudo_labels(measured: TrainingMeasurement[SemiPreset], percent: floa
             "per_class": per_class(data.classes, {headline_of(metrics): again.final}),
         },
         "right": measured.right_images(again, metrics),
+        "answers": again.final,
     }
 
 
@@ -203,6 +218,8 @@ def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[s
     train, test = runtime.features(measured.model, labelled.images, measured.transform), measured.features("test")
     answers = sweep_logistic(regression, train, labelled.labels, test, measured.test.labels, len(data.classes), runtime, folds=preset.folds)
     found = answers.by_name["selected"]
+    if answers.layer is not None:
+        measured.keep(*answers.layer)
     correct = right_answers({"_frozen": found}) | answers.counts
     return {
         "protocol": {"classifier": "logistic regression, L2", "holdout": preset.holdout, "source": preset.source, **answers.protocol},
@@ -217,4 +234,5 @@ def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[s
             "per_class": per_class(data.classes, {"top1_frozen": found}),
         },
         "right": {"top1_frozen": found.predictions == measured.test.labels},
+        "answers": found,
     }

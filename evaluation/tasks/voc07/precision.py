@@ -41,11 +41,13 @@ def average_precision(truth: ArrayLike, scores: ArrayLike, weights: ArrayLike | 
     Raises
     ------
     ValueError
-        No image shows the class, or shapes differ.
+        No image shows the class, a score is NaN, or shapes differ.
     """
     positive, value = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
     if positive.shape != value.shape or positive.ndim != 1:
         raise ValueError(f"{positive.shape} truths do not go with {value.shape} scores")
+    if np.isnan(value).any():
+        raise ValueError(f"{int(np.isnan(value).sum())} scores are no numbers, so they have no rank")
     counted = np.ones(len(positive)) if weights is None else np.asarray(weights, dtype=np.float64)
     if not counted[positive].any():
         raise ValueError("no image shows the class, so precision has no recall to be averaged over")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from evaluation.arrays import as_matrix
 from evaluation.parallel import ALONE, Processes
 from evaluation.tasks.voc07.precision import average_precision
 from zoo.cores import available_cores
@@ -293,8 +294,8 @@ def _tested(marks: NDArray[np.int8], ranks: NDArray[np.float64], settings: SvmSe
 
 def _features(values: ArrayLike, labels: MultiLabel, split: str) -> NDArray[np.float64]:
     """Of unit length, in float64, which liblinear computes in."""
-    features = np.asarray(values, dtype=np.float64)
-    if features.ndim != 2 or len(features) != len(labels.values):
+    features = as_matrix(values, f"{split} features", least_rows=0).cpu().double().numpy()
+    if len(features) != len(labels.values):
         raise ValueError(f"{split} features of shape {features.shape} do not go with {len(labels.values)} labels")
     bad = np.flatnonzero(~np.isfinite(features).all(1))
     if len(bad):

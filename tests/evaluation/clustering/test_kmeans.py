@@ -239,7 +239,7 @@ def test_mistakes_are_said_in_one_sentence(engine: str) -> None:
             kmeans(points, 2, seed=0, engine=engine, **settings)
     with pytest.raises(UserError, match="clusters of at least 1, not 0"):
         kmeans(points, 0, seed=0, engine=engine)
-    with pytest.raises(ValueError, match="floating-point matrix"):
+    with pytest.raises(ValueError, match=r"points must be a matrix \(N, D\)"):
         kmeans(points[0], 2, seed=0, engine=engine)
     with pytest.raises(ValueError, match="start must be of shape"):
         kmeans(points, 2, seed=0, engine=engine, start=points[:3])

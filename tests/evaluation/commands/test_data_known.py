@@ -34,6 +34,24 @@ def own(tmp_path):
     return root
 
 
+def test_what_a_look_found_between_the_splits_is_a_warning(own, tmp_path):
+    """A test image that is nearly a training image is found by `zoo data` alone."""
+    (own / "val" / "cat" / "same.png").unlink()
+    picture = np.kron(np.random.default_rng(3).integers(0, 256, (6, 6, 3), dtype=np.uint8), np.ones((10, 10, 1), np.uint8))
+    Image.fromarray(picture).save(own / "train" / "cat" / "large.png")
+    Image.fromarray(picture).save(own / "val" / "cat" / "again.jpg", quality=95)
+    out = tmp_path / "knn.json"
+    words = ["--task", "knn", "--model", "pixels", "--data", f"folder:{own}", "--skip-bad-images", "--image-size", "32", "--k", "1"]
+    assert CliRunner().invoke(evaluate, [*words, "--out", str(out)]).exit_code == 0
+    assert "warnings" not in load_result(out).details
+    look_at(f"folder:{own}")
+    assert CliRunner().invoke(evaluate, [*words, "--out", str(out), "--overwrite"]).exit_code == 0
+    (warning,) = load_result(out).details["warnings"]
+    assert "1 image of val" in warning
+    assert "nearly the same picture" in warning
+    assert warning.endswith("(`zoo data`)")
+
+
 def test_evaluate_says_it_and_the_result_carries_it(own, tmp_path):
     look_at(f"folder:{own}")
     out = tmp_path / "knn.json"
@@ -42,6 +60,10 @@ def test_evaluate_says_it_and_the_result_carries_it(own, tmp_path):
     assert result.exit_code == 0, result.output
     assert "1 left out (1: the file is empty)" in result.stderr
     assert "1 image of val is in train too" in result.stderr
+    # The file is found with and without an earlier look, and told once.
+    shared = f"1 of 5 test images is in the training split too (first: {own}/val/cat/same.png is {own}/train/cat/3.png)"
+    assert load_result(out).details["warnings"] == [shared]
+    assert f"warning: pixels: {shared}" in result.stdout
     details = load_result(out).details["data"]
     assert details["splits"]["train"] == {"images": 8, "classes": 2, "left_out": {"the file is empty": 1}}
     assert [finding["count"] for finding in details["look"]["findings"]] == [1, 1]

@@ -15,7 +15,6 @@ from typed import typed
 from evaluation.commands.verify import Verification, preset_of, stated_tolerance, tolerance_of
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
-from evaluation.tasks.linear.presets import LINEAR_PRESETS
 from evaluation.tasks.linear.run import run_linear
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.runtime import Runtime
@@ -203,6 +202,26 @@ def test_a_task_of_another_package_registers_its_verifier(measured, tmp_path, mo
     assert "the verifier of task 'broken', no_such_module:verify, cannot be imported" in verdict.reason
 
 
+def test_a_newer_procedure_that_reads_the_data_otherwise_is_no_other_data(measured, tmp_path, monkeypatch):
+    """Boxes that were once shifted by a pixel have another fingerprint today; the same fingerprint by one procedure is demanded still."""
+    folder, result = measured
+    (tmp_path / "reading.py").write_text(
+        "from dataclasses import replace\n"
+        "def verify(claim, *, model, data, runtime):\n"
+        "    splits = {name: replace(split, fingerprint='0' * 64) for name, split in claim.data.splits.items()}\n"
+        "    return replace(claim, data=replace(claim.data, splits=splits), protocol={**claim.protocol, 'procedure': 2})\n"
+    )
+    metadata = tmp_path / "reading-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: reading\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[zoo.verifiers]\nreading = reading:verify\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (verdict,) = verdicts(folder, replace(result, task="reading"), data=("shapes",))
+    assert verdict.status == "older procedure"
+    (verdict,) = verdicts(folder, replace(result, task="reading", protocol={**result.protocol, "procedure": 2}), data=("shapes",))
+    assert verdict.status == "other data"
+
+
 def test_tolerances(measured):
     _, claim = measured
     metric = claim.headline.metric
@@ -253,12 +272,18 @@ def test_a_solvers_tolerance_is_no_tolerance_of_the_number(measured):
     assert (stated_tolerance(today), tolerance_of(today, today)) == (None, 0.5)
 
 
-def test_a_claim_of_an_older_procedure_is_not_compared(measured, printed, claiming):
-    """Logistic regression is fitted otherwise than it was: the verdict says so before anything is computed, and how to measure anew."""
+@pytest.mark.parametrize(
+    ("options", "typed_options"),
+    [({"preset": "logreg", "c": "0.1,1"}, "--c 0.1,1"), ({"preset": "moco", "lr": "0.1,1", "epochs": 2}, "--lr 0.1,1 --epochs 2")],
+    ids=["logistic regression", "several rates"],
+)
+def test_a_claim_of_an_older_procedure_is_not_compared(options, typed_options, measured, printed, claiming):
+    """Logistic regression, and the choice of a rate, are done otherwise than they were: the verdict says so before anything is computed."""
     folder, _ = measured
-    result = run_linear(open_model(folder), open_data(DATA), preset=LINEAR_PRESETS["logreg"].change(c=[0.1, 1]), runtime=Runtime(seed=3))
+    preset = TASKS["linear"].preset(options["preset"], options)
+    result = run_linear(open_model(folder), open_data(DATA), preset=preset, runtime=Runtime(seed=3))
     assert result.protocol["procedure"] == 2
-    result = replace(result, protocol={**result.protocol, "options": {"preset": "logreg", "c": "0.1,1"}})
+    result = replace(result, protocol={**result.protocol, "options": options})
     (verdict,) = verdicts(folder, result)
     assert verdict.status == "reproduced", str(verdict)
     protocol = {name: value for name, value in result.protocol.items() if name != "procedure"}
@@ -267,7 +292,8 @@ def test_a_claim_of_an_older_procedure_is_not_compared(measured, printed, claimi
     line = out.splitlines()[0]
     why = "older procedure: this version measures this task by a newer procedure, so the numbers cannot be compared; measure anew by: "
     assert why in line
-    assert f"evaluate --task linear --preset logreg --c 0.1,1 --image-size 16 --model {claiming()} --data {DATA} --seed 3" in line
+    words = f"evaluate --task linear --preset {options['preset']} {typed_options} --image-size 16"
+    assert f"{words} --model {claiming()} --data {DATA} --seed 3" in line
     assert status == 2
     assert "nothing was verified, for all claims are of an older procedure" in error
     for wrong in (0, "2", True, 1.5):

@@ -12,7 +12,9 @@ from small_network import TRANSFORM, Network, Spoiled, in_files, in_memory, pict
 from torch import Tensor, nn
 
 from evaluation.extraction.features import extract_features
+from evaluation.tasks.runtime import Runtime
 from zoo.errors import UserError
+from zoo.models.model import Model
 from zoo.models.transforms import EvalTransform
 
 
@@ -119,6 +121,19 @@ def test_features_that_are_not_finite_are_counted_and_named() -> None:
         extract_features(Spoiled(), in_memory(pixels), TRANSFORM, batch_size=2)
 
 
+def test_a_model_that_gives_nan_is_named_with_its_damaged_weights() -> None:
+    network = Network()
+    with torch.no_grad():
+        network.conv.weight[2, 0, 0, 0] = torch.inf
+    model = Model(network.eval(), "my-model", "python", "network", None, "0" * 64)
+    with pytest.raises(UserError, match=r"9 of 9 .* weights of my-model are damaged: 1 tensors hold NaN or infinity, first 'conv.weight'"):
+        Runtime().outputs(network, in_memory(pictures(9)), TRANSFORM, name=model.name)
+    with pytest.raises(UserError, match=r"the weights of my-model are damaged"):
+        Runtime().features(model, in_memory(pictures(9)), TRANSFORM)
+    with pytest.raises(UserError, match=r"the weights of this network are numbers, so the precision is too low"):
+        extract_features(Spoiled(), in_memory(np.zeros((2, 16, 16, 3), np.uint8)), TRANSFORM)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_cannot_be_decoded_is_named_in_one_sentence(workers: int, tmp_path: Path) -> None:
     images = in_files(pictures(9), tmp_path)
@@ -130,7 +145,7 @@ def test_an_image_that_cannot_be_decoded_is_named_in_one_sentence(workers: int, 
 
 @pytest.mark.parametrize("network", [nn.Conv2d(3, 4, 3), nn.Identity(), nn.Flatten(0)])
 def test_a_network_that_gives_no_vectors_is_refused(network: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"features of shape \(4, D\) for 4 images"):
+    with pytest.raises(UserError, match=r"features of shape \(4, D\) for 4 images"):
         extract_features(network, in_memory(pictures(9)), TRANSFORM, batch_size=4)
 
 

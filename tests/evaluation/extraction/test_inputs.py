@@ -81,7 +81,10 @@ def test_batch_norms_betray_a_wrong_normalisation_that_nobody_declared(
 def test_a_network_that_stays_in_training_mode_is_named() -> None:
     model = open_model(f"python:{FILE}:stuck")
     (one,) = input_warnings(model, photographs(), transform((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)), CPU)
-    assert one == "it stays in training mode when it is put into eval mode (Stuck, conv, norm and 1 more)"
+    assert one == (
+        "it stays in training mode when it is put into eval mode (Stuck, conv, norm and 1 more); "
+        "1 batch norm uses each batch's own statistics, so that its features depend on --batch-size"
+    )
 
 
 def test_features_that_depend_on_the_batch_or_on_chance_are_noticed() -> None:

@@ -139,9 +139,9 @@ def test_mistakes_of_an_evaluation_are_one_sentence(run, tmp_path):
         content["categories"] = [{**category, "name": f"my {category['name']}"} for category in content["categories"]]
         file.write_text(json.dumps(content))
     for arguments, sentence in (
-        (dict(data=f"coco:{foreign}"), "which the detector was not trained for"),
-        (dict(data=f"coco:{root}", checkpoint="77"), "has no checkpoint '77'; it has model_"),
-        (dict(data=f"coco:{root}", part="half"), "--part half is none of test, train, all"),
+        ({"data": f"coco:{foreign}"}, "which the detector was not trained for"),
+        ({"data": f"coco:{root}", "checkpoint": "77"}, "has no checkpoint '77'; it has model_"),
+        ({"data": f"coco:{root}", "part": "half"}, "--part half is none of test, train, all"),
     ):
         with pytest.raises(UserError, match=sentence) as refusal:
             evaluate(out, device="cpu", say=quiet, **arguments)

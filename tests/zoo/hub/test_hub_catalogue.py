@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from hub_server import sha256
-from hub_typed import WEIGHTS, content, pulled, refused
+from hub_typed import ALICE, WEIGHTS, content, pulled, refused
 
+from zoo.catalogue import load_catalogue
+from zoo.commands.mirror import check_may_mirror
+from zoo.errors import UserError
 from zoo.hashing import tensors_sha256
 from zoo.model_folder.manifest import read_manifest
 
@@ -106,6 +109,63 @@ def test_what_cannot_be_pulled(hub, commands, catalogue):
     refused(commands.zoo("pull", "resnet50.strange", **environment), r"no reader of ours fits .*; they are at http://.* \(its own layers\)")
     environment = catalogue("resnet50.gone", f'url = "{hub.url}/files/gone.pth"', 'reader = "moco"')
     refused(commands.zoo("pull", "resnet50.gone", **environment), r"there is no such file \(HTTP status 404\)")
+
+
+def test_a_published_backbone_is_mirrored_with_its_card(hub, commands, catalogue, checkpoint, make_backbone):
+    name = "resnet18.moco_mirrored"
+    environment = catalogue(name, f'url = "{hub.url}/files/moco.pth.tar"', 'reader = "moco"', 'licence_note = "the licence file"')
+    hub.seen.clear()
+    refused(commands.zoo("mirror", name, "alice", **environment), "needs a token that may write")
+    refused(commands.zoo("mirror", name, "alice/x", token=ALICE, **environment), "'alice/x/.*' does not name a model on the Hub")
+    assert hub.seen == []
+    done = commands.zoo("mirror", name, "alice", "--dry-run", token=ALICE, **environment)
+    assert (done.status, done.out) == (0, ""), done.err
+    assert f"{name} is under MIT (the licence file)" in done.err
+    assert f"alice/{name}" not in hub.store.repositories
+    done = commands.zoo("mirror", name, "alice", token=ALICE, **environment)
+    assert done.status == 0, done.err
+    repository = hub.store.repositories[f"alice/{name}"]
+    assert done.last == f"{hub.url}/alice/{name}/tree/{repository.branches['main']}"
+    files = repository.files("main")
+    assert set(files) - {".gitattributes"} == {"README.md", "config.json", "zoo.json", WEIGHTS}
+    folder = pulled(commands.zoo("pull", f"alice/{name}"))
+    manifest = read_manifest(folder)
+    assert manifest.tensors_sha256 == tensors_sha256(make_backbone("resnet18", image_size=224, seed=5).state_dict())
+    assert (manifest.licence, manifest.source["url"]) == ("MIT", f"{hub.url}/files/moco.pth.tar")
+    assert "license: mit" in files["README.md"].decode()
+
+
+def test_what_may_not_be_mirrored(hub, commands, catalogue, tmp_path):
+    url = f'url = "{hub.url}/files/moco.pth.tar"'
+
+    def without_licence(environment: dict[str, str], instead: str) -> dict[str, str]:
+        path = tmp_path / "catalogue.toml"
+        path.write_text(path.read_text().replace('licence = "MIT"', instead))
+        return environment
+
+    hub.seen.clear()
+    environment = without_licence(catalogue("resnet18.none", url, 'reader = "moco"', 'licence_note = "no licence file"'), "")
+    sentence = r"'resnet18\.none' is not mirrored: nobody states a licence of it \(no licence file\), and without one only its authors may"
+    refused(commands.zoo("mirror", "resnet18.none", "alice", token=ALICE, **environment), sentence)
+    environment = without_licence(catalogue("resnet18.nd", url, 'reader = "moco"'), 'licence = "CC-BY-NC-ND-4.0"')
+    refused(
+        commands.zoo("mirror", "resnet18.nd", "alice", token=ALICE, **environment),
+        "its licence CC-BY-NC-ND-4.0 is not one that is known to let others publish it in another file format",
+    )
+    environment = catalogue("resnet18.there", 'repository = "alice/there"', 'revision = "' + "0a" * 20 + '"')
+    refused(commands.zoo("mirror", "resnet18.there", "alice", token=ALICE, **environment), "lies on the Hub already: alice/there")
+    refused(commands.zoo("mirror", "resnet18.unheard_of", "alice", token=ALICE), "resnet18.unheard_of")
+    assert hub.seen == []
+
+
+def test_which_rows_of_the_catalogue_may_be_mirrored():
+    refused_names = set()
+    for entry in load_catalogue().values():
+        try:
+            check_may_mirror(entry)
+        except UserError:
+            refused_names.add((entry.name, entry.licence))
+    assert {licence for _, licence in refused_names} == {None}
 
 
 def test_the_catalogue_is_verified_row_by_row(hub, commands, model, tmp_path):

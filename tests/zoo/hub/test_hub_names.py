@@ -23,6 +23,17 @@ from zoo.hub.snapshot import git_sha1 as ours
         ("a/b@refs/pr/1", "a/b", "refs/pr/1"),
         ("a/b@20260101", "a/b", "20260101"),
         ("a/b@" + "0a" * 20, "a/b", "0a" * 20),
+        ("a/b@v1.0+cu", "a/b", "v1.0+cu"),
+        ("a/b@main@2", "a/b", "main@2"),
+        ("a/b@feature/größe,1", "a/b", "feature/größe,1"),
+        ("hub:a/b", "a/b", "main"),
+        ("hub:a/b@v1", "a/b", "v1"),
+        ("https://huggingface.co/a/b", "a/b", "main"),
+        ("https://huggingface.co/a/b/", "a/b", "main"),
+        ("https://huggingface.co/a/b/tree/v1.0", "a/b", "v1.0"),
+        ("https://hf.co/a/b/tree/refs%2Fpr%2F1", "a/b", "refs/pr/1"),
+        ("https://huggingface.co/a/b/commit/" + "0a" * 20, "a/b", "0a" * 20),
+        ("hub:https://huggingface.co/a/b?library=timm#readme", "a/b", "main"),
     ],
 )
 def test_names(text, repository, revision):
@@ -33,11 +44,56 @@ def test_names(text, repository, revision):
 
 
 @pytest.mark.parametrize(
-    "text", ["name", "/name", "org/", "a/b/c", "a/b@", "a b/c", "a/..", "a/b--c", "-a/b", "a/b@-x", "hub:a/b", "a/" + "b" * 100]
+    "text",
+    [
+        "name",
+        "/name",
+        "org/",
+        "a/b/c",
+        "a/b@",
+        "a b/c",
+        "a/..",
+        "a/b--c",
+        "-a/b",
+        "hub:name",
+        "hub:",
+        "https://huggingface.co/a",
+        "a/" + "b" * 100,
+    ],
 )
 def test_names_that_are_none(text):
     with pytest.raises(UserError, match="does not name a model on the Hub: write ORG/NAME"):
         parse_hub_name(text)
+
+
+@pytest.mark.parametrize(
+    "revision",
+    ["-x", "a b", "a..b", "a~1", "a^", "a:b", "a?", "a*", "a[1]", "a\\b", "a@{1}", "a//b", "/a", "a/", "a.", "a.lock", "a/.b", "@", "\x07"],
+)
+def test_revisions_that_git_does_not_allow(revision):
+    with pytest.raises(UserError, match="git allows no such name"):
+        parse_hub_name(f"a/b@{revision}")
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("https://example.org/a/b", r"is no page of a Hub .*`zoo import URL --out DIR`"),
+        ("https://huggingface.co/datasets/a/b", "is not the page of a model"),
+        ("https://huggingface.co/", "is not the page of a model"),
+        ("https://huggingface.co/a/b/resolve/main/model.safetensors", "is one file of 'a/b'; name the model: a/b"),
+        ("https://huggingface.co/a/b/discussions/3", "names no revision"),
+    ],
+)
+def test_addresses_that_name_no_model(address, sentence):
+    with pytest.raises(UserError, match=sentence):
+        parse_hub_name(address)
+
+
+def test_an_address_of_the_hub_that_hf_endpoint_names(monkeypatch):
+    for endpoint in ("https://hub.example.org", "https://hub.example.org/", "hub.example.org"):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        assert parse_hub_name("https://hub.example.org/a/b/tree/v1") == HubName("a/b", "v1")
 
 
 def test_a_short_commit_is_refused():

@@ -274,12 +274,13 @@ def test_a_bad_token_does_not_keep_from_a_public_model(hub, commands, model):
 
 def test_what_is_no_zoo_model(hub, commands, model, other_model):
     files = content(model)
-    hub.store.publish("timm/resnet18.a1_in1k", {name: files[name] for name in ("config.json", WEIGHTS)})
+    hub.store.publish("alice/part", {name: files[name] for name in ("config.json", "zoo.json", WEIGHTS)})
     refused(
-        commands.zoo("pull", "timm/resnet18.a1_in1k"),
-        r"is no zoo model: it has config\.json, model\.safetensors, and lacks zoo\.json, README\.md",
-        "if it is one of timm's, --model timm:resnet18",
+        commands.zoo("pull", "alice/part"),
+        r"is no whole zoo model: it has config\.json, model\.safetensors, zoo\.json, and lacks README\.md",
     )
+    hub.store.publish("alice/notes", {"README.md": b"# Nothing"})
+    refused(commands.zoo("pull", "alice/notes"), r"is no zoo model, and holds no weights: it has README\.md, and lacks zoo\.json, config")
     hub.store.publish("alice/lying", {**files, WEIGHTS: content(other_model)[WEIGHTS]})
     refused(commands.zoo("pull", "alice/lying"), r"model\.safetensors is not the file that zoo\.json describes")
     hub.store.publish("alice/torn", {**files, "zoo.json": b"{"})
@@ -390,3 +391,22 @@ def test_a_killed_pull_leaves_nothing_that_counts(hub, commands, model):
     assert commands.wait(pid).status == -9
     refused(commands.zoo("pull", "alice/killed", "--offline"), "was not pulled before, or not wholly")
     assert content(pulled(commands.zoo("pull", "alice/killed"))) == content(model)
+
+
+def test_the_cache_of_pulled_models_is_listed_and_pruned(hub, commands, model, other_model):
+    for name in ("zoo-lab/cached", "zoo-lab/kept"):
+        hub.store.publish(name, content(model if name.endswith("cached") else other_model))
+    folder, kept = (pulled(commands.zoo("pull", name)) for name in ("zoo-lab/cached", "zoo-lab/kept"))
+    part = folder.parent.parent / "blobs" / "0f.12345678.incomplete"
+    part.write_bytes(b"x")
+    os.utime(part, (0, 0))
+    listed = {item["name"]: item for item in json.loads(commands.zoo("cache", "--json").out)}
+    assert listed["zoo-lab/cached"]["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert listed[part.name]["kind"] == "interrupted"
+    # A pull cleans what earlier ones of the model have left.
+    pulled(commands.zoo("pull", "zoo-lab/cached"))
+    assert not part.exists()
+    assert commands.zoo("cache", "--prune", "--kind", "hub", "--yes").status == 0
+    assert not folder.exists()
+    assert not kept.exists()
+    assert content(pulled(commands.zoo("pull", "zoo-lab/cached"))) == content(model)

@@ -171,3 +171,20 @@ def test_a_network_that_cannot_be_traced_names_its_submodules() -> None:
     torch.testing.assert_close(Layer(network, "body")(images), network(images))
     with pytest.raises(UserError, match=r"no submodule 'flatten', and its graph cannot be traced .*its submodules: body"):
         Layer(network, "flatten")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"abcd", r"is no checkpoint: it begins with b'abcd'.* \(4 bytes\)"),
+        (bytes(4), "begins with zeros"),
+        (b"PK\x03\x04", "was cut short"),
+        (b"\x80\x02}q", "is a plain pickle"),
+        (b"<!DOCTYPE html><html><title>Sign in</title></html>", "is a web page"),
+    ],
+)
+def test_weights_that_are_none_are_said_without_advice_to_run_them(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UserError, match=message) as caught:
+        open_model(SPEC, weights=tmp_path / "weights.pth")
+    assert "weights_only" not in str(caught.value)

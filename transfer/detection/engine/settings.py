@@ -198,9 +198,13 @@ def fit_to_data(cfg: CfgNode, data: DetectionData, given: set[str], name: str) -
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = count
     if cfg.MODEL.MASK_ON:
         if not data.has_masks:
-            raise UserError(f"'{name}' trains masks, and '{data.spec}' has none; add MODEL.MASK_ON False")
+            broken = ", ".join(f"{count} {kind}" for kind, count in data.problems.counts.items() if "mask" in kind or "polygon" in kind)
+            found = f" that can be used ({broken})" if broken else ""
+            raise UserError(f"'{name}' trains masks, and '{data.spec}' has none{found}; add MODEL.MASK_ON False")
         if data.kind == "voc":
             raise UserError(f"'{name}' trains masks, which VOC's layout has no place for; add MODEL.MASK_ON False, or give coco: data")
+        if not any("segmentation" in annotation for image in data.test.images for annotation in image["annotations"]):
+            raise UserError(f"'{name}' trains masks, and no test object of '{data.spec}' has one; add MODEL.MASK_ON False")
         if data.has_bitmaps:
             cfg.INPUT.MASK_FORMAT = "bitmask"
     if cfg.MODEL.KEYPOINT_ON or cfg.MODEL.LOAD_PROPOSALS or cfg.MODEL.META_ARCHITECTURE != "GeneralizedRCNN":
@@ -265,6 +269,20 @@ def _scale(cfg: CfgNode, batch: int, published: int, given: set[str]) -> list[Sc
         cfg.merge_from_list([key, new])
         changes.append(Scaled(key, old, new))
     return [change for change in changes if change.published != change.here]
+
+
+def doubtful(cfg: CfgNode, model: Model) -> list[str]:
+    """What a config, made ready, does that hardly anyone means: lines to print, which the result holds too."""
+    lines = []
+    if model.kind == "random" and cfg.MODEL.RESNETS.NORM == "FrozenBN":
+        lines.append(
+            "MODEL.RESNETS.NORM is FrozenBN and the weights are random: the statistics stay 0 and 1 and normalise nothing; give "
+            "MODEL.RESNETS.NORM BN"
+        )
+    warm, last = cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.MAX_ITER
+    if warm >= last:
+        lines.append(f"SOLVER.WARMUP_ITERS {warm} is no less than SOLVER.MAX_ITER {last}: the training never reaches its learning rate")
+    return lines
 
 
 def check_network(cfg: CfgNode, name: str) -> None:

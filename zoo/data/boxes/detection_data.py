@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo.data.boxes.annotations import UNREADABLE_IMAGE, Problems, Split
+from zoo.data.boxes.annotations import UNREADABLE_IMAGE, Problems, Split, note_images_in_both
 from zoo.data.boxes.coco import HELD_OUT, read_coco
 from zoo.data.boxes.voc import read_voc
 from zoo.data.images import reading_of
@@ -73,7 +73,6 @@ class DetectionData:
         annotations = (annotation for image in self.train.images for annotation in image["annotations"])
         return any(isinstance(annotation.get("segmentation"), dict) and not annotation["iscrowd"] for annotation in annotations)
 
-
     def without(self, reasons: Mapping[str, str]) -> DetectionData:
         """The set without some of its image files, which are cases among the problems then.
 
@@ -84,7 +83,7 @@ class DetectionData:
 
         Raises UserError where nothing is left to train or to test on.
         """
-        problems = Problems({kind: list(cases) for kind, cases in self.problems.cases.items()})
+        problems = replace(self.problems, cases={kind: list(cases) for kind, cases in self.problems.cases.items()})
         splits = []
         for split in (self.train, self.test):
             kept = [image for image in split.images if image["file_name"] not in reasons]
@@ -99,13 +98,15 @@ class DetectionData:
 
 def _check_something_left(data: DetectionData) -> None:
     for split, purpose in ((data.train, "train"), (data.test, "test")):
-        if (purpose == "test" or not data.evaluation) and not any(image["annotations"] for image in split.images):
+        if (purpose == "test" or not data.evaluation) and not any(
+            not annotation["iscrowd"] for image in split.images for annotation in image["annotations"]
+        ):
             counts = ", ".join(f"{count} {kind}" for kind, count in data.problems.counts.items()) or "no annotations"
             images = f"{len(split.images)} images without objects"
             raise UserError(f"'{data.spec}' has nothing to {purpose} on in '{split.name}': {images} ({counts})")
 
 
-def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
+def open_detection_data(spec: str, *, strict: bool = False, looking: bool = False) -> DetectionData:
     """Open a data set, and check every annotation.
 
     Parameters
@@ -115,6 +116,8 @@ def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
         annotation file. Either may have the options ``exif``, ``range`` and ``bands``.
     strict
         Refuse broken annotations, instead of leaving them out.
+    looking
+        Open a set that can be looked at and not trained on: one whose boxes are in shares of the image.
 
     Raises
     ------
@@ -131,15 +134,20 @@ def open_detection_data(spec: str, *, strict: bool = False) -> DetectionData:
         hint = unknown_option(parsed)
         raise UserError(f"there is no folder {root}{f'; {hint}' if hint else ''}")
     problems = Problems()
-    metric_2007, notes = False, []
+    metric_2007 = False
+    notes: list[str] = []
     if kind == "voc":
         classes, train, test, metric_2007 = read_voc(root, problems, reading)
     else:
         classes, train, test, held_out = read_coco(root, problems, reading)
         if held_out:
             notes.append(f"there is one annotation file: every {HELD_OUT}th image, by file name, is for testing")
+    if problems.refusal is not None and not looking:
+        raise UserError(problems.refusal)
     data = DetectionData(spec, kind, classes, train, test, problems, metric_2007)
     _check_something_left(data)
+    note_images_in_both(train, test, problems)
+    notes += problems.notes
     if strict:
         problems.refuse(spec)
     absent = [name for name, count in test.objects(classes).items() if not count]

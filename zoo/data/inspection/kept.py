@@ -17,11 +17,10 @@ from zoo.data.inspection.files_state import FilesState
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError
 from zoo.files import replace_file
-from zoo.home import zoo_home
+from zoo.home import inspection_home
 from zoo.reading.arrays import read_arrays
 from zoo.reading.outside import file_names
 
-FOLDER = "inspection"
 LOOK_SCHEMA = "backbone-loop look 1"
 # Paths that tell where a split lies: enough that one more file rarely makes it another place.
 _PATHS_ASKED = 64
@@ -29,7 +28,7 @@ _PATHS_ASKED = 64
 
 def kept_folder() -> Path:
     """Where facts and looks are kept."""
-    return zoo_home() / FOLDER
+    return inspection_home()
 
 
 def look_file(spec: str) -> Path:

@@ -27,6 +27,7 @@ from transfer.detection.engine.settings import (
     RANGES,
     check_model,
     check_network,
+    doubtful,
     fit_to_data,
     fit_to_device,
     load_config,
@@ -286,3 +287,29 @@ def test_yaml_that_names_a_call_is_refused_and_not_run(tmp_path, through_a_base)
     with pytest.raises(UserError, match="is no config that detectron2 reads"):
         load_config(str(read))
     assert not ran.exists()
+
+
+def test_what_hardly_anyone_means_is_said():
+    random = open_model("random:resnet18:0")
+    cfg = load_config("small_r18_fpn")
+    assert doubtful(cfg, random) == []
+    frozen = load_config("small_r18_fpn", ["MODEL.RESNETS.NORM", "FrozenBN"])
+    (line,) = doubtful(frozen, random)
+    assert line.startswith("MODEL.RESNETS.NORM is FrozenBN and the weights are random")
+    assert doubtful(frozen, replace(random, kind="zoo")) == []
+    for iterations, said in ((50, 1), (51, 0)):
+        cfg = load_config("small_r18_fpn", ["SOLVER.MAX_ITER", str(iterations)])
+        assert [line.startswith("SOLVER.WARMUP_ITERS 50 is no less than") for line in doubtful(cfg, random)] == [True] * said
+
+
+def test_masks_are_wanted_of_test_objects_too():
+    box = {"bbox": [0, 0, 9, 9], "category_id": 0, "iscrowd": 0}
+    masked = {**box, "segmentation": [[0, 0, 9, 0, 9, 9]]}
+    train, test = (Split(name, [{"annotations": [one]}]) for name, one in (("train", masked), ("test", box)))
+    data = DetectionData("coco:x", "coco", ["a"], train, test, Problems())
+    with pytest.raises(UserError, match=r"no test object of 'coco:x' has one; add MODEL\.MASK_ON False"):
+        fit_to_data(load_config("small_r18_fpn", ["MODEL.MASK_ON", "True"]), data, set(), "small_r18_fpn")
+    problems = Problems({"masks that are none": ["here"]})
+    data = DetectionData("coco:x", "coco", ["a"], test, test, problems)
+    with pytest.raises(UserError, match=r"has none that can be used \(1 masks that are none\)"):
+        fit_to_data(load_config("small_r18_fpn", ["MODEL.MASK_ON", "True"]), data, set(), "small_r18_fpn")
