@@ -193,9 +193,7 @@ def evaluate_command(
     _prepare()
     from transfer.detection.evaluate import evaluate
 
-    result, path = evaluate(
-        run_folder, data, checkpoint=checkpoint, part=part, device=device, strict=strict, out=out, say=typer.echo
-    )
+    result, path = evaluate(run_folder, data, checkpoint=checkpoint, part=part, device=device, strict=strict, out=out, say=typer.echo)
     typer.echo(f"done: {_named(result.metrics)}\nwritten: {path}")
 
 

@@ -140,5 +140,3 @@ def _found(instances: Any, score: float) -> list[Found]:
     rows = zip(boxes.tolist(), instances.scores.tolist(), instances.pred_classes.tolist(), masks, strict=True)
     found = [Found((box[0], box[1], box[2], box[3]), value, number, mask) for box, value, number, mask in rows if value >= score]
     return sorted(found, key=lambda one: -one.score)
-
-

@@ -207,9 +207,7 @@ def _add(content: dict[str, list[Record]], name: str, size: tuple[int, int], fou
 
 def _rows(name: str, found: Sequence[Found], record: Record, classes: Sequence[str], words: list[str] | None) -> list[list[Any]]:
     """Lines of the table; with annotations, those of missed objects too, which have no score."""
-    rows: list[list[Any]] = [
-        [name, classes[one.number], f"{one.score:.6f}", *(f"{value:.2f}" for value in one.box)] for one in found
-    ]
+    rows: list[list[Any]] = [[name, classes[one.number], f"{one.score:.6f}", *(f"{value:.2f}" for value in one.box)] for one in found]
     if words is None:
         return rows
     missed = [record["annotations"][row] for row in match(found, record["annotations"]).missed]

@@ -20,6 +20,7 @@ from transfer.detection.engine.settings import (
     fit_to_device,
     given_keys,
     load_config,
+    overruled,
     scale_to,
 )
 from transfer.detection.progress import counted_lines
@@ -74,6 +75,7 @@ def prepare(
 ) -> Prepared:
     """A new run, checked in all that can be checked; parameters and errors as of :func:`transfer.detection.detect.start`."""
     cfg = load_config(config, overrides)
+    unused = overruled(cfg)
     place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)
     given = given_keys(overrides)
     opened = _open_backbone(model, cfg, seed)
@@ -122,7 +124,7 @@ def prepare(
         processes=processes,
         device=place,
         scaled=[[change.key, change.published, change.here] for change in scaled],
-        notes=[*found.notes, *look_lines(holding(data)), *lines, *doubtful(cfg, opened)],
+        notes=[*found.notes, *look_lines(holding(data)), *lines, *unused, *doubtful(cfg, opened)],
         undecodable=undecodable,
     )
     return Prepared(cfg, opened, facts, found)
