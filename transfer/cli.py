@@ -179,6 +179,7 @@ def evaluate_command(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The result to write; by default one in RUN, named by checkpoint and data.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file at --out.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
 ) -> None:
@@ -193,7 +194,17 @@ def evaluate_command(
     _prepare()
     from transfer.detection.evaluate import evaluate
 
-    result, path = evaluate(run_folder, data, checkpoint=checkpoint, part=part, device=device, strict=strict, out=out, say=typer.echo)
+    result, path = evaluate(
+        run_folder,
+        data,
+        checkpoint=checkpoint,
+        part=part,
+        device=device,
+        strict=strict,
+        out=out,
+        overwrite=overwrite,
+        say=typer.echo,
+    )
     typer.echo(f"done: {_named(result.metrics)}\nwritten: {path}")
 
 

@@ -21,6 +21,7 @@ from zoo.data.boxes.detection_data import open_evaluation_data
 from zoo.hashing import file_sha256
 from zoo.results import Result, save_result
 from zoo.results.provenance import toolkit_commit
+from zoo.results.result import check_result_path
 
 
 def evaluate(
@@ -32,6 +33,7 @@ def evaluate(
     device: str = "auto",
     strict: bool = False,
     out: Path | None = None,
+    overwrite: bool = False,
     say: Any = print,
 ) -> tuple[Result, Path]:
     """Evaluate a checkpoint of a run.
@@ -49,7 +51,9 @@ def evaluate(
     strict
         Refuse broken annotations, and images that cannot be decoded.
     out
-        The result file; None: one in the run folder, named by data and checkpoint.
+        The result file; None: one in the run folder, named by data and checkpoint, in place of one of the same.
+    overwrite
+        Replace a file at ``out``.
 
     Returns
     -------
@@ -58,8 +62,11 @@ def evaluate(
     Raises
     ------
     UserError
-        As :func:`~transfer.detection.network.open_detector` and :func:`~zoo.data.boxes.detection_data.open_evaluation_data`.
+        A file is at ``out``; as :func:`~transfer.detection.network.open_detector` and
+        :func:`~zoo.data.boxes.detection_data.open_evaluation_data`.
     """
+    if out is not None:
+        check_result_path(out, overwrite=overwrite)
     began, commit = time.monotonic(), toolkit_commit()
     detector = open_detector(run, checkpoint, device)
     facts, cfg = detector.facts, detector.cfg
@@ -99,5 +106,5 @@ def evaluate(
     )
     key = hashlib.sha256(f"{fingerprint} {part}".encode()).hexdigest()[:12]
     path = out or run / f"evaluation-{detector.checkpoint.stem}-{key}.json"
-    save_result(result, path)
+    save_result(result, path, overwrite=overwrite or out is None)
     return result, path

@@ -113,6 +113,7 @@ def read_facts(run: Path) -> RunFacts:
         raise UserError(f"{run} is not a detection run: it has no {RUN_FILE} and {CONFIG_FILE}")
     content = read_record(run / RUN_FILE)
     try:
-        return read_fields(RunFacts, {name: content[name] for name in RunFacts.__dataclass_fields__ if name in content})
+        known = {name: content[name] for name in RunFacts.__dataclass_fields__ if name in content}
+        return read_fields(RunFacts, known, later=frozenset({"undecodable"}))
     except FieldError as error:
         raise UserError(f"{run / RUN_FILE} is not what `transfer detect` writes: {error}") from error

@@ -111,6 +111,8 @@ def test_an_evaluation_by_itself_gives_what_the_training_gave(run, tmp_path):
     assert again.details["per_class"] == result.details["per_class"]
     assert again.data.splits == {"test": result.data.splits["test"]}
     assert load_result(path) == again
+    with pytest.raises(UserError, match="exists already; choose another --out, or give --overwrite"):
+        evaluate(out, f"coco:{root}", device="cpu", out=path, say=quiet)
     assert again.protocol["evaluated"]["checkpoint"] == "model_final.pth"
     # Classes are known by their names, whatever numbers and order they have.
     other = tmp_path / "other"
