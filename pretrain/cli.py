@@ -16,6 +16,8 @@ from zoo.ranges import Range
 # In the place of a recipe's name: draw a run's boxes, or its prototypes; and how many of them where --count says nothing.
 BOXES_WORD = "boxes"
 PROTOTYPES_WORD = "prototypes"
+# In the place of a recipe's name: the runs below a folder.
+RUNS_WORD = "runs"
 BOXES_SHOWN, PROTOTYPES_SHOWN = 60, 4
 
 HELP = """Pre-train a backbone without labels.
@@ -31,11 +33,13 @@ Examples:
 - `pretrain --resume runs/moco`: go on where a stopped or killed run was
 - `pretrain boxes runs/ccrop --out boxes.png`: a contact sheet of ContrastiveCrop's boxes over training images
 - `pretrain prototypes runs/hcsc --out tree.png`: HCSC's prototypes, from a few of the coarsest down to their nearest images
+- `pretrain runs [DIR]`: all runs below a folder, with state, step, loss and kNN
 - `torchrun --nproc_per_node 8 -m pretrain moco_imagenet --out runs/moco data=imagenet:ROOT`: on 8 GPUs
 
 A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
 """
 
+_RECIPE = "A recipe's name, or a YAML file; or `boxes` or `prototypes` and a run folder; or `runs` and a folder."
 _COUNT = f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
 
 _CONTINUE = "Start where --out is nothing yet, and go on where it is a run that the same command began: one command for every time."
@@ -46,7 +50,7 @@ app = make_app(HELP)
 @app.command(help=HELP)
 @when_memory_runs_out("set a smaller batch=N, or micro_batch=N, which keeps the batch and passes it in parts")
 def pretrain(
-    recipe: str | None = typer.Argument(None, help="A recipe's name, or a YAML file; or `boxes` or `prototypes` and a run folder."),
+    recipe: str | None = typer.Argument(None, help=_RECIPE),
     overrides: list[str] | None = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="Values to set, such as epochs=3 or method.queue=4096."
     ),
@@ -78,6 +82,8 @@ def pretrain(
         _boxes(words[1:], out, count or BOXES_SHOWN)
     elif words[:1] == [PROTOTYPES_WORD]:
         _prototypes(words[1:], out, count or PROTOTYPES_SHOWN)
+    elif words[:1] == [RUNS_WORD]:
+        _runs(words[1:])
     elif not words or "=" in words[0]:
         raise UserError("name a recipe (`pretrain --list` shows them), or a run to go on with by --resume RUN")
     elif show:
@@ -96,6 +102,27 @@ def _list() -> None:
     from pretrain.recipe_files import RECIPES
 
     typer.echo("\n".join(RECIPES.lines()))
+
+
+def _runs(words: list[str]) -> None:
+    if len(words) > 1:
+        raise UserError(f"`pretrain {RUNS_WORD}` takes one folder, not {len(words)}")
+    from pretrain.runs.listing import RunState, runs_below
+    from zoo.console import columns
+
+    def shown(value: float | None, text: str) -> str:
+        return "-" if value is None else format(value, text)
+
+    def row(run: RunState) -> tuple[str, ...]:
+        step = f"{run.step}" + (f" of {run.steps}" if run.steps is not None else "")
+        knn = None if run.knn is None else 100 * run.knn
+        return (str(run.path), run.state, step, shown(run.loss, ".4g"), shown(knn, ".2f"), shown(run.rankme, ".1f"), run.recipe)
+
+    folder = Path(words[0] if words else ".")
+    found = list(runs_below(folder))
+    if not found:
+        raise UserError(f"there is no run in {folder}, nor three folders down")
+    typer.echo(columns([("run", "state", "step", "loss", "kNN %", "RankMe", "what"), *map(row, found)]))
 
 
 def _boxes(words: list[str], out: Path | None, count: int) -> None:

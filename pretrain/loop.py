@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,8 @@ from evaluation.training.checkpoints import remove_partial_checkpoints, save_fro
 from evaluation.training.devices import check_environment, describe, make_accelerator, shares, synchronise_buffers, threads
 from evaluation.training.kernels import (
     AUTO,
-    compile_networks,
     kernels,
     peak_memory,
-    recompute_activations,
     resolve_precision,
     training_device,
 )
@@ -40,15 +37,17 @@ from evaluation.training.progress import TrainingProgress
 from evaluation.training.seeding import seed_step, seeded
 from evaluation.views import ViewSource
 from evaluation.views.tables import BOXES, NEIGHBOURS
-from pretrain.batchnorm import split_batchnorm
 from pretrain.fitting.device_choices import with_device_choices
 from pretrain.fitting.made_up import made_up_tables
 from pretrain.fitting.micro_batch import find_micro_batch
+from pretrain.gradients import gradient_numbers
 from pretrain.methods import METHODS, Method, RunFacts
 from pretrain.methods.base import Place
+from pretrain.networks import check_share, check_sizes, make_backbone, prepare_batchnorm, prepare_networks
 from pretrain.recipes import as_yaml, plain, typed
 from pretrain.runs.beginning import Beginning, begin
-from pretrain.runs.knn_check import KnnCheck
+from pretrain.runs.check import Check
+from pretrain.runs.doubts import doubts, rule_lines
 from pretrain.runs.run_folder import (
     BAD_IMAGES_FILE,
     IDENTITY_FILE,
@@ -59,10 +58,10 @@ from pretrain.runs.run_folder import (
     training_images,
 )
 from pretrain.settings import Recipe
-from pretrain.sizes import FEW_IMAGES, PUBLISHED_START, Seen, fit_to_images, with_sizes
+from pretrain.sizes import Seen, fit_to_images, with_sizes
 from pretrain.survey import BoxMaker, Survey, SurveyStopped, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
-from zoo.backbones import checked, create_backbone, load_state
+from pretrain.survey.explain import cluster_changes, warnings_of
 from zoo.data import Data, Images, open_data, without_bad_images
 from zoo.data.identity import Identity, identify
 from zoo.data.inspection.known import known_lines, known_of
@@ -191,7 +190,7 @@ class Training:
         self.notes: list[str] = []
         if data.role("pretrain").pixels is None and not recipe.fit:
             # Decoding a large data set takes minutes: what the backbone refuses is better known before.
-            self._make_backbone()
+            make_backbone(recipe)
         self.images = self._images()
         # From here on every number of the recipe is known.
         self.config = with_sizes(fit_to_images(config, self._seen()), len(self.images))
@@ -221,23 +220,26 @@ class Training:
         self.steps_per_epoch = self.source.steps_per_epoch
         self.steps = self.steps_per_epoch * recipe.epochs
         with seeded(recipe.seed):
-            self.method = method_type(self._make_backbone, recipe.method, RunFacts(len(self.images), self.batch, recipe.seed, self.steps))
+            facts = RunFacts(len(self.images), self.batch, recipe.seed, self.steps)
+            self.method = method_type(lambda: make_backbone(recipe), recipe.method, facts)
         self.method.check_views(recipe.views.size)
-        self._check_sizes({view.resolve(recipe.views).size for view in views})
-        self._check_share()
-        self._prepare_batchnorm()
+        sizes = {view.resolve(recipe.views).size for view in views}
+        check_sizes(self.method.backbone(), recipe.backbone, sizes, recipe.views.size)
+        check_share(self.method, config.method.name, self.batch, self.parts, accelerator.num_processes)
+        self.method = prepare_batchnorm(self.method, recipe, self.per_process // self.parts, self.device, accelerator.num_processes)
         if recipe.micro_batch == AUTO:
             self._find_micro_batch([view.resolve(recipe.views).size for view in views])
-        self._prepare_networks(self.method)
+        prepare_networks(self.method, recipe, self.device)
         optimizer = make_optimizer(self.method.parameter_groups(), recipe.optimizer, peak_lr)
         self.schedule = Schedule(optimizer, recipe.schedule, epochs=recipe.epochs, steps_per_epoch=self.steps_per_epoch)
         self.model: nn.Module
         self.optimizer: torch.optim.Optimizer
         self.model, self.optimizer = accelerator.prepare(self.method, optimizer)
-        self.knn = KnnCheck.make(recipe, data) if recipe.knn.every_epochs else None
+        self.check = Check.make(recipe, data, self.images) if recipe.knn.every_epochs else None
         self.survey = self._make_survey()
         self.tables: dict[str, NDArray[Any]] = {}
         self._survey_seconds = 0.0
+        self._warned: set[str] = set()
 
     # ------------------------------------------------------------------ building
 
@@ -272,69 +274,6 @@ class Training:
         arch, start_side = (start.arch, start.input_size) if start else (None, None)
         return Seen(len(self.images), side[0], arch, start_side, self.accelerator.num_processes)
 
-    def _make_backbone(self) -> nn.Module:
-        recipe = self.recipe
-        backbone = create_backbone(recipe.backbone, image_size=recipe.views.size, zero_init_residual=recipe.zero_init_residual)
-        if recipe.init:
-            start = open_model(recipe.init, image_size=recipe.views.size)
-            if start.arch != recipe.backbone:
-                raise UserError(
-                    f"init={recipe.init} is a {start.arch}, but the recipe's backbone is {recipe.backbone}; set backbone={start.arch}"
-                )
-            load_state(backbone, start.module.state_dict(), source=f"init={recipe.init}")
-        return backbone
-
-    def _check_sizes(self, sizes: set[int]) -> None:
-        """Views may differ in size; not every backbone takes that."""
-        size = self.recipe.views.size
-        for other in sorted(sizes - {size}):
-            try:
-                checked(self.method.backbone(), self.recipe.backbone, other)
-            except UserError as error:
-                raise UserError(
-                    f"{error}; views of several sizes ({', '.join(map(str, sorted(sizes)))} px) need a backbone that takes any, such as "
-                    f"resnet50: choose one, or leave all views at views.size={size} (method.local_views=false)"
-                ) from error
-
-    def _check_share(self) -> None:
-        """The images of a forward pass must be as many as the method needs."""
-        share, (least, why) = self.per_process // self.parts, self.method.fewest_images()
-        if share < least:
-            name, processes = self.config.method.name, self.accelerator.num_processes
-            raise UserError(
-                f"{name} needs at least {least} images per forward pass ({why}), and gets {share}: batch={self.batch} over {processes} "
-                f"process{'es' if processes > 1 else ''} in {self.parts} part{'s' if self.parts > 1 else ''}; set a larger batch"
-                + (" or micro_batch" if self.parts > 1 else "")
-            )
-
-    def _prepare_batchnorm(self) -> None:
-        recipe, processes = self.recipe, self.accelerator.num_processes
-        if recipe.sync_bn:
-            if recipe.bn_splits > 1:
-                raise UserError("sync_bn=true and bn_splits contradict each other; choose one")
-            if self.device.type != "cuda" and processes > 1:
-                raise UserError("sync_bn=true needs GPUs: torch has no SyncBatchNorm for CPUs; use one process, or sync_bn=false")
-            self.method = nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
-        if recipe.bn_splits > 1:
-            share = self.per_process // self.parts
-            if share % recipe.bn_splits or share // recipe.bn_splits < 2:
-                raise UserError(
-                    f"bn_splits={recipe.bn_splits} must divide the {share} images of a forward pass into groups of at least two"
-                )
-            split_batchnorm(self.method, recipe.bn_splits)
-
-    def _prepare_networks(self, method: Method) -> Method:
-        """Networks as the step runs them: on their device, where the optimizer finds them, laid out, compiled; in place."""
-        recipe = self.recipe
-        if recipe.activation_checkpointing:
-            recompute_activations(method.backbone(), recipe.backbone)
-        method.to(self.device)
-        if recipe.channels_last:
-            method.to(memory_format=torch.channels_last)
-        if recipe.compile:
-            compile_networks([method.named_encoder(name) for name in method.encoders])
-        return method
-
     def _find_micro_batch(self, sizes: list[int]) -> None:
         if self.accelerator.num_processes > 1:
             raise UserError(
@@ -343,7 +282,7 @@ class Training:
             )
         found = find_micro_batch(
             self.method,
-            self._prepare_networks,
+            lambda method: prepare_networks(method, self.recipe, self.device),
             self.per_process,
             sizes,
             self.recipe.optimizer,
@@ -465,13 +404,15 @@ class Training:
                     return self._stopped(step, stop)
             self.model.train()
             for batch in self.source.batches(epoch, first_step, self._tables_of(epoch)):
+                if numbers:
+                    numbers |= self._gradients(step, batch.views, batch.index)
                 self.losses.add(self._row(step) | numbers, self._step(step, batch.views, batch.index))
                 numbers = {}
                 step += 1
                 epoch_ends = step % self.steps_per_epoch == 0
-                if self._knn_due(step, epoch_ends):
+                if self._check_due(step, epoch_ends):
                     self.losses.check()
-                    self.losses.note(self._check_knn())
+                    self.losses.note(self._checked())
                 stopping = step < self.steps and stop.asked(self.device)
                 due = self._checkpoint_due(step, epoch_ends) or stopping
                 if due or self.losses.full or step == self.steps:
@@ -497,13 +438,29 @@ class Training:
     def _look_around(self, epoch: int, stop: StopRequest) -> dict[str, float]:
         """Make the tables that are due at ``epoch``; returns what the log says of them. Raises SurveyStopped where a signal came."""
         findings = self.survey(epoch, self.method_in_use.named_encoder, asked_to_stop=lambda: stop.asked(self.device, by_signal=True))
+        numbers = findings.numbers | (cluster_changes(self.tables, findings.tables) if self.accelerator.is_main_process else {})
         self.tables.update(findings.tables)
         self.method_in_use.receive(self.tables)
         seconds = findings.numbers["survey_seconds"]
         self._survey_seconds += seconds
         self.losses.leave_out(seconds)
         self.progress.say(f"survey at epoch {epoch + 1}: {'; '.join(findings.texts)} ({seconds:.1f} s)")
-        return findings.numbers
+        for kind, sentence in warnings_of(numbers, getattr(self.recipe.method, "warmup_epochs", None)):
+            if kind not in self._warned:
+                self._warned.add(kind)
+                self.progress.say(sentence)
+        return numbers
+
+    def _gradients(self, step: int, views: list[Tensor], index: Tensor) -> dict[str, float]:
+        """What the log says of the loss terms' gradients on the first batch after a survey; nothing of several processes, or compiled."""
+        if self.accelerator.num_processes > 1 or self.recipe.compile:
+            return {}
+        started = time.perf_counter()
+        rows = slice(0, len(index) // self.parts)
+        place = Place(step, 0, self.parts)
+        numbers = gradient_numbers(self.method_in_use, [view[rows] for view in views], index[rows], place, self.accelerator.autocast())
+        self.losses.leave_out(time.perf_counter() - started)
+        return numbers
 
     def _tables_of(self, epoch: int) -> dict[str, NDArray[Any]]:
         """What views of ``epoch`` follow: neighbours, and boxes from the end of their warm-up on, counted from the run's first epoch."""
@@ -550,30 +507,37 @@ class Training:
     def _last_good(self) -> str:
         return f"{latest_checkpoint(self.folder)}" if self._saved >= 0 else "none yet"
 
-    def _knn_due(self, step: int, epoch_ends: bool) -> bool:
+    def _check_due(self, step: int, epoch_ends: bool) -> bool:
         epochs = step // self.steps_per_epoch
-        return self.knn is not None and epoch_ends and (epochs % self.recipe.knn.every_epochs == 0 or step == self.steps)
+        return self.check is not None and epoch_ends and (epochs % self.recipe.knn.every_epochs == 0 or step == self.steps)
 
-    def _check_knn(self) -> dict[str, float]:
-        assert self.knn is not None
+    def _checked(self) -> dict[str, float]:
+        assert self.check is not None
         synchronise_buffers(self.method_in_use.backbone())
         try:
-            top1 = self.knn(self.method_in_use.backbone(), self.device)
+            numbers = self.check(self.method_in_use.backbone(), self.device)
         except UserError as error:
             # The loss was finite still; the step's update broke the weights.
             raise self.losses.diverged(f"the kNN check failed ({error})") from error
         self.model.train()
-        self.progress.say(f"kNN check: top-1 {100 * top1:.2f} % ({self.knn.text})")
-        return {"knn_top1": top1}
+        for line in self.check.lines(numbers):
+            self.progress.say(line)
+        return numbers
 
     def _checkpoint_due(self, step: int, epoch_ends: bool) -> bool:
         settings = self.recipe.checkpoint
         inside = settings.every_steps > 0 and step % settings.every_steps == 0
-        return step == self.steps or inside or (epoch_ends and (step // self.steps_per_epoch) % settings.every_epochs == 0)
+        regular = epoch_ends and (step // self.steps_per_epoch) % settings.every_epochs == 0
+        return step == self.steps or inside or regular or self._kept_for_good(step)
+
+    def _kept_for_good(self, step: int) -> bool:
+        every = self.recipe.checkpoint.keep_every * self.steps_per_epoch
+        return every > 0 and step % every == 0
 
     def _save(self, step: int) -> None:
         synchronise_buffers(self.method_in_use)
-        save_from_main(self.accelerator, self.folder, step, lambda: self._state(step), keep=self.recipe.checkpoint.keep)
+        keep = self.recipe.checkpoint.keep
+        save_from_main(self.accelerator, self.folder, step, lambda: self._state(step), keep=keep, for_good=self._kept_for_good)
         self._saved = step
 
     def _state(self, step: int) -> dict[str, Any]:
@@ -614,23 +578,8 @@ class Training:
         self.method_in_use.receive(self.tables)
         return int(checkpoint["step"])
 
-    def _rule_lines(self) -> list[str]:
-        """What the rule made of the images, and a warning where they are too few to learn from."""
-        if not self.fitted:
-            return []
-        count, config = len(self.images), self.config
-        chosen = ", ".join(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in self.fitted.items())
-        lines = [f"by the rule for {count:,} images (pretrain/sizes.py): {chosen}, method.queue={config.method.get('queue', 0)}"]
-        if count < FEW_IMAGES and not self.recipe.init:
-            words = ["pretrain", "photos", "--out", str(self.folder), "--overwrite", f"data={self.recipe.data}", f"init={PUBLISHED_START}"]
-            lines.append(
-                f"warning: {count:,} images are too few to learn much from a random start (the published trainings have 50,000 and more); "
-                f"start from published weights: {shlex.join(words)}"
-            )
-        return lines
-
     def _say_start(self, progress: TrainingProgress, step: int) -> None:
-        recipe = self.recipe
+        recipe, count = self.recipe, len(self.images)
         progress.say(f"device: {describe(self.accelerator)}")
         if self.accelerator.is_main_process:
             self.notes += known_lines(known_of(self.data, [self.images]), recipe.data)
@@ -641,17 +590,15 @@ class Training:
         accumulation = f" in {self.parts} forward passes" if self.parts > 1 else ""
         peak = max(self.schedule.peaks)
         progress.say(
-            f"{self.config.method.name} with {recipe.backbone} at {recipe.views.size} px on {len(self.images)} images of '{recipe.data}': "
+            f"{self.config.method.name} with {recipe.backbone} at {recipe.views.size} px on {count} images of '{recipe.data}': "
             f"{recipe.epochs} epochs of {self.steps_per_epoch} steps, batch {self.batch}{accumulation}, peak learning rate {peak:.4g}"
         )
-        for line in self._rule_lines():
+        for line in (
+            *rule_lines(self.fitted, self.config, count, self.folder),
+            *doubts(recipe, self.method_in_use, count, self.accelerator.num_processes),
+        ):
             progress.say(line)
-        queue = getattr(recipe.method, "queue", 0)
-        if queue > len(self.images):
-            progress.say(
-                f"note: method.queue={queue} exceeds the {len(self.images)} images, so older keys of an image are among its own negatives"
-            )
-        if self.knn is None and recipe.knn.every_epochs:
+        if self.check is not None and not self.check.labelled:
             progress.say(f"note: no kNN check, since data '{recipe.data}' has no labelled train and test splits")
         if step:
             progress.say(f"going on from step {step} of {self.steps}")

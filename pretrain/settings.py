@@ -43,11 +43,15 @@ class CheckpointSettings:
         Further checkpoints inside an epoch, at global steps that this divides; 0 for none.
     keep
         How many to keep, the newest.
+    keep_every
+        Epochs between checkpoints that are kept for good besides, to choose from; 0 for none. They are saved even where ``every_epochs``
+        would pass over them.
     """
 
     every_epochs: Annotated[int, Range(1)] = 1
     every_steps: Annotated[int, Range(0)] = 0
     keep: Annotated[int, Range(1)] = 2
+    keep_every: Annotated[int, Range(0)] = 0
 
 
 @dataclass

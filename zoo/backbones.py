@@ -10,21 +10,27 @@ timm's registry.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import timm
 import torch
+from timm.layers import create_norm
+from timm.layers.norm import LayerNorm
 from timm.models import build_model_with_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from zoo.errors import UserError, did_you_mean, first_line, listed
+from zoo.ranges import STEM_PADDING
 
 # ResNets whose timm networks have torchvision's key names and compute what torchvision's compute.
 TORCHVISION_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 SMALL_STEM_NAMES = ("resnet10_small", "resnet18_small", "resnet34_small", "resnet50_small")
 _MOST_SIDE_COMPUTED = 1024  # pixels: whether a network takes larger images is found without computing its features
+# What vision transformers have instead of the exact GELU, by timm's names.
+ACTIVATIONS = ("quick_gelu", "gelu_tanh", "relu", "silu")
 _STEM_REDUCTION = 4  # the ImageNet stem halves the image twice (stride 2, pool); the small one never does
 
 
@@ -48,12 +54,14 @@ class SmallStemResNet(ResNet):
 
     The stem that CIFAR ResNets have in the contrastive literature (Chen et al., "A simple framework for contrastive learning of visual
     representations", ICML 2020, appendix B.9). Key names are those of the ordinary ResNet; only ``conv1.weight`` has another shape.
+
+    ``stem_padding`` is conv1's, in pixels; solo-learn's networks have 2.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stem_padding: int = 1, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         large: Tensor = self.get_parameter("conv1.weight")
-        small = nn.Conv2d(large.shape[1], large.shape[0], 3, padding=1, bias=False, device=large.device, dtype=large.dtype)
+        small = nn.Conv2d(large.shape[1], large.shape[0], 3, padding=stem_padding, bias=False, device=large.device, dtype=large.dtype)
         nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
         self.add_module("conv1", small)
         self.add_module("maxpool", nn.Identity())
@@ -105,9 +113,35 @@ def resnet50_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return _small("resnet50_small", Bottleneck, (3, 4, 6, 3), pretrained, **kwargs)
 
 
-def is_timm_native(arch: str) -> bool:
-    """Whether timm knows ``arch`` without this module, and without arguments of its own (:func:`spelled`)."""
-    return arch not in SMALL_STEM_NAMES and "(" not in arch
+def _eps_name(eps: float) -> str:
+    return f"layernorm{eps:g}"
+
+
+# Layer norms with another epsilon than timm's 1e-6, by names that timm's constructors take once this module is imported: `config.json`
+# holds names and numbers alone.
+NORM_EPSILONS = tuple(float(f"1e-{power}") for power in range(3, 16))
+create_norm._NORM_MAP.update({_eps_name(eps): partial(LayerNorm, eps=eps) for eps in NORM_EPSILONS})
+# The arguments of timm's constructors that a model's files may have, and the values that each may have.
+_ARGUMENTS: dict[str, Callable[[Any], bool]] = {
+    "num_heads": lambda value: type(value) is int and value > 0,
+    "global_pool": lambda value: value in ("avg", "token"),
+    "class_token": lambda value: value is False,
+    "fc_norm": lambda value: value is False,
+    "qkv_bias": lambda value: value is False,
+    "act_layer": lambda value: value in ACTIVATIONS,
+    "norm_layer": lambda value: value in map(_eps_name, NORM_EPSILONS),
+    "stem_padding": lambda value: type(value) is int and value in STEM_PADDING,
+}
+
+
+def norm_argument(eps: float) -> dict[str, Any]:
+    """The argument of timm's constructor that gives a vision transformer's norms this epsilon, one of ``NORM_EPSILONS``."""
+    return {"norm_layer": _eps_name(eps)}
+
+
+def is_timm_native(arch: str, arguments: Mapping[str, Any] | None = None) -> bool:
+    """Whether timm builds ``arch`` with these arguments without this module; never so where they are part of the name (:func:`spelled`)."""
+    return arch not in SMALL_STEM_NAMES and "(" not in arch and "norm_layer" not in (arguments or {})
 
 
 def spelled(arch: str, arguments: Mapping[str, Any]) -> str:
@@ -116,16 +150,12 @@ def spelled(arch: str, arguments: Mapping[str, Any]) -> str:
 
 
 def read_arguments(values: Any, source: str) -> dict[str, Any]:
-    """The arguments for timm's constructor in a model's files, checked: ``num_heads`` and ``global_pool`` are the ones that are written.
+    """The arguments for timm's constructor in a model's files, checked: only such as :mod:`zoo.formats.function` writes.
 
     Raises UserError that begins with ``source`` for anything else: a file is not to choose what a constructor is called with.
     """
-    known = isinstance(values, Mapping) and all(
-        (name == "num_heads" and type(value) is int and value > 0) or (name == "global_pool" and value == "avg")
-        for name, value in values.items()
-    )
-    if not known:
-        raise UserError(f"{source} has model_args that are not read: {values!r}; known are num_heads (a number) and global_pool ('avg')")
+    if not isinstance(values, Mapping) or not all(name in _ARGUMENTS and _ARGUMENTS[name](value) for name, value in values.items()):
+        raise UserError(f"{source} has model_args that are not read: {values!r}; known are {', '.join(_ARGUMENTS)}, each with few values")
     return dict(values)
 
 

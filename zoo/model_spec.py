@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from zoo.backbones import at_size, create_backbone, create_empty_backbone, fixed_input, load_state, native_size, spelled
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError
+from zoo.formats.beside import is_transformers_folder
 from zoo.hashing import tensors_sha256
 from zoo.hub.names import HUB_SCHEME
 from zoo.hub.pull import folder_of
+from zoo.hub.surroundings import check_download_settings, check_hub_settings
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import is_zoo_model
 from zoo.models.layers import Layer
 from zoo.models.model import Channels, Inputs, Model
 from zoo.models.python import open_python
 from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, read_checkpoint, read_newest_checkpoint, read_recipe
-from zoo.models.selection import Selection
+from zoo.models.selection import Hints, Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 from zoo.words.models import FILE, PIXELS, PYTHON, RANDOM, TIMM, TORCHVISION, no_model, python_word, random_word
 
@@ -55,7 +57,11 @@ def open_model(
     std: tuple[float, float, float] | None = None,
     channels: Channels | None = None,
     heads: int | None = None,
+    norm_eps: float | None = None,
+    stem_padding: int | None = None,
     selection: Selection | None = None,
+    classifier: bool = False,
+    trust_pickle: bool = False,
 ) -> Model:
     """Open a model.
 
@@ -78,10 +84,15 @@ def open_model(
         For ``python:`` alone: a file of weights.
     layer
         Take the features of this layer (:class:`zoo.models.layers.Layer`) and not the network's own output.
-    heads
-        Of a vision transformer in a checkpoint file, where it is not timm's number.
+    heads, norm_eps, stem_padding
+        What names and shapes in a checkpoint file leave open, as :class:`zoo.models.selection.Hints` has it.
     selection
         Which tensors of a checkpoint file, or of ``weights``, are the network's.
+    classifier
+        With the layer that gives its classes, where the model has one: a zoo model with classes, ``timm:``, ``torchvision:``. The others,
+        and all without this, give features.
+    trust_pickle
+        Of a checkpoint file, as in :func:`zoo.reading.checkpoint_file.open_checkpoint`.
     mean, std, channels
         How images are to reach the network, instead of what it was trained with or declares.
 
@@ -91,6 +102,8 @@ def open_model(
         There is no such model, its files are damaged or do not fit, or published weights cannot be had.
     """
     spec = str(spec)
+    hints = Hints(heads, norm_eps, stem_padding)
+    how = _HowRead(hints, selection, trust_pickle)
     scheme, colon, rest = spec.partition(":")
     if weights is not None and not (colon and scheme == PYTHON):
         raise UserError(f"'{spec}' has weights of its own; --weights is for python:FILE_OR_MODULE:CALLABLE")
@@ -99,7 +112,7 @@ def open_model(
     elif colon and scheme == RANDOM:
         model = _open_random(spec, image_size)
     elif colon and scheme == HUB_SCHEME:
-        model = _open_zoo_model(folder_of(rest), image_size)
+        model = _open_zoo_model(folder_of(rest), image_size, classifier)
     elif colon and scheme == PYTHON:
         model = open_python(spec, *python_word(spec), weights, selection)
     elif colon and scheme in (TIMM, TORCHVISION):
@@ -107,15 +120,21 @@ def open_model(
         from zoo.models import published
 
         opener = published.open_timm if scheme == TIMM else published.open_torchvision
-        model = opener(rest, image_size)
+        try:
+            model = opener(rest, image_size, classifier=classifier)
+        except UserError as error:
+            # A download that failed has a cause; a setting that keeps the client from working is the better reason.
+            if error.__cause__ is not None:
+                check_hub_settings() if scheme == TIMM else check_download_settings(published.TORCHVISION_HOST)
+            raise
     elif colon and scheme == FILE:
-        model = _open_file(Path(rest).expanduser(), weights_encoder, image_size, heads, selection)
+        model = _open_file(Path(rest).expanduser(), weights_encoder, image_size, how)
     else:
-        model = _open_path(spec, weights_encoder, image_size, heads, selection)
+        model = _open_path(spec, weights_encoder, image_size, how, classifier)
     if weights_encoder != DEFAULT_ENCODER and model.kind not in ("run", "file"):
         raise UserError(f"'{spec}' has one encoder only; '{weights_encoder}' can be chosen where the model is a run or a checkpoint file")
-    if heads is not None and model.kind != "file":
-        raise UserError(f"--heads is for a vision transformer in a checkpoint file, and '{spec}' says itself what it is")
+    if hints and model.kind != "file":
+        raise UserError(f"--heads, --norm-eps and --stem-padding are for a checkpoint file, and '{spec}' says itself what it is")
     if selection and not (model.kind == "file" or (model.kind == "python" and weights is not None)):
         raise UserError(f"--key, --prefix, --rename and --drop are for a checkpoint file or --weights; '{spec}' says itself what it holds")
     if layer is not None:
@@ -156,10 +175,19 @@ def _open_random(spec: str, image_size: int | None) -> Model:
     )
 
 
-def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None) -> Model:
+@dataclass(frozen=True)
+class _HowRead:
+    """How a checkpoint file is read, as the user says."""
+
+    hints: Hints
+    selection: Selection | None
+    trust_pickle: bool
+
+
+def _open_path(spec: str, encoder: str, image_size: int | None, how: _HowRead, classifier: bool) -> Model:
     path = Path(spec).expanduser()
     if is_zoo_model(path):
-        return _open_zoo_model(path, image_size)
+        return _open_zoo_model(path, image_size, classifier)
     if is_run(path):
         newest = read_newest_checkpoint(path)
         model = _open_run(path, newest.path, newest.content, encoder, image_size)
@@ -167,36 +195,40 @@ def _open_path(spec: str, encoder: str, image_size: int | None, heads: int | Non
     if path.is_file() and is_run(path.parent.parent):
         return _open_run(path.parent.parent, path, read_checkpoint(path), encoder, image_size)
     if not path.exists() and spec in load_catalogue():
-        return _open_zoo_model(folder_of(spec), image_size)
-    if path.is_file():
+        return _open_zoo_model(folder_of(spec), image_size, classifier)
+    if path.is_file() or is_transformers_folder(path):
         try:
-            return _open_file(path, encoder, image_size, heads, selection)
+            return _open_file(path, encoder, image_size, how)
         except UserError as error:
             raise UserError(f"'{spec}' is no model: {error}") from error
     if path.exists():
         raise UserError(
-            f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/"
+            f"'{spec}' is no model: a zoo model folder holds zoo.json and model.safetensors, a run folder recipe.yaml and checkpoints/, a "
+            "folder of transformers config.json and model.safetensors"
         )
     raise no_model(spec)
 
 
-def _open_file(path: Path, encoder: str, image_size: int | None, heads: int | None, selection: Selection | None) -> Model:
+def _open_file(path: Path, encoder: str, image_size: int | None, how: _HowRead) -> Model:
     # Only these need the readers.
     from zoo.formats.checkpoint_model import open_file
 
     wanted = None if encoder == DEFAULT_ENCODER else encoder
-    return open_file(path, wanted, image_size, heads=heads, selection=selection)
+    return open_file(path, wanted, image_size, hints=how.hints, selection=how.selection, trust_pickle=how.trust_pickle)
 
 
-def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
-    module, manifest = load_zoo_model(folder)
-    module, resized = at_size(module, manifest.arch, image_size)
+def _open_zoo_model(folder: Path, image_size: int | None, classifier: bool) -> Model:
+    module, manifest = load_zoo_model(folder, classifier=classifier)
+    classes = manifest.classes if classifier else ()
+    resized = None
+    if not classes:
+        module, resized = at_size(module, manifest.arch, image_size)
     return Model.of_backbone(
         module,
         name=manifest.name,
         kind="zoo",
         arch=spelled(manifest.arch, manifest.arguments),
-        tensors_sha256=manifest.tensors_sha256,
+        tensors_sha256=manifest.tensors_sha256 if classes or manifest.backbone_sha256 is None else manifest.backbone_sha256,
         input_size=image_size if resized else manifest.image_size,
         notes=(f"{manifest.name}: {resized}",) if resized else (),
         mean=manifest.mean,
@@ -204,6 +236,7 @@ def _open_zoo_model(folder: Path, image_size: int | None) -> Model:
         declared=Inputs(manifest.mean, manifest.std, "rgb"),
         interpolation=manifest.interpolation,
         crop_pct=manifest.crop_pct,
+        classes=classes,
         file_sha256=manifest.file_sha256,
         metadata=manifest.to_dict(),
     )

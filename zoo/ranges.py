@@ -60,6 +60,8 @@ SEED = Range(0, 2**63 - 1)
 # Side of images that a network gets, in pixels.
 SIDE = Range(1, 8192)
 WORKERS = Range(0, 1024)
+# Epsilon of layer norms; padding of a small image's first convolution, in pixels.
+NORM_EPS, STEM_PADDING = Range(1e-15, 1e-3), Range(0, 3)
 # Images that a network gets at a time.
 BATCH_SIZE = Range(1)
 

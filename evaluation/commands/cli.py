@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evaluation.commands.plans import ALL, Plan, make_plans, picture_paths, result_paths
+from evaluation.commands.plans import ALL, Plan, make_plans, picture_paths, result_paths, save_paths
 from evaluation.tasks.again import INPUT_OPTIONS
 from evaluation.tasks.model_source import ModelSource, model_sources
 from evaluation.tasks.registry import TASKS
@@ -25,8 +25,9 @@ from zoo.words.models import check_model_word
 from zoo.words.runtime import check_device_word, check_dtype_word
 
 if TYPE_CHECKING:
-    from evaluation.tasks.runtime import Runtime
+    from evaluation.tasks.runtime import Runtime, TrainedClassifier
     from zoo.data.scan import OnBad
+    from zoo.models.model import Model
     from zoo.results import Result
 
 HELP = """Measure what a model is worth.
@@ -38,6 +39,7 @@ Examples:
 * `evaluate --task knn --model timm:resnet50 --data imagenet:/data --preset moco --device cuda`
 * `evaluate --task knn --model models/moco --data cifar100:data --level superclass --k 1,5,20`
 * `evaluate --task all --model runs/moco --data cifar10:data --out results`: every task, from features that are computed once
+* `evaluate --task linear --model models/moco --data folder:photos,holdout=0.2 --save models/mine`: keep the classifier for `zoo predict`
 * `evaluate --task knn --model python:nets.py:resnet20 --weights resnet20.th --features avgpool --data cifar10:data`: any network
 * `torchrun --nproc_per_node 8 -m evaluation --task knn --model runs/moco --data imagenet:/data`: on 8 GPUs, with the same counts
 
@@ -54,6 +56,7 @@ _PRESET = "Protocol, by default the task's first one; for several tasks TASK=NAM
 _OUT = "Result file (.json) to write; for several models or tasks a folder."
 _IMAGE_SIZE = "Side in pixels of the network's input, instead of the preset's crop (or of the images' own size where that is smaller)."
 _PICTURES = "Folder for a picture per model: some test images and their nearest training images."
+_SAVE = "Keep the classifier that the task trains, with the names of its classes, as the zoo model DIR (for several, folders in it)."
 _SKIP = "Leave out images that cannot be decoded; the result counts them."
 _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 
@@ -92,7 +95,8 @@ def evaluate(
     preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
     out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files that exist.")] = False,
+    save: Annotated[Path | None, typer.Option("--save", metavar="DIR", help=_SAVE)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace result files and saved classifiers that exist.")] = False,
     level: Annotated[str, typer.Option("--level", help="Label level that accuracy refers to.")] = CLASS_LEVEL,
     image_size: Annotated[int | None, SIDE, typer.Option("--image-size", metavar="PIXELS", help=_IMAGE_SIZE)] = None,
     mean: Annotated[str | None, typer.Option("--mean", metavar="A,B,C", help=_MEAN)] = None,
@@ -119,6 +123,7 @@ def evaluate(
     inputs = {name: value for name, value in zip(INPUT_OPTIONS, asked, strict=True) if value}
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
+    folders = save_paths(models, tasks, save, overwrite=overwrite)
     for source in sources:
         check_model_word(source.arguments["spec"])
     check_data_word(data)
@@ -144,6 +149,7 @@ def evaluate(
                 typer.echo(text, err=True)
 
         settings = {"batch_size": batch_size, "workers": workers}
+        kept: list[TrainedClassifier] = []
         runtime = Runtime(
             device=place,
             processes=processes,
@@ -157,14 +163,17 @@ def evaluate(
                 say=say,
             ),
             say=say,
+            keep=kept.append if folders else lambda _classifier: None,
             **{name: value for name, value in settings.items() if value is not None},
         )
         _announce(runtime)
         done: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
         failures: list[str] = []
         try:
-            for position, plan, result, prepared in _results(plans, sources, data, level, skip_bad_images, image_size, inputs, runtime):
+            outcomes = _results(plans, sources, data, level, skip_bad_images, image_size, inputs, runtime, saves=bool(folders))
+            for position, plan, result, prepared, model in outcomes:
                 if isinstance(result, UserError):
+                    kept.clear()
                     alone = len(plans) == len(sources) == 1
                     failures.append(str(result) if alone else f"{plan.task.name} of {sources[position].name}: {result}")
                     continue
@@ -172,10 +181,14 @@ def evaluate(
                 if processes.is_main:
                     place_of_result = (position, plan.task.name)
                     failures += _write(result, prepared, plan, targets.get(place_of_result), sheets.get(place_of_result), overwrite)
+                if kept and (position, plan.task.name) in folders:
+                    folder = folders[position, plan.task.name]
+                    failures += _save(folder, model, kept.pop(), prepared, result, runtime, overwrite)
+                kept.clear()
         finally:
             # Also of an evaluation that is stopped, or fails in one of several processes: what was measured is not lost.
             if processes.is_main and any(done.values()):
-                _report(done, out)
+                _report(done, out, save)
         if failures:
             raise UserError(f"{failures[0]}{_and_others(failures)}")
     except TrainingStopped as stopped:
@@ -208,6 +221,26 @@ def _write(result: Result, prepared: Any, plan: Plan, file: Path | None, picture
     return refused
 
 
+def _save(
+    folder: Path, model: Model, trained: TrainedClassifier, prepared: Any, result: Result, runtime: Runtime, overwrite: bool
+) -> list[str]:
+    """Write a trained classifier; returns why it could not be written, in a sentence."""
+    from evaluation.classifiers.save import save_classifier
+
+    try:
+        saved = save_classifier(folder, model, trained, prepared, result, runtime, overwrite=overwrite)
+    except UserError as error:
+        if runtime.processes.count > 1:
+            raise
+        return [str(error)]
+    if runtime.processes.is_main:
+        other = f"where the evaluation counted {saved.counted:,}, for sums are rounded otherwise"
+        same = "as the evaluation counted" if saved.correct == saved.counted else other
+        right = f"{saved.correct:,} of {saved.images:,} test images right, {same}"
+        typer.echo(f"saved: {folder}: {saved.name}, {saved.classes} classes; {right}", err=True)
+    return []
+
+
 def _results(
     plans: Sequence[Plan],
     sources: Sequence[ModelSource],
@@ -217,8 +250,10 @@ def _results(
     image_size: int | None,
     inputs: dict[str, Any],
     runtime: Runtime,
-) -> Iterator[tuple[int, Plan, Result | UserError, Any]]:
-    """Position of the model, plan, result (or why there is none) and prepared data, one after the other.
+    *,
+    saves: bool,
+) -> Iterator[tuple[int, Plan, Result | UserError, Any, Model]]:
+    """Position of the model, plan, result (or why there is none), prepared data and model, one after the other.
 
     Everything is opened, and so checked, before the first is computed. A task that then fails, with one model, does not keep the others
     from being measured; one of several processes that fails does, for the others may wait for it.
@@ -226,15 +261,14 @@ def _results(
     from evaluation.extraction.shared import looked_doubts
     from zoo.data import open_data
     from zoo.data.inspection.known import known_lines, known_of
-    from zoo.model_spec import open_model
 
     on_bad: OnBad = "skip" if skip_bad_images else "refuse"
     opened_data = open_data(data, on_bad)
-    sides = {plan.task.name: plan.preset.images.fitting(opened_data.image_size, image_size).crop for plan in plans}
-    # Networks that are built for one size of image are built once for each size that the tasks want.
-    opened = [{side: open_model(image_size=side, **source.arguments) for side in sorted(set(sides.values()))} for source in sources]
+    ways = {plan.task.name: (plan.preset.side(opened_data.image_size, image_size), plan.task.classifier) for plan in plans}
+    # Networks that are built for one size of image are built once for each size that the tasks want, and with a classifier or without.
+    opened = [_opened(source, list(dict.fromkeys(ways.values()))) for source in sources]
     if runtime.processes.is_main:
-        for note in dict.fromkeys(note for by_side in opened for model in by_side.values() for note in model.notes):
+        for note in dict.fromkeys(note for by_way in opened for model in by_way.values() for note in model.notes):
             typer.echo(note, err=True)
     prepared = {
         way: load(way)(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
@@ -244,13 +278,19 @@ def _results(
     if runtime.processes.is_main:
         for line in dict.fromkeys(line for one in known.values() for line in known_lines(one, data)):
             typer.echo(line, err=True)
+    if saves:
+        from evaluation.classifiers.save import check_can_save
+
+        for by_way in opened:
+            for plan in (plan for plan in plans if plan.task.saves):
+                check_can_save(by_way[ways[plan.task.name]], prepared[plan.task.prepare].classes)
     runs = [load(plan.task.run) for plan in plans]
     for position, source in enumerate(sources):
-        by_side = opened[position]
+        by_way = opened[position]
         for plan, run_task in zip(plans, runs, strict=True):
-            made = prepared[plan.task.prepare]
+            made, model = prepared[plan.task.prepare], by_way[ways[plan.task.name]]
             try:
-                result = run_task(by_side[sides[plan.task.name]], made, preset=plan.preset, image_size=image_size, runtime=runtime)
+                result = run_task(model, made, preset=plan.preset, image_size=image_size, runtime=runtime)
             except Exception as error:
                 failure = as_user_error(error, _less_memory(plan))
                 if failure is None:
@@ -258,7 +298,7 @@ def _results(
                 if runtime.processes.count > 1:
                     raise failure from error
                 # Its frames hold what the task had in memory.
-                yield position, plan, failure.with_traceback(None), made
+                yield position, plan, failure.with_traceback(None), made, model
                 continue
             protocol = {**result.protocol, "options": {"preset": plan.preset.name, **plan.options, **inputs}}
             seen = known.get(plan.task.prepare) or known_of(opened_data, made.ready)
@@ -268,10 +308,24 @@ def _results(
             if doubts := [*known_doubts, *looked_doubts(seen["look"], used, known_doubts)]:
                 details["warnings"] = doubts
             named = replace(result, protocol=protocol, model=replace(result.model, spec=source.name), details=details)
-            yield position, plan, named, made
+            yield position, plan, named, made, model
         # And with them their memory on the device, and the features in memory.
-        by_side.clear()
+        by_way.clear()
         runtime.forget_features()
+
+
+def _opened(source: ModelSource, ways: Sequence[tuple[int | None, bool]]) -> dict[tuple[int | None, bool], Model]:
+    """A model by the side that it is built for and whether with its classifier; what has none to take off is opened once for both."""
+    from zoo.model_spec import open_model
+    from zoo.models.model import KINDS_WITH_CLASSES
+
+    opened: dict[tuple[int | None, bool], Model] = {}
+    for side, classifier in ways:
+        known = opened.get((side, not classifier))
+        if known is None or known.kind in KINDS_WITH_CLASSES:
+            known = open_model(image_size=side, classifier=classifier, **source.arguments)
+        opened[side, classifier] = known
+    return opened
 
 
 def _less_memory(plan: Plan) -> str:
@@ -292,7 +346,7 @@ def _announce(runtime: Runtime) -> None:
         typer.echo(f"evaluating on {several}{device_name(runtime.device)}{threads}, {runtime.dtype}", err=True)
 
 
-def _report(results: dict[str, list[Result]], out: Path | None) -> None:
+def _report(results: dict[str, list[Result]], out: Path | None, save: Path | None) -> None:
     from rich.console import Console
 
     from evaluation.commands.table import print_results
@@ -303,7 +357,7 @@ def _report(results: dict[str, list[Result]], out: Path | None) -> None:
     for file in files:
         typer.echo(f"written: {file}", err=True)
     if out is None:
-        typer.echo(f"{'no result file' if files else 'nothing'} was written; --out keeps the result with all its details", err=True)
+        typer.echo(f"{'no result file' if files or save else 'nothing'} was written; --out keeps the result with all its details", err=True)
     else:
         typer.echo(f"written: {out}", err=True)
 

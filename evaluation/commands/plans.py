@@ -11,7 +11,8 @@ from evaluation.tasks.presets import Preset, find
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task
 from zoo.errors import UserError
-from zoo.files import check_can_write, safe_name
+from zoo.files import check_can_write, check_new_folder, safe_name
+from zoo.model_folder.manifest import MANIFEST_FILE, is_zoo_model
 from zoo.results import check_result_path
 
 ALL = "all"
@@ -123,6 +124,24 @@ def picture_paths(models: Sequence[str], tasks: Sequence[Task], folder: Path | N
     paths = _in_folder(models, drawing, folder, ".png")
     for path in paths.values():
         check_can_write(path)
+    return paths
+
+
+def save_paths(models: Sequence[str], tasks: Sequence[Task], folder: Path | None, *, overwrite: bool) -> Paths:
+    """The zoo model folder of each model and task that trains a classifier; empty where none is wanted."""
+    if folder is None:
+        return {}
+    saving = [task for task in tasks if task.saves]
+    if not saving:
+        known = ", ".join(task.name for task in TASKS.values() if task.saves)
+        raise UserError(f"task '{tasks[0].name}' trains no classifier; leave --save out, or take one of: {known}")
+    several = len(models) > 1 or len(saving) > 1
+    if several and is_zoo_model(folder):
+        raise UserError(f"{folder} is a zoo model, and --save must be a folder of several here: choose another")
+    paths = _in_folder(models, saving, folder, "") if several else {(0, saving[0].name): folder}
+    for path in paths.values():
+        check_new_folder(path, overwrite=overwrite, marker=MANIFEST_FILE)
+        check_can_write(path, folder=True)
     return paths
 
 

@@ -193,10 +193,11 @@ class Verification:
             return Verdict(label, "other data", str(other))
         except UserError as error:
             return Verdict(label, "not measured", str(error))
-        if (problem := _other_data(claim.data, again.data, data)) is not None:
-            return Verdict(label, "other data", problem)
+        # A procedure may read the same files otherwise, so that their fingerprint is another: it comes first.
         if procedure_of(claim) < procedure_of(again):
             return Verdict(label, "older procedure", f"{_NEWER}: {command_again(claim, model=model, data=data)}", result=again)
+        if (problem := _other_data(claim.data, again.data, data)) is not None:
+            return Verdict(label, "other data", problem)
         if (problem := _other_protocol(claim, again)) is not None:
             return Verdict(label, "not measured", problem, result=again)
         missing = [metric for metric in claim.metrics if metric not in again.metrics]
@@ -247,9 +248,9 @@ class Verification:
         prepared = self._prepared[key]
         if claim is not None and (problem := _other_data(claim.data, getattr(prepared, "facts", None), data)) is not None:
             raise OtherData(problem)
-        side = preset.images.fitting(prepared.data.image_size, crop).crop
+        side = preset.side(prepared.data.image_size, crop)
         how = _inputs_of(claim) if claim is not None else {}
-        opened_model: Model = open_model(model, image_size=side, **how)
+        opened_model: Model = open_model(model, image_size=side, classifier=task.classifier, **how)
         if claim is not None and opened_model.tensors_sha256 != claim.model.tensors_sha256:
             raise UserError(
                 f"the weights of '{model}' (tensors_sha256 {opened_model.tensors_sha256[:12]}) are not those that this was measured with "

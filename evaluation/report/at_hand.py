@@ -13,6 +13,7 @@ from zoo.data.files import listing_at_most
 from zoo.data.scan import check_images
 from zoo.data.spec import PLACE_KEYS, DataSpec, is_hub_folder, name_of, parse_spec
 from zoo.errors import UserError
+from zoo.models.runs import CHECKPOINT_FOLDER
 from zoo.results import Result
 
 if TYPE_CHECKING:
@@ -198,8 +199,11 @@ class AtHand:
 
         found, refusal = False, None
         for layer, crop in inputs:
+            how = {**source.arguments, "layer": layer, "image_size": crop if isinstance(crop, int) else None}
             try:
-                model = open_model(**{**source.arguments, "layer": layer, "image_size": crop if isinstance(crop, int) else None})
+                model = open_model(**how)
+                if model.tensors_sha256 not in weights:  # the result may be of its classifier
+                    model = open_model(**how, classifier=True)
             except UserError as error:
                 refusal = error
                 continue
@@ -227,8 +231,11 @@ def check_place(spec: DataSpec) -> None:
 
 
 def run_folder(result: Result) -> Path | None:
-    """The run folder that a result's model was, by its name; None for other models."""
-    return Path(result.model.spec).expanduser() if result.model.kind == "run" and result.model.spec else None
+    """The run folder that a result's model was, or was a checkpoint of, by its name; None for other models."""
+    if result.model.kind != "run" or not result.model.spec:
+        return None
+    path = Path(result.model.spec).expanduser()
+    return path.parent.parent if path.parent.name == CHECKPOINT_FOLDER else path
 
 
 def _transform(result: Result) -> EvalTransform:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -16,7 +17,7 @@ from evaluation.report.entries import Entry
 from evaluation.report.groups import Group, Model, column_of, metric_label
 from evaluation.training.log import LOG_NAME, read_log
 from zoo.errors import UserError
-from zoo.models.runs import is_run
+from zoo.models.runs import CHECKPOINT_FOLDER, checkpoint_step, is_run
 from zoo.results import Result
 
 # Measures whose course over k, or over the number of clusters K, is drawn.
@@ -90,6 +91,30 @@ def log_charts(entries: Sequence[Entry], models: dict[int, Model]) -> tuple[list
     return _charts(found), absent
 
 
+def checkpoint_charts(entries: Sequence[Entry], models: dict[int, Model]) -> list[Chart]:
+    """The headline of each protocol over a run's checkpoints, where results of two or more of them are given."""
+    courses: dict[tuple[str, str], dict[float, float]] = {}
+    first: dict[str, Model] = {}
+    for entry in entries:
+        path = Path(entry.result.model.spec or "")
+        if entry.result.model.kind != "run" or path.parent.name != CHECKPOINT_FOLDER:
+            continue
+        try:
+            step = checkpoint_step(path)
+        except UserError:
+            continue
+        run, label = str(path.parent.parent), column_of(entry.result).label
+        first.setdefault(run, replace(models[entry.number], label=path.parent.parent.name))
+        for metric in {entry.result.headline.metric, *(entry.result.metrics if entry.result.task == "quality" else ())}:
+            courses.setdefault((run, f"{label}: {metric_label(metric)} by checkpoint"), {})[step] = entry.result.metrics[metric]
+    curves = [
+        (first[run], Curve(title, "step", "", False, tuple(sorted(points.items()))))
+        for (run, title), points in courses.items()
+        if len(points) > 1
+    ]
+    return _charts(curves)
+
+
 def _by_k(result: Result, label: str) -> Iterator[Curve]:
     stems: dict[str, dict[int, float]] = {}
     for metric, value in result.metrics.items():
@@ -142,6 +167,8 @@ def _log_curves(rows: Sequence[dict[str, Any]]) -> Iterator[Curve]:
     for name, title, y_label, factor in (
         ("loss", "Training loss", "loss", 1.0),
         ("knn_top1", "kNN check during training", "%", 100.0),
+        ("rankme", "RankMe during training", "effective rank", 1.0),
+        ("spread", "Spread of features during training", "1 = sphere", 1.0),
         ("device_memory", "Peak memory of the GPU during training", "GiB", 2.0**-30),
     ):
         points = [

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from evaluation.report.at_hand import AtHand, Missing
 from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
-from evaluation.report.curves import Chart, curve_charts, log_charts
+from evaluation.report.curves import Chart, checkpoint_charts, curve_charts, log_charts
 from evaluation.report.details import texts
 from evaluation.report.differences import Differences, differences
 from evaluation.report.entries import Entry, read_entries
@@ -203,7 +203,7 @@ def _make_page(
                 intervals=[chart for column in group.columns if (chart := _interval_chart(group, column)) is not None],
                 warnings=_warnings(group),
                 differences=differences(group),
-                curves=curve_charts(group),
+                curves=[*curve_charts(group), *checkpoint_charts(group.entries, models)],
                 classes=class_tables(group),
                 confusions=found,
                 queries=queries,

@@ -8,16 +8,15 @@ from typing import Any
 
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import Task
-from zoo.data.spec import CLASS_LEVEL, WITHOUT_PLACE, is_hub_folder, parse_spec
-from zoo.errors import UserError
+from zoo.model_folder.again import FILE_OPTIONS, IMAGE_OPTIONS, data_word, data_words, image_words, list_words, option_words
 from zoo.results import Result
 
-# What stands where a path of another machine stood.
-MODEL, PLACE = "MODEL", "PLACE"
+# What stands where a model of another machine stood.
+MODEL = "MODEL"
 # Kinds of models whose words name no place.
 _NAMED_KINDS = ("timm", "torchvision", "random", "pixels")
 # What a protocol's options have beside the preset and the task's own, as `evaluate` writes them.
-INPUT_OPTIONS = ("image_size", "mean", "std", "channels", "heads", "key", "prefix", "rename", "drop")
+INPUT_OPTIONS = (*IMAGE_OPTIONS, *FILE_OPTIONS)
 
 
 def registered_name(preset: str, task: Task) -> str:
@@ -41,20 +40,9 @@ def words_again(result: Result, *, model: str | None = None, data: str | None = 
     """:func:`command_again` as words, without the remark on weights."""
     task = TASKS.get(result.task)
     if task is None:  # of another command, which its verifier knows
-        where = ["--data", data or _with_placeholder(result.data.spec)]
-        return ["zoo", "verify", model or MODEL, "--task", result.task, *where]
+        return ["zoo", "verify", model or MODEL, "--task", result.task, "--data", data or data_word(result)]
     words = ["evaluate", "--task", result.task, *_task_words(result, task)]
-    words += _model_words(result, model)
-    words += ["--data", data or _with_placeholder(result.data.spec)]
-    if result.data.level != CLASS_LEVEL:
-        words += ["--level", result.data.level]
-    if (layer := result.protocol.get("layer")) is not None:
-        words += ["--features", str(layer)]
-    if any(split.skipped for split in result.data.splits.values()):
-        words.append("--skip-bad-images")
-    if seed := result.seeds.get("evaluation", 0):
-        words += ["--seed", str(seed)]
-    return words if result.dtype == "float32" else [*words, "--dtype", result.dtype]
+    return [*words, *_model_words(result, model), *data_words(result, data)]
 
 
 def not_repeatable(result: Result) -> list[str]:
@@ -77,31 +65,10 @@ def _task_words(result: Result, task: Task) -> Iterator[str]:
         changed = [*(protocol.get("changed") or ()), *(["mode"] if "mode" in protocol else [])]
         values = {name: protocol[name] for name in changed if name in protocol}
     yield from ("--preset", preset)
-    for option in task.options:
-        value = values.get(option.name)
-        if value is not None:
-            yield from _flag(option.flag, value)
-    # The list is a file of the user's: its name is known, and nothing else.
-    origin = protocol.get("labelled_images")
-    if isinstance(origin, str) and origin.startswith("the list "):
-        yield from ("--labels", origin.removeprefix("the list "))
-    side = protocol.get("crop")
-    if "@" in result.preset and side is not None and "image_size" not in values:
-        yield from ("--image-size", str(side))
-    for name in INPUT_OPTIONS:
-        if values.get(name) is not None:
-            for one in values[name] if name in ("rename", "drop") else [values[name]]:
-                yield from _flag("--" + name.replace("_", "-"), one)
-
-
-def _flag(flag: str, value: object) -> Iterator[str]:
-    if value is False:
-        return
-    yield flag
-    if isinstance(value, list | tuple):
-        yield ",".join(map(str, value))
-    elif value is not True:
-        yield str(value)
+    yield from option_words(values, [option.name for option in task.options])
+    yield from list_words(result)
+    yield from image_words(result, values)
+    yield from option_words(values, FILE_OPTIONS)
 
 
 def _model_words(result: Result, model: str | None) -> list[str]:
@@ -116,18 +83,6 @@ def _model_words(result: Result, model: str | None) -> list[str]:
     # `python:folder/nets.py:resnet20`: the folder is of this machine.
     scheme, _, where = own.partition(":")
     return ["--model", f"{scheme}:{where.rpartition('/')[2]}", *(["--weights", weights] if weights else [])]
-
-
-def _with_placeholder(spec: str) -> str:
-    try:
-        known = parse_spec(spec)
-    except UserError:
-        return spec
-    if known.name in WITHOUT_PLACE or (known.name == "hf" and not is_hub_folder(known.place)):
-        return spec  # a name that is the same on every machine
-    without = str(known.without_place())
-    head, comma, options = without.partition(",")
-    return f"{known.name}:{PLACE}{comma}{options}" if head.partition(":")[0] == known.name else without
 
 
 def _remark(result: Result) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from evaluation.extraction.features import Features
@@ -21,7 +21,7 @@ from evaluation.statistics import per_image
 from evaluation.statistics.accuracy import Accuracy, never_predicted
 from evaluation.statistics.intervals import CONFIDENCE, wilson
 from evaluation.tasks.presets import ImageChoices, Preset
-from evaluation.tasks.runtime import Runtime, device_name
+from evaluation.tasks.runtime import Runtime, TrainedClassifier, device_name
 from evaluation.tasks.task import Task, load
 from zoo.cores import available_cores
 from zoo.data.base import Data, Images
@@ -130,6 +130,11 @@ class Measurement(Generic[AnyPreset, Used]):
     def doubt(self, sentences: Iterable[str]) -> None:
         """Have a result say these too, each once."""
         self.doubts += [text for text in dict.fromkeys(sentences) if text not in self.doubts]
+
+    def keep(self, weight: Tensor, bias: Tensor, backbone: nn.Module | None = None) -> None:
+        """Hand over the classifier that the headline is the accuracy of (:attr:`evaluation.tasks.runtime.Runtime.keep`)."""
+        weight, bias = (tensor.detach().to("cpu", torch.float32).contiguous() for tensor in (weight, bias))
+        self.runtime.keep(TrainedClassifier(weight, bias, self.transform, backbone))
 
     def result(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 from evaluation.tasks.task import numbers
 from zoo.errors import UserError
+from zoo.models.runs import CHECKPOINT_FOLDER, checkpoints, is_run
 from zoo.models.selection import Selection
 from zoo.ranges import POSITIVE, Range
 
@@ -35,6 +36,7 @@ def model_sources(
     selection: Selection | None = None,
 ) -> list[ModelSource]:
     """The models that ``--model`` names, with what other options say of them. Raises UserError for options that do not fit."""
+    models = [one for spec in models for one in _each_checkpoint(spec)]
     own = [spec for spec in models if spec.startswith(PYTHON_SCHEME)]
     if weights and len(weights) != len(own):
         raise UserError(f"--weights is given {len(weights)} times for {len(own)} models of the form {PYTHON_SCHEME}...; give one for each")
@@ -49,6 +51,17 @@ def model_sources(
         name = spec if file is None else f"{spec} {file.name}"
         sources.append(ModelSource(name, {"spec": spec, "weights": file, **shared}))
     return sources
+
+
+def _each_checkpoint(spec: str) -> list[str]:
+    """The checkpoints of a run where its folder of checkpoints is named (``RUN/checkpoints``), the oldest first; any other as it is."""
+    folder = Path(spec)
+    if folder.name != CHECKPOINT_FOLDER or not is_run(folder.parent):
+        return [spec]
+    found = [str(path) for path in checkpoints(folder.parent)]
+    if not found:
+        raise UserError(f"{folder} holds no checkpoint")
+    return found
 
 
 def _three(flag: str, text: str | None) -> tuple[float, ...] | None:

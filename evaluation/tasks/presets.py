@@ -75,6 +75,13 @@ class Preset:
         """Number of the procedure: a later one measures otherwise than the one before, by the same values."""
         return 1
 
+    def side(self, data_side: int | None, wanted: int | None) -> int | None:
+        """The side in pixels that images reach the network at; None: only the model tells.
+
+        Parameters are those of :meth:`ImageChoices.fitting`.
+        """
+        return self.images.fitting(data_side, wanted).crop
+
     def name_at(self, crop: int) -> str:
         """The preset's name, which says so where images reach the network at another size than the preset's."""
         return self.name if crop == self.images.crop else f"{self.name}@{crop}"

@@ -13,6 +13,7 @@ _MODULES = (
     "evaluation.tasks.knn.presets",
     "evaluation.tasks.linear.presets",
     "evaluation.tasks.cluster.presets",
+    "evaluation.tasks.quality.presets",
     "evaluation.tasks.semi.presets",
     "evaluation.tasks.finetune.presets",
     "evaluation.tasks.voc07.presets",

@@ -32,6 +32,26 @@ _PROBED, _SAME = 4, 1e-3
 _CAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@dataclass(frozen=True, eq=False)
+class TrainedClassifier:
+    """A linear layer that a task trained, and the backbone below it.
+
+    Attributes
+    ----------
+    weight, bias
+        float32 (C, D) and (C,) on the CPU.
+    transform
+        How images reached the network.
+    backbone
+        Where the task trained it too; None: it is the model's own.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    transform: EvalTransform
+    backbone: nn.Module | None = None
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Settings that no protocol fixes.
@@ -58,6 +78,8 @@ class Runtime:
         Bytes of features of one split beyond which they lie in a file.
     say
         Called, in the main process, with a sentence for the user: what is doubtful about a model's input.
+    keep
+        Called, in every process, with the classifier that a task's headline is the accuracy of, where it trained one.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -70,6 +92,7 @@ class Runtime:
     cache: FeatureCache | None = None
     memory_limit: int = MEMORY_LIMIT
     say: Callable[[str], None] = lambda _text: None
+    keep: Callable[[TrainedClassifier], None] = lambda _classifier: None
     _warnings: dict[Any, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -105,6 +105,10 @@ class Task(Generic[AnyPreset]):
         ``"module:function"`` that draws a picture of a result, ``(path, result, prepared data)``; None for a task without pictures.
     in_all
         Whether ``--task all`` includes it.
+    classifier
+        Whether it takes a model with the layer that gives its classes, where it has one, and not the backbone alone.
+    saves
+        Whether it trains a classifier, which ``--save`` keeps (:attr:`evaluation.tasks.runtime.Runtime.keep`).
     note
         What the numbers of its table are, for the line below it.
     """
@@ -121,6 +125,8 @@ class Task(Generic[AnyPreset]):
     tolerance: float = DEFAULT_TOLERANCE
     draw: str | None = None
     in_all: bool = True
+    classifier: bool = False
+    saves: bool = False
     note: str = "top-1 accuracy in percent unless said otherwise"
 
     def find(self, name: str) -> AnyPreset:

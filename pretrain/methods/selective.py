@@ -15,7 +15,7 @@ from evaluation.clustering import Hierarchy, check_levels
 from evaluation.parallel import Processes
 from pretrain.methods.base import Place, RunFacts
 from pretrain.methods.parts import full_precision
-from pretrain.methods.selection import LossLevels, Masks, Prototypes, Rejected, draw_masks, dropped_share
+from pretrain.methods.selection import MOST_KEPT, LossLevels, Masks, Prototypes, Rejected, draw_masks, dropped_share, keep_negatives
 from pretrain.sizes import prototype_levels
 from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
 from pretrain.survey.survey import TableMaker
@@ -102,6 +102,12 @@ class Selection:
             levels = zip(hierarchy.centroids, hierarchy.densities, hierarchy.assignments, strict=True)
             return [dropped_share(negatives, *level) for level in levels]
 
+        def probabilities(hierarchy: Hierarchy, candidates: Tensor, queries: Tensor) -> list[Tensor]:
+            levels = zip(hierarchy.centroids, hierarchy.densities, hierarchy.assignments, strict=True)
+            with full_precision(candidates):
+                kept = (keep_negatives(candidates, centroids, densities, own[queries]) for centroids, densities, own in levels)
+                return [probability.clamp(0, MOST_KEPT) for probability in kept]
+
         return [
             PrototypeMaker(
                 self.levels,
@@ -111,6 +117,7 @@ class Selection:
                 empty=negatives[:0],
                 labels={name: level.labels for name, level in images.levels.items()},
                 dropped=dropped if self.settings.instance_selection else None,
+                kept=probabilities if self.settings.instance_selection else None,
             )
         ]
 

@@ -61,7 +61,8 @@ def draw_curve(run: str | Path, *, steps: int, title: str) -> bytes | None:
     _line(axes[0], losses, "loss", _LOSS)
     _line(axes[1], rates, "learning rate", _RATE)
     if checks:
-        axes[2].plot(*np.array(checks).T, color=_KNN, marker=".")
+        # The log has shares of the test images.
+        axes[2].plot(*(np.array(checks) * (1, 100)).T, color=_KNN, marker=".")
         axes[2].set_title("kNN top-1, percent", fontsize=9)
     for axis in axes:
         axis.set_xlabel("step", fontsize=8)

@@ -15,6 +15,7 @@ from zoo.data.spec import without_place
 from zoo.errors import UserError
 from zoo.files import check_new_folder
 from zoo.model_folder.claims import read_claims
+from zoo.model_folder.licences import LICENCE_HELP, LICENCE_LINK_HELP, check_stated
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
 from zoo.models.runs import DEFAULT_ENCODER, is_run, latest_checkpoint, read_environment
 
@@ -34,9 +35,8 @@ def export(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the model; without it ARCH.METHOD_EPOCHSep, as timm names models.")
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, an SPDX identifier such as MIT.")
-    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", "--license", metavar="ID", help=LICENCE_HELP)] = None,
+    licence_link: Annotated[str | None, typer.Option("--licence-link", "--license-link", metavar="URL", help=LICENCE_LINK_HELP)] = None,
     result: Annotated[
         list[Path] | None, typer.Option("--result", metavar="FILE", help="A result of these weights for the card; may be given again.")
     ] = None,
@@ -55,7 +55,15 @@ def export(
     _check_run(run)
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     folder = export_run(
-        run, out, encoder=encoder, checkpoint=checkpoint, name=name, licence=licence, results=result or (), overwrite=overwrite
+        run,
+        out,
+        encoder=encoder,
+        checkpoint=checkpoint,
+        name=name,
+        licence=licence,
+        licence_link=licence_link,
+        results=result or (),
+        overwrite=overwrite,
     )
     typer.echo(f"{folder}: a zoo model; `zoo info {folder}` shows it")
 
@@ -73,6 +81,7 @@ def export_run(
     checkpoint: str | Path | None = None,
     name: str | None = None,
     licence: str | None = None,
+    licence_link: str | None = None,
     results: Sequence[str | Path] = (),
     curve: bool = True,
     overwrite: bool = False,
@@ -90,7 +99,9 @@ def export_run(
     name
         None: ``ARCH.METHOD_EPOCHSep``.
     licence
-        Of the weights, an SPDX identifier.
+        Of the weights, an SPDX identifier or one of the Hub's.
+    licence_link
+        Where the text of a licence stands that neither of them knows.
     results
         Result files that were measured with these very weights.
     curve
@@ -114,6 +125,7 @@ def export_run(
     _check_run(run)
     if checkpoint is not None and Path(checkpoint).resolve().parent.parent != run.resolve():
         raise UserError(f"the checkpoint {checkpoint} does not belong to the run {run}")
+    check_stated(licence, licence_link)
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     # A model to keep is of the newest checkpoint, or of the one that was asked for: not of the one before a damaged one.
     model = open_model(str(checkpoint or latest_checkpoint(run)), weights_encoder=encoder)
@@ -143,6 +155,7 @@ def export_run(
             **{key: environment[key] for key in ("commit", "versions") if key in environment},
         },
         licence=licence,
+        licence_link=licence_link,
         results=read_claims(results),
     )
     picture = None

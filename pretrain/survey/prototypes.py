@@ -15,9 +15,12 @@ from evaluation.clustering import Hierarchy, hierarchical_kmeans
 from evaluation.extraction.batches import BATCH_SIZE
 from evaluation.parallel import Processes
 from pretrain.survey.encoder_pass import EncoderPass, Outputs
+from pretrain.survey.rejection import rejection_numbers
 
 # The tensors of the hierarchy are tables with this before their names.
 PREFIX = "prototypes."
+# Queries and negatives that rejection is measured with.
+_MEASURED = (256, 4096)
 # AMI and purity are of at most so many images, evenly spread: the adjustment's cost grows with clusters x classes x images per cluster.
 MEASURED_IMAGES = 50_000
 
@@ -47,6 +50,9 @@ class PrototypeMaker:
         int64 (N,) by label level: only measured against.
     dropped
         The share of negatives that each level of a hierarchy rejects; None: not logged.
+    kept
+        The probability (Q, K) to keep each of the negatives (K, D) for queries at these positions (Q,), by a level of a hierarchy; None: no
+        negatives are rejected. Only measured with.
     """
 
     encoder_pass = EncoderPass("key", "centre")
@@ -61,9 +67,10 @@ class PrototypeMaker:
         empty: Tensor,
         labels: Mapping[str, NDArray[np.int64]],
         dropped: Callable[[Hierarchy], Sequence[float]] | None = None,
+        kept: Callable[[Hierarchy, Tensor, Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
         self._levels, self._warmup, self._temperature, self._seed = tuple(levels), warmup_epochs, temperature, seed
-        self._labels, self._dropped = labels, dropped
+        self._labels, self._dropped, self._kept = labels, dropped, kept
         self._empty, self._seen = empty, [empty]
         self._count = 0
 
@@ -87,7 +94,7 @@ class PrototypeMaker:
         hierarchy = found.with_images(finest.to(embeddings.device))
         tables = {f"{PREFIX}{name}": tensor.cpu().numpy() for name, tensor in hierarchy.state_dict().items()}
         # The main process alone writes the log.
-        numbers = self._numbers(hierarchy) if processes.is_main else {}
+        numbers = self._numbers(hierarchy) | self._rejected(hierarchy, embeddings) if processes.is_main else {}
         return tables, numbers, self._text(numbers)
 
     def _numbers(self, hierarchy: Hierarchy) -> dict[str, float]:
@@ -99,6 +106,15 @@ class PrototypeMaker:
                 said["dropped"] = dropped[level]
             numbers.update({f"prototypes/{level}/{name}": number for name, number in said.items()})
         return numbers
+
+    def _rejected(self, hierarchy: Hierarchy, embeddings: Tensor) -> dict[str, float]:
+        """How often rejected negatives are of the query's own label, by this process's images: the first ones of the set."""
+        if self._kept is None or not self._labels:
+            return {}
+        count = len(embeddings)
+        queries, negatives = (torch.arange(min(most, count)) * count // min(most, count) for most in _MEASURED)
+        kept = self._kept(hierarchy, embeddings[negatives.to(embeddings.device)], queries.to(embeddings.device))
+        return rejection_numbers(kept, queries, negatives, self._labels)
 
     def _text(self, numbers: Mapping[str, float]) -> str:
         text = f"{', '.join(map(str, self._levels))} prototypes"

@@ -68,7 +68,7 @@ def test_a_full_disk(writer: str, free: int, sources: Sources, disk: Path, capsy
     assert "No space left on device" in said or "the system did not take all of it" in said, said
     assert str(disk) in said
     assert "--debug" not in said
-    whole = {"training.json", "log.jsonl"} if writer == "checkpoints" else set()
+    whole = {".lock", "training.json", "log.jsonl"} if writer == "checkpoints" else set()
     assert {Path(name).name for name in listing(disk)} <= whole
     assert not list(disk.rglob(f"*{PARTIAL_SUFFIX}"))
 

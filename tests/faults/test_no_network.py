@@ -52,6 +52,7 @@ def words_of(sources: Sources, out: Path) -> dict[str, list[Any]]:
     folder, data = sources.run.parent, f"folder:{sources.photos}"
     return {
         "list": ["zoo", "list"],
+        "cache": ["zoo", "cache"],
         "info": ["zoo", "info", sources.model, "--check"],
         "info of the catalogue": ["zoo", "info", "resnet50.hcsc_200ep"],
         "info of a run": ["zoo", "info", sources.run],

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pretrain.runs.curve import _thinned, draw_curve
@@ -55,12 +56,29 @@ def test_knn_checks_get_a_panel_of_their_own(make_run):
     run = make_run()
     write_log(run, 5)
     without = np.asarray(Image.open(io.BytesIO(draw_curve(run, steps=5, title="x") or b"")).convert("RGB"))
-    write_log(run, 5, knn_top1=50.0)
+    write_log(run, 5, knn_top1=0.5)
     with_checks = np.asarray(Image.open(io.BytesIO(draw_curve(run, steps=5, title="x") or b"")).convert("RGB"))
     green = np.all(with_checks == (0x2A, 0x9D, 0x4E), axis=2)
     assert green.any()
     assert not np.all(without == (0x2A, 0x9D, 0x4E), axis=2).any()
     assert np.flatnonzero(green.any(0)).min() > 700 * 2 / 3
+
+
+def test_accuracy_is_drawn_in_the_percent_that_its_axis_says(make_run, monkeypatch):
+    drawn = []
+
+    class Kept(Figure):
+        def __init__(self, **settings):
+            super().__init__(**settings)
+            drawn.append(self)
+
+    monkeypatch.setattr("pretrain.runs.curve.Figure", Kept)
+    run = make_run()
+    write_log(run, 3, knn_top1=0.42)
+    draw_curve(run, steps=3, title="x")
+    axes = drawn[0].axes[2]
+    assert axes.get_title() == "kNN top-1, percent"
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 42], [1, 42], [2, 42]])
 
 
 def test_long_logs_are_drawn_as_means():

@@ -27,7 +27,7 @@ from torch import Tensor
 FOLDER = Path(__file__).parents[3] / "shared" / "layouts"
 NAMES = sorted(path.name.removesuffix(".json.gz") for path in FOLDER.glob("*.json.gz"))
 _OWN_STORAGE = 1 << 16  # larger tensors are parts of one storage, which is written once: the files would have 20 GB together
-_POOL = 1 << 23
+_POOL = 1 << 24  # numbers; no more than the 16 tensors to a byte that a file may ask for
 _HISTORY_BUFFER = "mmengine.logging.history_buffer"
 
 
@@ -55,7 +55,7 @@ class Backbone:
     renamed: Callable[[str], str] = lambda name: name
 
 
-def _replacing(*pairs: tuple[str, str]) -> Callable[[str], str]:
+def _replacing(*pairs: tuple[str, str | Callable[[re.Match[str]], str]]) -> Callable[[str], str]:
     def rename(name: str) -> str:
         for pattern, replacement in pairs:
             name = re.sub(pattern, replacement, name)
@@ -89,6 +89,13 @@ _TORCHVISION_VIT = _replacing(
     (r"\.mlp\.fc1\.", ".mlp.0."),
     (r"\.mlp\.fc2\.", ".mlp.3."),
     (r"^blocks\.(\d+)\.", r"encoder.layers.encoder_layer_\1."),
+)
+
+_V1D = _replacing(
+    (r"^conv1\.([036])\.", lambda match: f"stem.{int(match[1]) // 3}.conv."),
+    (r"^conv1\.([14])\.", lambda match: f"stem.{int(match[1]) // 3}.bn."),
+    (r"^bn1\.", "stem.2.bn."),
+    (r"^layer1\.0\.downsample\.([12])\.", lambda match: f"layer1.0.downsample.{int(match[1]) - 1}."),
 )
 
 BACKBONES = (
@@ -126,6 +133,7 @@ BACKBONES = (
     Backbone("mae_full_.*", "model", "", ("mae",), "online"),
     Backbone("mae_published_.*", "model", "", ("timm",), "raw"),
     Backbone("mm_mae_vitb", "state_dict", "backbone.", ("mmselfsup",), "query", _OPENMMLAB),
+    Backbone("mm_mocov2_v1d", "state_dict", "backbone.", ("mmselfsup",), "query", _V1D),
     Backbone("mm_.*", "state_dict", "backbone.", ("mmselfsup",), "query"),
     Backbone("solo_.*", "state_dict", "backbone.", ("solo_learn",), "online"),
     Backbone("torch_compile_ddp", "state_dict", "module._orig_mod.", ("torchvision",), "online"),

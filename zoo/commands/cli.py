@@ -6,6 +6,7 @@ from zoo.commands.cache import cache
 from zoo.commands.card import add_result, card
 from zoo.commands.catalogue import list_models
 from zoo.commands.data import data
+from zoo.commands.doctor import doctor
 from zoo.commands.hub import pull, push
 from zoo.commands.import_checkpoint import import_model
 from zoo.commands.info import info
@@ -22,6 +23,7 @@ app = make_app(
     "* `zoo info models/moco`: what it is, and what was measured\n"
     "* `zoo add-result models/moco knn.json`: add a result to its card\n"
     "* `zoo push models/moco my-lab/resnet18.moco_200ep`: publish it\n"
+    "* `zoo predict models/mine photos --out predictions.csv`: what a classifier says of images\n"
     "* `zoo pull my-lab/resnet18.moco_200ep`: get it, checked",
     cls=CommandsWithPlugins,
     no_args_is_help=True,
@@ -42,6 +44,7 @@ app.command()(push)
 app.command()(mirror)
 app.command()(card)
 app.command()(cache)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -90,8 +90,9 @@ def push(
 ) -> None:
     """Put a zoo model on the Hub in one commit, compare what arrived, and load it again from there through timm.
 
-    What goes up is the weights, config.json, zoo.json, the card and the training curve, nothing else. The card must be the one that
-    zoo.json makes. Ctrl-C, SIGTERM and the deadline end the work itself; the last sentence says which commit stands on the Hub.
+    What goes up is the weights, config.json, zoo.json, the card, the training curve and the Hub's result files, nothing else. The card must
+    be the one that zoo.json makes. Ctrl-C, SIGTERM and the deadline end the work itself; the last sentence says which commit stands on the
+    Hub.
 
     Examples:
 

@@ -9,19 +9,37 @@ import typer
 
 from zoo.catalogue import load_catalogue
 from zoo.errors import UserError, printable
-from zoo.files import check_new_folder
+from zoo.files import check_can_write, check_new_folder
+from zoo.formats.beside import Preprocessing
 from zoo.formats.readers import get_reader, reader_names
+from zoo.model_folder.licences import LICENCE_HELP, LICENCE_LINK_HELP, check_stated
 from zoo.model_folder.manifest import MANIFEST_FILE
-from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, TRUST_HELP, read_selection
+from zoo.models.selection import (
+    DROP_HELP,
+    HEADS_HELP,
+    KEY_HELP,
+    NORM_EPS_HELP,
+    PREFIX_HELP,
+    RENAME_HELP,
+    STEM_PADDING_HELP,
+    TRUST_HELP,
+    Hints,
+    read_selection,
+)
 from zoo.normalisation import three_channels
-from zoo.ranges import SIDE, Range
+from zoo.ranges import NORM_EPS, SIDE, STEM_PADDING, Range
 
 if TYPE_CHECKING:
     from zoo.model_folder.importing import Imported
 
 
 def import_model(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint file (.pth, .pth.tar, .ckpt, .safetensors ...), or its URL.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A checkpoint file (.pth, .pth.tar, .ckpt, .safetensors ...), its URL, or a folder of transformers."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The zoo model folder to write.")],
     format: Annotated[
         str, typer.Option("--format", metavar="NAME", help=f"`auto`: recognise the layout. Else one of {', '.join(reader_names())}.")
@@ -39,9 +57,8 @@ def import_model(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name of the model. A name of the catalogue takes over what the catalogue says."),
     ] = None,
-    licence: Annotated[
-        str | None, typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, an SPDX identifier such as MIT.")
-    ] = None,
+    licence: Annotated[str | None, typer.Option("--licence", "--license", metavar="ID", help=LICENCE_HELP)] = None,
+    licence_link: Annotated[str | None, typer.Option("--licence-link", "--license-link", metavar="URL", help=LICENCE_LINK_HELP)] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="NAME", help="The pre-training method, for the card.")] = None,
     epochs: Annotated[int | None, Range(1), typer.Option("--epochs", metavar="N", help="Epochs of the pre-training, for the card.")] = None,
     data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="What it was trained on, for the card.")] = None,
@@ -56,11 +73,9 @@ def import_model(
         Range(0.1, 1),
         typer.Option("--crop-pct", metavar="PART", help="Part of the side that the centre crop keeps."),
     ] = None,
-    heads: Annotated[
-        int | None,
-        Range(1),
-        typer.Option("--heads", metavar="N", help="Attention heads of a vision transformer; without it, timm's number."),
-    ] = None,
+    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=HEADS_HELP)] = None,
+    norm_eps: Annotated[float | None, NORM_EPS, typer.Option("--norm-eps", metavar="EPS", help=NORM_EPS_HELP)] = None,
+    stem_padding: Annotated[int | None, STEM_PADDING, typer.Option("--stem-padding", metavar="PX", help=STEM_PADDING_HELP)] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
     rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
@@ -90,13 +105,15 @@ def import_model(
     if format not in ("auto", *reader_names()):
         get_reader(format)
     selection = read_selection(key, prefix, rename, drop)
+    check_stated(licence, licence_link)  # before a download
     entries = load_catalogue()
     url = file if file.startswith(("http://", "https://")) else None
+    check_can_write(out, folder=True)
+    check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     if url is None and not Path(file).expanduser().exists():
         raise UserError(f"there is no file {file}")
-    check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     from zoo.hub.fetch import fetch
-    from zoo.model_folder.importing import Preprocessing, import_checkpoint
+    from zoo.model_folder.importing import import_checkpoint
 
     preprocessing = Preprocessing(image_size, *stated, crop_pct)
     path = Path(file).expanduser() if url is None else fetch(url, progress=True)
@@ -108,13 +125,14 @@ def import_model(
         encoder=encoder,
         name=name,
         licence=licence,
+        licence_link=licence_link,
         method=method,
         epochs=epochs,
         data=data,
         preprocessing=preprocessing,
         entry=entries.get(name) if name else None,
         url=url,
-        heads=heads,
+        hints=Hints(heads, norm_eps, stem_padding),
         selection=selection,
         trust_pickle=trust_pickle,
         overwrite=overwrite,

@@ -10,7 +10,7 @@ import typer
 
 from zoo.commands.catalogue import show_entry
 from zoo.console import columns
-from zoo.errors import UserError
+from zoo.errors import UserError, printable, some_of
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import Manifest, is_zoo_model, read_manifest
 from zoo.models.runs import checkpoint_step, checkpoints, is_run, read_recipe
@@ -67,10 +67,11 @@ def _describe_model(folder: Path, manifest: Manifest, *, checked: bool) -> str:
 
     trained = [f"epochs {manifest.epochs}" if manifest.epochs else "", f"steps {manifest.steps}" if manifest.steps else ""]
     lines = {
-        "zoo model": manifest.name,
+        "zoo model": manifest.name + (", a classifier" if manifest.classes else ""),
         "folder": str(folder),
         "architecture": f"{manifest.arch} ({manifest.parameters:,} parameters, {manifest.num_features} features)"
         + ("" if manifest.timm_native else "; timm needs `import zoo.backbones` first"),
+        **({"classes": f"{len(manifest.classes):,}: {printable(some_of(manifest.classes, 8))}"} if manifest.classes else {}),
         "method": " ".join(filter(None, [manifest.method, f"({manifest.encoder} encoder)" if manifest.encoder else ""])) or "not stated",
         "trained": ", ".join(filter(None, trained)) or "not stated",
         "data": f"{manifest.data or 'not stated'}, images of {manifest.image_size} px",

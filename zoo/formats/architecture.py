@@ -20,6 +20,7 @@ _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {
     ((3, 8, 36, 3), True): 152,
 }
 _STEM_CHANNELS = 64
+_DEEP_STEM = (32, 32, 64)
 # Inner channels of the first stage's blocks -> prefix and suffix of the name; a bottleneck of torchvision's wide networks is twice as wide.
 _WIDE = {(128, 50): "wide_resnet50_2", (128, 101): "wide_resnet101_2"}
 # Groups, inner channels of the first stage's blocks, depth (Xie et al., arXiv 1611.05431, table 1 and section 5).
@@ -97,6 +98,8 @@ def infer_architecture(shapes: Shapes) -> Architecture:
         return _dinov3(shapes) or _beit(shapes) or _transformer(shapes)
     if "conv1.weight" in shapes and any(name.startswith("layer1.") for name in shapes):
         return Architecture(_resnet(shapes))
+    if "conv1.6.weight" in shapes and len(shapes.get("layer2.0.downsample.1.weight", ())) == 4:
+        return Architecture(_resnet_d(shapes))
     if "stem.0.weight" in shapes and "stages.0.blocks.0.conv_dw.weight" in shapes:
         return Architecture(_convnext(shapes))
     some = ", ".join(sorted(shapes)[:4]) or "none"
@@ -137,6 +140,21 @@ def _resnet(shapes: Shapes) -> str:
     raise UserError(
         f"{looks}, {width} channels in {groups} groups inside, is no architecture of this toolkit; if timm has it, name it with --arch"
     )
+
+
+def _resnet_d(shapes: Shapes) -> str:
+    """A ResNet with a stem of three convolutions, whose shortcuts average (He et al., arXiv 1812.01187, section 4)."""
+    stages = tuple(_count(shapes, rf"layer{stage}\.(\d+)\.") for stage in range(1, 5))
+    stem = tuple(shapes.get(f"conv1.{layer}.weight", (0,))[0] for layer in (0, 3, 6))
+    inner = shapes.get("layer1.0.conv2.weight", (0, 0, 0, 0))
+    depth = _DEPTHS.get((stages, "layer1.0.conv3.weight" in shapes))
+    others = any(re.search(r"\.(se|attn|eca|aa)\.", name) for name in shapes)
+    if depth is None or stem != _DEEP_STEM or inner[:2] != (_STEM_CHANNELS, _STEM_CHANNELS) or others:
+        raise UserError(
+            f"a ResNet of {'-'.join(map(str, stages))} blocks whose stem has convolutions of {', '.join(map(str, stem))} channels is none "
+            "that is told from shapes; if timm has it, name it with --arch"
+        )
+    return f"resnet{depth}d"
 
 
 def _convnext(shapes: Shapes) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 Tensors = dict[str, Tensor]
+TRANSFORMERS = "transformers"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Dialect:
     finish: Callable[[Tensors], Tensors] | None = None
     lacks: tuple[str, ...] = ()
 
+    @property
+    def library(self) -> str | None:
+        """The library whose names these are: it may write settings beside its files; None: a project's own."""
+        return TRANSFORMERS if self.title.startswith(f"{TRANSFORMERS},") else None
+
 
 @dataclass(frozen=True)
 class Translated:
@@ -61,6 +67,9 @@ class Translated:
     dropped: tuple[str, ...]
 
 
+_PERIODS, _PERIOD_BASE = "rope_embed.periods", 100.0
+_PERIOD_TOLERANCE = 1e-2  # the files hold them in half precision
+_SHARED_TABLE = "rel_pos_bias.relative_position_bias_table"
 _QKV = (("attn.q.", "attn.k.", "attn.v."), "attn.qkv.")
 _TRANSFORMERS_BLOCK = (
     (r"encoder\.layer\.(\d+)\.attention\.attention\.(q|k|v)(?:uery|ey|alue)\.", r"blocks.\1.attn.\2."),
@@ -94,15 +103,43 @@ def _dinov2(tensors: Tensors) -> Tensors:
 
 
 def _dinov3(tensors: Tensors) -> Tensors:
-    """DINOv3 has no bias of its keys: its files hold zeros or a mask there, timm the two others apart."""
+    """The biases of queries and values apart, as timm has them, and multiplied by the mask that the files hold.
+
+    timm's networks have no bias of the keys, and DINOv3's have a mask of zeros there; where a file has one all the same (positions by
+    rotation make it count), it is left over as ``k_bias``, and the file does not fit. So are the periods of the positions where they are
+    others than timm's.
+    """
     found = {}
     for name, tensor in tensors.items():
+        if name.endswith("attn.qkv.bias_mask") or (name == _PERIODS and _are_usual(tensor)):
+            continue
         if name.endswith("attn.qkv.bias"):
             front = name.removesuffix("qkv.bias")
-            found[front + "q_bias"], _, found[front + "v_bias"] = tensor.chunk(3)
+            mask = tensors.get(f"{name}_mask")
+            queries, keys, values = (tensor if mask is None else tensor * mask).chunk(3)
+            found[front + "q_bias"], found[front + "v_bias"] = queries, values
+            if bool(keys.any()):
+                found[front + "k_bias"] = keys
         else:
             found[name] = tensor
     return found
+
+
+def _are_usual(periods: Tensor) -> bool:
+    """Whether the periods of a rotation are those of DINOv3: 100 ** (k / n) for k < n (arXiv 2508.10104, section 3.2)."""
+    usual = _PERIOD_BASE ** (torch.arange(len(periods), dtype=torch.float64) / max(1, len(periods)))
+    return periods.ndim == 1 and bool(torch.allclose(periods.double(), usual, rtol=_PERIOD_TOLERANCE, atol=0))
+
+
+def _shared_table(tensors: Tensors) -> Tensors:
+    """BEiT pre-trains with one table of relative positions for all blocks, and copies it into each for what comes after."""
+    found = {name: tensor for name, tensor in tensors.items() if name != _SHARED_TABLE}
+    blocks = sorted({int(match[1]) for match in map(re.compile(r"blocks\.(\d+)\.").match, found) if match})
+    return found | {f"blocks.{block}.attn.relative_position_bias_table": tensors[_SHARED_TABLE].clone() for block in blocks}
+
+
+def _shared_or_own_table(tensors: Tensors) -> Tensors:
+    return _shared_table(tensors) if _SHARED_TABLE in tensors else tensors
 
 
 def _gated(tensors: Tensors) -> Tensors:
@@ -158,7 +195,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "DINOv3's own names",
         (r"storage_tokens$", r"blocks\.\d+\.ls1\.gamma$"),
-        drop=(r"mask_token$", r"rope_embed\.periods$", r"blocks\.\d+\.attn\.qkv\.bias_mask$"),
+        drop=(r"mask_token$", r"local_cls_norm\."),
         renames=(
             (r"storage_tokens$", "reg_token"),
             (r"blocks\.(\d+)\.ls([12])\.gamma$", r"blocks.\1.gamma_\2"),
@@ -182,8 +219,14 @@ DIALECTS: tuple[Dialect, ...] = (
         "transformers, a BEiT",
         (r"encoder\.layer\.\d+\.lambda_1$", r"embeddings\.patch_embeddings\.projection\."),
         prefixes=("", "beit."),
-        drop=(r"embeddings\.mask_token$", r"classifier\.", r"encoder\.layer\.\d+\..*relative_position_index$"),
+        drop=(
+            r"embeddings\.mask_token$",
+            r"classifier\.",
+            r"lm_head\.",
+            r"encoder\.(layer\.\d+\..*)?relative_position_(bias\.relative_position_)?index$",
+        ),
         renames=(
+            (r"encoder\.relative_position_bias\.relative_position_bias_table$", _SHARED_TABLE),
             (r"encoder\.layer\.(\d+)\.lambda_([12])$", r"blocks.\1.gamma_\2"),
             (r"encoder\.layer\.(\d+)\.attention\.attention\.(q|v)(?:uery|alue)\.bias$", r"blocks.\1.attn.\2_bias"),
             (
@@ -194,6 +237,13 @@ DIALECTS: tuple[Dialect, ...] = (
             *_TRANSFORMERS_BLOCK,
         ),
         joins=(_QKV,),
+        finish=_shared_or_own_table,
+    ),
+    Dialect(
+        "BEiT's own names, one table for all blocks",
+        (r"blocks\.\d+\.gamma_1$", r"rel_pos_bias\.relative_position_bias_table$"),
+        drop=(r"mask_token$", r"lm_head\.", r"rel_pos_bias\.relative_position_index$"),
+        finish=_shared_table,
     ),
     Dialect(
         "BEiT's own names",
@@ -230,6 +280,36 @@ DIALECTS: tuple[Dialect, ...] = (
             (r"layernorm\.", "head.norm."),
         ),
         lacks=(r"(\w+\.)?encoder\.stages\.\d+\.layers\.\d+\.grn\.",),
+    ),
+    Dialect(
+        "ConvNeXt's own names",
+        (r"downsample_layers\.0\.0\.weight$", r"stages\.0\.0\.dwconv\.weight$"),
+        # DINOv3's have the last norm twice.
+        drop=(r"head\.", r"norms\.\d+\."),
+        renames=(
+            (r"downsample_layers\.0\.", "stem."),
+            (r"downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
+            (r"stages\.(\d+)\.(\d+)\.dwconv\.", r"stages.\1.blocks.\2.conv_dw."),
+            (r"stages\.(\d+)\.(\d+)\.pwconv([12])\.", r"stages.\1.blocks.\2.mlp.fc\3."),
+            (r"stages\.(\d+)\.(\d+)\.(norm\.|gamma$)", r"stages.\1.blocks.\2.\3"),
+            (r"norm\.", "head.norm."),
+        ),
+        lacks=(r"stages\.\d+\.\d+\.grn\.",),
+    ),
+    Dialect(
+        "OpenMMLab, a ResNetV1d",
+        (r"stem\.2\.conv\.weight$", r"layer2\.0\.downsample\.1\.weight$"),
+        renames=(
+            (r"stem\.0\.conv\.", "conv1.0."),
+            (r"stem\.0\.bn\.", "conv1.1."),
+            (r"stem\.1\.conv\.", "conv1.3."),
+            (r"stem\.1\.bn\.", "conv1.4."),
+            (r"stem\.2\.conv\.", "conv1.6."),
+            (r"stem\.2\.bn\.", "bn1."),
+            # The first stage keeps its size, so that its shortcut has no pooling there; in timm's an identity is numbered.
+            (r"layer1\.0\.downsample\.0\.", "layer1.0.downsample.1."),
+            (r"layer1\.0\.downsample\.1\.", "layer1.0.downsample.2."),
+        ),
     ),
     Dialect(
         "torchvision, a ConvNeXt",

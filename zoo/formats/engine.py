@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from zoo.backbones import WeightsError, at_size, bare_backbone, load_backbone
 from zoo.errors import UserError, some_of
 from zoo.formats.architecture import Architecture, infer_architecture, side_of
-from zoo.formats.dialects import translate
-from zoo.formats.function import Function, decide_function
+from zoo.formats.beside import settings_beside, weights_file
+from zoo.formats.dialects import TRANSFORMERS, Dialect, translate
+from zoo.formats.function import Evidence, Function, decide_function
 from zoo.formats.layout import Found, evidence, find_part, import_command, misfit, outline, parts_in, take
 from zoo.formats.reader import Part, Reader
 from zoo.formats.readers import GENERAL, OURS, READERS, get_reader
 from zoo.models.runs import CHECKPOINT_FORMAT
-from zoo.models.selection import CollisionError, Selection, StateDict, selected, spell, state_dicts
+from zoo.models.selection import CollisionError, Hints, Selection, StateDict, selected, spell, state_dicts
 from zoo.reading.checkpoint_file import Checkpoint, open_checkpoint
 
 AUTO = "auto"
@@ -143,11 +144,11 @@ def read_backbone(
     arch: str | None = None,
     encoder: str | None = None,
     image_size: int | None = None,
-    heads: int | None = None,
+    hints: Hints = Hints(),
     selection: Selection | None = None,
     trust_pickle: bool = False,
 ) -> Reading:
-    """The backbone in a checkpoint file.
+    """The backbone in a checkpoint file, or in a folder of transformers.
 
     Parameters
     ----------
@@ -161,8 +162,8 @@ def read_backbone(
     image_size
         Side in pixels of the images; None: what the weights tell, else the architecture's own. A network whose weights are for another
         side is resized (:func:`zoo.backbones.at_size`).
-    heads
-        Number of heads of a vision transformer; None: timm's, unless something speaks for another (:mod:`zoo.formats.function`).
+    hints
+        What the user says of the network's function, where the file does not tell (:mod:`zoo.formats.function`).
     selection
         Which tensors are the network's; the layout is not recognised then. None or empty: by the layout.
     trust_pickle
@@ -174,9 +175,9 @@ def read_backbone(
         The file cannot be opened safely, is of no known layout or of several, lacks a tensor of the backbone or has one too many, its
         values cannot be weights, or its network may compute something else than timm's of these names and shapes.
     """
-    checkpoint = open_checkpoint(path, trust_pickle=trust_pickle)
+    checkpoint = open_checkpoint(weights_file(path), trust_pickle=trust_pickle)
     return backbone_in(
-        checkpoint, format=format, arch=arch, encoder=encoder, image_size=image_size, heads=heads, selection=selection or Selection()
+        checkpoint, format=format, arch=arch, encoder=encoder, image_size=image_size, hints=hints, selection=selection or Selection()
     )
 
 
@@ -187,7 +188,7 @@ def backbone_in(
     arch: str | None = None,
     encoder: str | None = None,
     image_size: int | None = None,
-    heads: int | None = None,
+    hints: Hints = Hints(),
     selection: Selection = Selection(),
 ) -> Reading:
     """:func:`read_backbone` of a file that is open."""
@@ -218,7 +219,10 @@ def backbone_in(
     tensors = {target: found.state.tensors[name] for target, name in found.names.items()}
     outer = content if isinstance(content, Mapping) else {}
     names = tuple(found.state.tensors)
-    function = decide_function(str(checkpoint.path), reader.name, architecture.name, tensors, outer, names, heads)
+    library = dialect.library if dialect else None
+    settings = settings_beside(checkpoint.path) if library == TRANSFORMERS else None
+    evidence_of_function = Evidence(str(checkpoint.path), reader.name, architecture.name, tensors, outer, names, library, settings)
+    function = decide_function(evidence_of_function, hints)
     backbone, accounting = _build(checkpoint, found, architecture, function)
     backbone, resized = at_size(backbone, architecture.name, image_size)
     facts = {str(key): value for key, value in outer.items() if isinstance(value, (int, float, str, list, tuple))}
@@ -227,7 +231,7 @@ def backbone_in(
         reader=reader,
         encoder=found.part.encoder,
         also=also,
-        evidence=evidence(reader, found) + (f"; its names are {dialect}, and are timm's now" if dialect else ""),
+        evidence=evidence(reader, found) + (f"; its names are {dialect.title}, and are timm's now" if dialect else ""),
         architecture=architecture,
         backbone=backbone,
         accounting=accounting,
@@ -346,8 +350,8 @@ def _check_values(checkpoint: Checkpoint, found: Found, names: Iterable[str]) ->
             raise UserError(f"{checkpoint.path} holds no usable weights: '{name}' {reason}")
 
 
-def in_timms_names(found: Found) -> tuple[Found, str | None]:
-    """A network of another dialect (:mod:`zoo.formats.dialects`) in timm's names, and what the dialect is called; any other as it is."""
+def in_timms_names(found: Found) -> tuple[Found, Dialect | None]:
+    """A network of another dialect (:mod:`zoo.formats.dialects`) in timm's names, and the dialect; any other as it is."""
     tensors = {target: found.state.tensors[name] for target, name in found.names.items()}
     translated = translate(tensors)
     if translated is None:
@@ -359,9 +363,7 @@ def in_timms_names(found: Found) -> tuple[Found, str | None]:
         name = sources.get(id(tensor), f"{found.prefix}{target} (computed)")
         state[name], names[target] = tensor, name
     dropped = tuple(found.names[name] for name in translated.dropped)
-    return replace(found, state=replace(found.state, tensors=state), names=names, dropped=(*found.dropped, *dropped)), (
-        translated.dialect.title
-    )
+    return replace(found, state=replace(found.state, tensors=state), names=names, dropped=(*found.dropped, *dropped)), (translated.dialect)
 
 
 def _architecture(checkpoint: Checkpoint, found: Found, arch: str | None, image_size: int | None) -> Architecture:

@@ -225,6 +225,16 @@ READERS: tuple[Reader, ...] = (
         epochs="epoch",
     ),
     Reader(
+        "msn",
+        "MSN pre-training checkpoint",
+        (Part("target", (("target_encoder",),), ("",)), Part("anchor", (("encoder",),), ("",))),
+        needs=(r"cls_token$", r"patch_embed\."),
+        beside=("target_encoder", "prototypes"),
+        drop=(r"fc\.", r"pred\."),
+        method="msn",
+        epochs="epoch",
+    ),
+    Reader(
         "mae",
         "MAE with its decoder",
         (Part("online", (_MODEL, _STATE, _BARE), ("",)),),
@@ -294,7 +304,7 @@ READERS: tuple[Reader, ...] = (
             Part("query", (_STATE,), ("backbone.",)),
             Part("key", (_STATE,), ("encoder_k.module.0.", "target_net.module.0.", "momentum_encoder.module.0.")),
         ),
-        needs=(r"backbone\.(conv1|cls_token|patch_embed)",),
+        needs=(r"backbone\.(conv1|stem\.0\.conv|cls_token|patch_embed)",),
         lacks=(r"encoder_q\.", r"momentum_backbone\.", r"projection_head\.", r"projector\.", r"classifier\."),
         beside=("meta",),
         framework=True,
@@ -319,7 +329,8 @@ READERS: tuple[Reader, ...] = (
         "solo_learn",
         "solo-learn checkpoint",
         (Part("online", (_STATE,), ("backbone.", "encoder.")), Part("key", (_STATE,), ("momentum_backbone.", "momentum_encoder."))),
-        needs=(rf"(backbone|encoder)\.{_BACKBONE}", r"(classifier|projector)\."),
+        # Every method of it has a classifier beside it; stable-pretraining's have a projector alone.
+        needs=(rf"(backbone|encoder)\.{_BACKBONE}", r"classifier\."),
         beside=("pytorch-lightning_version",),
         framework=True,
         drop=_HEADS,
@@ -393,6 +404,26 @@ READERS: tuple[Reader, ...] = (
         ),
         note="of DINO's two networks the part called backbone is the teacher",
     ),
+    Reader(
+        "stable_pretraining",
+        "stable-pretraining, methods with a teacher",
+        (
+            Part("teacher", (_STATE,), ("backbone.teacher.", "encoder.teacher.vit.")),
+            Part("student", (_STATE,), ("backbone.student.", "encoder.student.vit.")),
+        ),
+        needs=(rf"(backbone|encoder)\.teacher\.(vit\.)?{_BACKBONE}", r"(backbone|encoder)\.ema_coefficient$"),
+        beside=("pytorch-lightning_version",),
+        framework=True,
+        drop=(*_HEADS, *_MASKS),
+        others=(
+            r"(backbone|encoder)\.",
+            r"(projector|predictor|cls_head|patch_head|head|decoder|prototypes)(\.|$)",
+            r"mask_token$",
+            r"(cls_|patch_)?(loss|center|centering)",
+            r"callbacks_(modules|metrics)\.",
+        ),
+        confirmed=True,
+    ),
     # Where no other layout fits, or where the user says by hand which tensors are the network's.
     Reader(
         GENERAL,
@@ -415,6 +446,4 @@ def get_reader(name: str) -> Reader:
     for reader in READERS:
         if reader.name == name:
             return reader
-    raise UserError(
-        f"there is no format '{name}'" + (did_you_mean(name, reader_names(), 3) or f"; there is {', '.join(reader_names())}")
-    )
+    raise UserError(f"there is no format '{name}'" + (did_you_mean(name, reader_names(), 3) or f"; there is {', '.join(reader_names())}"))

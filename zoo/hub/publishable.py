@@ -11,8 +11,10 @@ from zoo.errors import UserError, first_line
 from zoo.hashing import file_sha256
 from zoo.model_folder.card import make_card
 from zoo.model_folder.claims import check_claims
+from zoo.model_folder.eval_results import eval_files
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import CARD_FILE, CONFIG_FILE, CURVE_FILE, MANIFEST_FILE, REQUIRED_FILES, Manifest, read_json_object
+from zoo.reading.outside import read_text
 
 
 def check_publishable(folder: Path, manifest: Manifest) -> None:
@@ -27,6 +29,9 @@ def check_publishable(folder: Path, manifest: Manifest) -> None:
     if manifest.curve_sha256 != (file_sha256(curve) if curve.is_file() else None):
         raise UserError(f"{curve} is not the picture that {MANIFEST_FILE} describes; export the run again")
     _check_card(folder / CARD_FILE, manifest)
+    for name, text in eval_files(manifest).items():
+        if (folder / name).is_file() and read_text(folder / name) != text:
+            raise UserError(f"{folder / name} is not the file that {MANIFEST_FILE} makes; `zoo card {folder}` makes it again")
     from zoo.model_folder.folder import load_zoo_model  # takes torch, and seconds
 
     load_zoo_model(folder)

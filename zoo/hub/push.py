@@ -20,6 +20,7 @@ from zoo.hub.surroundings import check_hub_settings
 from zoo.hub.upload.cancelling import Cancelled, Cancelling
 from zoo.hub.upload.sender import Job
 from zoo.hub.upload.sending import Sent, send
+from zoo.model_folder.eval_results import eval_files
 from zoo.model_folder.manifest import MANIFEST_FILE, MODEL_FILES, Manifest, read_json_object, read_manifest
 
 # What the Hub itself puts into every new repository.
@@ -80,7 +81,8 @@ class PushPlan:
             there = self.remote.files.get(file) if self.remote is not None else None
             state = "new" if there is None else "unchanged" if _same(there, listed) else "changed"
             lines.append(f"  {file}  {listed.size:,} bytes  sha256 {listed.sha256}  {state}")
-        left_out = sorted(path.name for path in self.folder.iterdir() if path.name not in self.files)
+        taken = {file.partition("/")[0] for file in self.files}
+        left_out = sorted(path.name for path in self.folder.iterdir() if path.name not in taken)
         if left_out:
             lines.append(f"  left out: {', '.join(left_out)}")
         if self.manifest.licence is None:
@@ -234,7 +236,7 @@ def plan_push(
             )
     elif create_pr:
         raise UserError(f"there is no repository '{name}' that a pull request could go to; push without --create-pr")
-    files = {file: _describe(folder / file) for file in MODEL_FILES if (folder / file).is_file()}
+    files = {file: _describe(folder / file) for file in (*MODEL_FILES, *eval_files(manifest)) if (folder / file).is_file()}
     return PushPlan(folder, manifest, name, files, remote, private, create_pr, access)
 
 

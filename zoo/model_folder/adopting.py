@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from zoo.backbones import checked, read_arguments, size_arguments
 from zoo.errors import UserError, first_line
+from zoo.formats.beside import read_preprocessing
 from zoo.model_folder.folder import write_zoo_model
-from zoo.model_folder.importing import Preprocessing, import_checkpoint
+from zoo.model_folder.importing import import_checkpoint
 from zoo.model_folder.manifest import Config, Manifest, read_config
 from zoo.normalisation import three_channels
-from zoo.ranges import SIDE, Range
 from zoo.reading.checkpoint_file import open_checkpoint
 from zoo.reading.outside import read_record
 from zoo.results.provenance import software_versions, toolkit_commit
@@ -26,8 +26,6 @@ from zoo.results.provenance import software_versions, toolkit_commit
 UNKNOWN = ("method", "epochs", "data")
 # What a repository states of its licence that names none.
 _NO_LICENCE = ("other", "unknown", "")
-# Of PIL's resampling filters (`resample` of transformers), those that the zoo has.
-_RESAMPLING = {2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,13 @@ def adopt(
         arch=arch if isinstance(arch, str) else None,
         name=name,
         licence=licence,
-        preprocessing=None if files.preprocessor is None else _preprocessing(files.preprocessor),
+        preprocessing=None if files.preprocessor is None else read_preprocessing(files.preprocessor),
         origin=facts,
         trust_pickle=trust_pickle,
         overwrite=True,
     )
-    return done.reading.reader.name, tuple(f"assumed, since nobody says otherwise: {what}" for what in done.assumed)
+    assumed = (f"assumed, since nobody says otherwise: {what}" for what in done.assumed)
+    return done.reading.reader.name, (*done.reading.function.notes, *assumed)
 
 
 def _adopt_timm(
@@ -180,28 +179,3 @@ def _pooling(network: Any) -> str | None:
         if isinstance(word, str):
             return word
     return None
-
-
-def _preprocessing(path: Path) -> Preprocessing:
-    """What transformers' ``preprocessor_config.json`` says, as far as it is of the kinds that the zoo has."""
-    content = read_record(path)
-    crop, size = (_side(content.get(key)) for key in ("crop_size", "size"))
-    side = (crop or size) if content.get("do_center_crop", crop is not None) else size
-    mean, std = (_numbers(content.get(key)) for key in ("image_mean", "image_std"))
-    percent = content.get("crop_pct")
-    if percent not in Range(0.1, 1):
-        percent = side / size if side and size and side <= size else None
-    return Preprocessing(side, mean, std, _RESAMPLING.get(content.get("resample", -1)), percent)
-
-
-def _side(value: Any) -> int | None:
-    """A side in pixels: a number, or an object with one of the names that transformers has for it."""
-    if isinstance(value, Mapping):
-        value = value.get("shortest_edge", value.get("height"))
-    return value if type(value) is int and value in SIDE else None
-
-
-def _numbers(values: Any) -> tuple[float, float, float] | None:
-    if not isinstance(values, list) or len(values) != 3 or not all(type(value) in (int, float) and 0 <= value <= 1 for value in values):
-        return None
-    return three_channels(values)

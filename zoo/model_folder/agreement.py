@@ -13,7 +13,9 @@ from typing import Any
 
 from zoo.errors import UserError
 from zoo.model_folder.card import RESULT_COLUMNS, result_row
+from zoo.model_folder.eval_results import eval_files, read_eval_file
 from zoo.model_folder.manifest import CARD_FILE, MANIFEST_FILE, Manifest
+from zoo.model_folder.markdown import unescaped
 from zoo.plain_yaml import parse_yaml
 from zoo.reading.outside import read_text
 from zoo.results import Result
@@ -42,7 +44,7 @@ def disagreements(folder: str | Path, manifest: Manifest) -> list[str]:
         text = read_text(card)
         problems += _of_table(text, manifest.results)
         problems += _of_front_matter(card, text, manifest.results)
-    return problems
+    return problems + [*_of_eval_files(Path(folder), manifest)]
 
 
 def _within(result: Result) -> Iterator[str]:
@@ -95,8 +97,8 @@ def _cells(line: str) -> tuple[str, ...]:
 
 
 def _plain(cells: Sequence[str]) -> tuple[str, ...]:
-    """Cells without what Markdown needs escaped, so that cards of all versions are read alike."""
-    return tuple(re.sub(r"\\([^\w\s])", r"\1", " ".join(cell.split())) for cell in cells)
+    """Cells as they are shown, so that cards of all versions are read alike."""
+    return tuple(map(unescaped, cells))
 
 
 def _of_front_matter(card: Path, text: str, results: Sequence[Result]) -> Iterator[str]:
@@ -126,6 +128,17 @@ def _of_metric(metric: Mapping[str, Any], data: str, results: Sequence[Result]) 
         yield f"{label}: {MANIFEST_FILE} has no such result of {value:.2f}"
     elif not any(_same(value, one.headline.value) for one in alike):
         yield f"{label} is {value:.2f}, and {alike[0].headline.value:.2f} in {MANIFEST_FILE}"
+
+
+def _of_eval_files(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Of the Hub's result files those that zoo.json makes; a file of somebody else's results claims nothing of ours."""
+    for name, text in eval_files(manifest).items():
+        if not (folder / name).exists():
+            continue
+        (entry,) = parse_yaml(text)
+        for found in read_eval_file(folder / name):
+            if not _same(found.value, entry["value"]):
+                yield f"{name}, {found.dataset} is {found.value:.2f}, and {entry['value']:.2f} in {MANIFEST_FILE}"
 
 
 def _list(mapping: object, key: str) -> list[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from zoo.errors import UserError
 from zoo.files import replace_text
 from zoo.model_folder.card import make_card
+from zoo.model_folder.eval_results import write_eval_files
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import CARD_FILE, MANIFEST_FILE, Manifest, read_manifest
 from zoo.results import Result, load_result
@@ -22,14 +23,14 @@ def read_claims(paths: Sequence[str | Path]) -> tuple[Result, ...]:
 
     Raises UserError for a file that is no result.
     """
-    return tuple(_publishable(load_result(path)) for path in paths)
+    return tuple(publishable(load_result(path)) for path in paths)
 
 
 def check_claims(results: Sequence[Result], manifest: Manifest) -> None:
-    """Raise UserError where a result was measured with other weights than the model's."""
+    """Raise UserError where a result was measured with other weights than the model's; of a classifier, also than its backbone's."""
     for result in results:
         measured = result.model.tensors_sha256
-        if measured != manifest.tensors_sha256:
+        if measured not in (manifest.tensors_sha256, manifest.backbone_sha256):
             raise UserError(
                 f"the {result.task} result of {result.date} is not of '{manifest.name}': it was measured with the weights of "
                 f"'{result.model.name}' (tensors_sha256 {measured[:12]}, the model's is {manifest.tensors_sha256[:12]})"
@@ -37,7 +38,7 @@ def check_claims(results: Sequence[Result], manifest: Manifest) -> None:
 
 
 def add_results(folder: str | Path, results: Sequence[Result]) -> Manifest:
-    """Add results to a zoo model folder: to its zoo.json, then to its card, each replaced as a whole.
+    """Add results to a zoo model folder: to its zoo.json, then to its card and the Hub's result files, each replaced as a whole.
 
     A result of the same task, protocol, data and seeds as an earlier one takes its place.
 
@@ -55,10 +56,11 @@ def add_results(folder: str | Path, results: Sequence[Result]) -> Manifest:
         manifest = read_manifest(folder)
         check_weights(folder, manifest)
         check_claims(results, manifest)
-        claims = {_question(result): result for result in [*manifest.results, *map(_publishable, results)]}
-        manifest = replace(manifest, results=tuple(claims.values()))
+        claims = {_question(result): result for result in [*manifest.results, *map(publishable, results)]}
+        before, manifest = manifest, replace(manifest, results=tuple(claims.values()))
         replace_text(folder / MANIFEST_FILE, manifest.to_json())
         replace_text(folder / CARD_FILE, make_card(manifest))
+        write_eval_files(folder, manifest, before)
     return manifest
 
 
@@ -81,7 +83,8 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _publishable(result: Result) -> Result:
+def publishable(result: Result) -> Result:
+    """A result without the paths of the machine it was measured on."""
     from zoo.data.spec import without_place  # only a new claim needs what the room of data imports
 
     return replace(result, model=replace(result.model, spec=None), data=replace(result.data, spec=without_place(result.data.spec)))

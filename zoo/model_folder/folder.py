@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from zoo.files import new_folder
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.model_folder.card import make_card
 from zoo.model_folder.claims import check_claims
+from zoo.model_folder.eval_results import write_eval_files
 from zoo.model_folder.integrity import check_weights
 from zoo.model_folder.manifest import (
     CARD_FILE,
@@ -46,6 +47,7 @@ from zoo.model_folder.manifest import (
     read_config,
     read_manifest,
 )
+from zoo.models.classifiers import head_keys, load_classifier
 from zoo.reading.checkpoint_file import read_safetensors
 
 _CHECK_IMAGES = 2
@@ -66,7 +68,8 @@ def write_zoo_model(
     Parameters
     ----------
     backbone
-        The network on the CPU, as :func:`zoo.backbones.create_backbone` makes it for ``manifest.arch`` and ``manifest.image_size``.
+        The network on the CPU, as :func:`zoo.backbones.create_backbone` makes it for ``manifest.arch`` and ``manifest.image_size``; where
+        ``manifest.classes`` names its outputs, a classifier (:func:`zoo.models.classifiers.with_head`).
     manifest
         What is known of the model. Its hashes, counts, ``timm_native`` and ``created`` are filled in here.
     curve
@@ -89,6 +92,8 @@ def write_zoo_model(
     architecture = timm_config(backbone)["architecture"]
     if architecture != manifest.arch:
         raise UserError(f"'{manifest.name}' is said to be a '{manifest.arch}', but the network is a '{architecture}'")
+    if manifest.licence is not None and not manifest.licence.strip():
+        raise UserError(f"the licence of '{manifest.name}' is empty; name one, or state none")
     state = _separate(backbone)
     with new_folder(folder, overwrite=overwrite, marker=MANIFEST_FILE) as temporary:
         weights = temporary / WEIGHTS_FILE
@@ -99,12 +104,13 @@ def write_zoo_model(
         manifest = replace(
             manifest,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            timm_native=is_timm_native(manifest.arch),
+            timm_native=is_timm_native(manifest.arch, manifest.arguments),
             num_features=feature_width(backbone),
             parameters=sum(parameter.numel() for parameter in backbone.parameters()),
             fixed_input=fixed_input(backbone),
             file_sha256=file_sha256(weights),
             tensors_sha256=tensors_sha256(state),
+            backbone_sha256=tensors_sha256(without_head(state, backbone)) if manifest.classes else None,
             curve_sha256=None if curve is None else hashlib.sha256(curve).hexdigest(),
         )
         check_claims(manifest.results, manifest)
@@ -114,6 +120,7 @@ def write_zoo_model(
         (temporary / CONFIG_FILE).write_text(config, encoding="utf-8")
         (temporary / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8", errors="backslashreplace")
         (temporary / CARD_FILE).write_text(make_card(manifest), encoding="utf-8", errors="backslashreplace")
+        write_eval_files(temporary, manifest)
         wanted = _features(backbone, manifest)
         if release:
             state.clear()
@@ -122,10 +129,15 @@ def write_zoo_model(
     return Path(folder)
 
 
-def load_zoo_model(folder: str | Path) -> tuple[nn.Module, Manifest]:
+def load_zoo_model(folder: str | Path, *, classifier: bool = False) -> tuple[nn.Module, Manifest]:
     """The backbone of a zoo model folder, in eval mode on the CPU, and what the folder says of it.
 
     The caller's random numbers are left as they are.
+
+    Parameters
+    ----------
+    classifier
+        Where the folder holds a classifier, the whole network: images -> an output for each of ``manifest.classes``.
 
     Raises
     ------
@@ -142,13 +154,30 @@ def load_zoo_model(folder: str | Path) -> tuple[nn.Module, Manifest]:
     arguments = read_arguments(config.model_args, str(folder / CONFIG_FILE))
     if arguments != manifest.arguments:
         raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} has the model_args {arguments}, {MANIFEST_FILE} {manifest.arguments}")
+    if (config.num_classes, config.label_names or ()) != (len(manifest.classes), manifest.classes):
+        raise UserError(f"{folder} contradicts itself: {CONFIG_FILE} and {MANIFEST_FILE} do not name the same classes")
     check_weights(folder, manifest)
     path = folder / WEIGHTS_FILE
     state = read_safetensors(path)
-    backbone = load_backbone(manifest.arch, state, str(path), image_size=manifest.image_size, arguments=arguments)
+    size: dict[str, Any] = {"image_size": manifest.image_size, "arguments": arguments}
+    if manifest.classes:
+        network = load_classifier(manifest.arch, state, str(path), len(manifest.classes), **size)
+        rest = without_head(state, network)
+        if tensors_sha256(rest) != manifest.backbone_sha256:
+            raise UserError(f"{folder} contradicts itself: its backbone does not have the backbone_sha256 of {MANIFEST_FILE}")
+        if not classifier:
+            network = load_backbone(manifest.arch, rest, str(path), **size)
+    else:
+        network = load_backbone(manifest.arch, state, str(path), **size)
     if tensors_sha256(state) != manifest.tensors_sha256:
         raise UserError(f"{folder} contradicts itself: the tensors of {WEIGHTS_FILE} do not have the tensors_sha256 of {MANIFEST_FILE}")
-    return backbone, manifest
+    return network, manifest
+
+
+def without_head(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a classifier that its backbone has."""
+    own = head_keys(network)
+    return {name: tensor for name, tensor in state.items() if name not in own}
 
 
 def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
@@ -167,8 +196,8 @@ def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
         "crop_mode": "center",
         "mean": list(manifest.mean),
         "std": list(manifest.std),
-        # Both class counts are 0, so that timm loads strictly; `classifier` is what a caller's own head is then named.
-        "num_classes": 0,
+        # Both class counts are those of the file, so that timm loads strictly; `classifier` is what a caller's own head is named.
+        "num_classes": len(manifest.classes),
         "pool_size": known.get("pool_size") if same_size else None,
         "first_conv": known.get("first_conv"),
         "classifier": known.get("classifier"),
@@ -178,8 +207,9 @@ def _timm_file(manifest: Manifest, backbone: nn.Module) -> dict[str, Any]:
     arguments = {"model_args": manifest.arguments} if manifest.arguments else {}
     return {
         "architecture": manifest.arch,
-        "num_classes": 0,
+        "num_classes": len(manifest.classes),
         "num_features": manifest.num_features,
+        **({"label_names": list(manifest.classes)} if manifest.classes else {}),
         **arguments,
         "pretrained_cfg": settings,
     }
@@ -212,7 +242,7 @@ def _features(network: nn.Module, manifest: Manifest) -> Tensor:
 
 def _check_round_trip(folder: Path, wanted: Tensor, manifest: Manifest) -> None:
     # One after the other: three networks at a time would be the peak of memory.
-    for name, load in {"the zoo": lambda: load_zoo_model(folder)[0], "timm": lambda: _load_through_timm(folder)}.items():
+    for name, load in {"the zoo": lambda: load_zoo_model(folder, classifier=True)[0], "timm": lambda: _load_through_timm(folder)}.items():
         network = load()
         if tensors_sha256(network.state_dict()) != manifest.tensors_sha256:
             raise UserError(f"'{manifest.name}' was not kept: loaded again through {name}, its tensors differ from those written")

@@ -13,11 +13,13 @@ from zoo.backbones import SMALL_STEM_NAMES, native_size
 from zoo.catalogue import CatalogueEntry
 from zoo.errors import UserError
 from zoo.files import check_new_folder
+from zoo.formats.beside import Preprocessing, images_beside, settings_beside, weights_file
 from zoo.formats.engine import AUTO, Reading, read_backbone
 from zoo.hashing import file_sha256
 from zoo.model_folder.folder import write_zoo_model
+from zoo.model_folder.licences import check_stated
 from zoo.model_folder.manifest import MANIFEST_FILE, Manifest
-from zoo.models.selection import Selection
+from zoo.models.selection import Hints, Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
 from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD, three_channels
 from zoo.ranges import SIDE, Range
@@ -25,27 +27,6 @@ from zoo.reading.outside import open_file, told
 from zoo.results.provenance import software_versions, toolkit_commit
 
 _CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """The preprocessing of images for a network, as far as somebody stated it.
-
-    Attributes
-    ----------
-    image_size
-        Side in pixels.
-    mean, std
-        Per channel, RGB, of pixels in [0, 1].
-    interpolation, crop_pct
-        How test images are resized, and the part of the side that the centre crop keeps.
-    """
-
-    image_size: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    interpolation: str | None = None
-    crop_pct: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +57,7 @@ def import_checkpoint(
     encoder: str | None = None,
     name: str | None = None,
     licence: str | None = None,
+    licence_link: str | None = None,
     method: str | None = None,
     epochs: int | None = None,
     data: str | None = None,
@@ -83,7 +65,7 @@ def import_checkpoint(
     entry: CatalogueEntry | None = None,
     url: str | None = None,
     origin: Mapping[str, Any] | None = None,
-    heads: int | None = None,
+    hints: Hints = Hints(),
     selection: Selection | None = None,
     trust_pickle: bool = False,
     overwrite: bool = False,
@@ -93,15 +75,15 @@ def import_checkpoint(
     Parameters
     ----------
     path
-        What ``torch.save`` wrote, or safetensors.
-    format, arch, encoder, heads, selection, trust_pickle
+        What ``torch.save`` wrote, or safetensors, or a folder of transformers.
+    format, arch, encoder, hints, selection, trust_pickle
         As in :func:`zoo.formats.engine.read_backbone`.
     name
         None: the entry's, else architecture and file name.
-    licence, method, epochs, data
+    licence, licence_link, method, epochs, data
         What is known of the weights; None: what the entry says, else what the layout tells.
     preprocessing
-        Of images; what it leaves open is taken from the entry, the layout, or ImageNet's usual way.
+        Of images; what it leaves open is taken from what transformers wrote beside the file, the entry, the layout, or as usual.
     entry
         The row of the catalogue that the file is the weights of; the file's hash is compared where the entry has one.
     url
@@ -114,25 +96,29 @@ def import_checkpoint(
     UserError
         Whatever keeps the file from becoming a model; ``out`` is then as it was.
     """
-    path = Path(path)
+    check_stated(licence, licence_link)
+    given = Path(path)
+    path = weights_file(given)
     check_new_folder(out, overwrite=overwrite, marker=MANIFEST_FILE)
     if entry is not None and format == AUTO and not selection:
         format = entry.reader or AUTO
     stated = preprocessing or Preprocessing()
+    if settings_beside(path) is not None:
+        stated = stated.over(images_beside(path))
     reading = read_backbone(
         path,
         format=format,
         arch=arch or (entry.arch if entry else None),
         encoder=encoder,
         image_size=stated.image_size,
-        heads=heads,
+        hints=hints,
         selection=selection,
         trust_pickle=trust_pickle,
     )
     sha256 = check_hash(path, entry) if entry else file_sha256(path)
     images, assumed = _completed(reading, stated, entry)
     manifest = Manifest(
-        name=name or (entry.name if entry else f"{reading.architecture.name}.{_tag(path)}"),
+        name=name or (entry.name if entry else f"{reading.architecture.name}.{_tag(given)}"),
         arch=reading.architecture.name,
         image_size=images.image_size,
         normalisation={"mean": list(images.mean), "std": list(images.std)},
@@ -157,6 +143,7 @@ def import_checkpoint(
             "versions": software_versions(),
         },
         licence=licence or (entry.licence if entry else None),
+        licence_link=licence_link,
     )
     return Imported(write_zoo_model(out, reading.backbone, manifest, overwrite=overwrite, release=True), reading, assumed)
 
@@ -203,9 +190,7 @@ class _CompletePreprocessing:
     crop_pct: float
 
 
-def _completed(
-    reading: Reading, stated: Preprocessing, entry: CatalogueEntry | None
-) -> tuple[_CompletePreprocessing, tuple[str, ...]]:
+def _completed(reading: Reading, stated: Preprocessing, entry: CatalogueEntry | None) -> tuple[_CompletePreprocessing, tuple[str, ...]]:
     """The preprocessing as stated, else by the entry, the layout, ImageNet's way; and which of it was assumed, in words."""
     own = reading.facts if reading.reader.name == "ours" else {}
     if own.get("image_size") is not None and (type(own["image_size"]) is not int or own["image_size"] not in SIDE):

@@ -27,7 +27,9 @@ MODEL_FILES = (*REQUIRED_FILES, CURVE_FILE)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Fields that folders written by earlier versions lack; they have their default there.
-_LATER_FIELDS = frozenset({"curve_sha256"})
+_LATER_FIELDS = frozenset({"curve_sha256", "licence_link", "classes", "backbone_sha256"})
+# Fields that are written only where they say something, so that earlier versions read the models that need none.
+_WHERE_NEEDED = ("licence_link", "classes", "backbone_sha256")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COUNT = Range(0)
 
@@ -62,6 +64,8 @@ class Manifest:
         Where the weights come from: ``run``, ``checkpoint``, ``commit``, ``versions``.
     licence
         Of the weights: an SPDX identifier; None where nobody stated one.
+    licence_link
+        Where the text of a licence stands that neither SPDX nor the Hub knows.
     created
         UTC, ISO 8601.
     timm_native
@@ -74,6 +78,10 @@ class Manifest:
         Of ``model.safetensors``, and of the tensors in it (:mod:`zoo.hashing`).
     curve_sha256
         Of ``training_curve.png``; None where there is no picture.
+    classes
+        Of a classifier, the names of its outputs in their order; empty for a backbone.
+    backbone_sha256
+        Of a classifier, ``tensors_sha256`` of its tensors without the layer that gives the classes.
     results
         What was measured with these weights; all of it is on the card.
     """
@@ -100,6 +108,9 @@ class Manifest:
     file_sha256: str = ""
     tensors_sha256: str = ""
     curve_sha256: str | None = None
+    licence_link: str | None = None
+    classes: tuple[str, ...] = ()
+    backbone_sha256: str | None = None
     results: tuple[Result, ...] = ()
 
     def __post_init__(self) -> None:
@@ -116,7 +127,12 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object of ``zoo.json``."""
-        return {"schema": SCHEMA, **asdict(replace(self, results=())), "results": [result.to_dict() for result in self.results]}
+        known = asdict(replace(self, results=()))
+        for name in _WHERE_NEEDED:
+            if not known[name]:
+                del known[name]
+        known |= {"classes": list(self.classes)} if self.classes else {}
+        return {"schema": SCHEMA, **known, "results": [result.to_dict() for result in self.results]}
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -194,6 +210,7 @@ class Config:
     pretrained_cfg: dict[str, Any]
     model_args: dict[str, Any] = field(default_factory=dict)
     num_classes: Annotated[int, _COUNT] = 0
+    label_names: tuple[str, ...] | None = None
 
 
 def read_config(folder: str | Path) -> Config:
@@ -201,7 +218,7 @@ def read_config(folder: str | Path) -> Config:
     path = Path(folder) / CONFIG_FILE
     content = read_json_object(path)
     try:
-        config = read_fields(Config, _known(Config, content), later=frozenset({"model_args", "num_classes"}))
+        config = read_fields(Config, _known(Config, content), later=frozenset({"model_args", "num_classes", "label_names"}))
         read_fields(_Settings, _known(_Settings, config.pretrained_cfg))
     except FieldError as error:
         raise UserError(f"{path} is not a config.json of timm: {error}") from error
@@ -216,10 +233,14 @@ def _known(kind: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(manifest: Manifest) -> None:
     """Raise FieldError for what the types of the fields do not say."""
-    for name in ("file_sha256", "tensors_sha256", "curve_sha256"):
+    for name in ("file_sha256", "tensors_sha256", "curve_sha256", "backbone_sha256"):
         value = getattr(manifest, name)
         if value is not None and _SHA256.fullmatch(value) is None:
             raise FieldError(f"{name} is not 64 hex digits")
+    if len(set(manifest.classes)) < len(manifest.classes):
+        raise FieldError("'classes' has a name twice")
+    if bool(manifest.classes) != (manifest.backbone_sha256 is not None):
+        raise FieldError("'classes' and 'backbone_sha256' are both of a classifier: one of them is missing")
     for name in ("mean", "std"):
         if len(manifest.normalisation.get(name, ())) != 3:
             raise FieldError(f"'normalisation' has no {name} of three numbers")

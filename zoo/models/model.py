@@ -11,6 +11,8 @@ from zoo.backbones import feature_width, fixed_input
 from zoo.hashing import tensors_sha256
 
 Channels = Literal["rgb", "bgr"]
+# Kinds of models that may have a classifier, which is there or not as it is asked for.
+KINDS_WITH_CLASSES = ("zoo", "timm", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Model:
     arch
         timm's name of the architecture; ``"pixels"`` for raw pixels; the function's name for a network of one's own.
     num_features
-        D; None where only a forward pass tells: for raw pixels, networks of one's own, and inner layers.
+        D, for a classifier the number of its classes; None where only a forward pass tells: for raw pixels, networks of one's own, and
+        inner layers.
     input_size
         Side in pixels of the images it was made for; None where any will do.
     fixed_input
@@ -58,6 +61,8 @@ class Model:
         What the network says of its input; other values than these may be used, and evaluations then warn.
     layer
         The layer whose output ``module`` gives (:mod:`zoo.models.layers`); None for the network's own output.
+    classes
+        Of a classifier, the names of its outputs in their order: ``module`` then gives these and not features. Empty for a backbone.
     notes
         What was done when it was opened that a user should know.
     interpolation, crop_pct
@@ -83,6 +88,7 @@ class Model:
     channels: Channels = "rgb"
     declared: Inputs = field(default_factory=Inputs)
     layer: str | None = None
+    classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     interpolation: str | None = None
     crop_pct: float | None = None
@@ -96,4 +102,5 @@ class Model:
         That is the length of its features, whether it takes one size of images only, and the hash of its tensors.
         """
         facts.setdefault("tensors_sha256", tensors_sha256(backbone.state_dict()))
-        return cls(backbone.eval(), num_features=feature_width(backbone), fixed_input=fixed_input(backbone), **facts)
+        width = len(facts.get("classes", ())) or feature_width(backbone)
+        return cls(backbone.eval(), num_features=width, fixed_input=fixed_input(backbone), **facts)

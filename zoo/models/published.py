@@ -20,13 +20,20 @@ from zoo.backbones import (
     timm_config,
 )
 from zoo.errors import UserError, did_you_mean, root_cause
+from zoo.models.classifiers import class_names, load_classifier, told_apart
 from zoo.models.model import Inputs, Model
+from zoo.models.transforms import crop_pct_of
 
+# Where torchvision's weights lie.
+TORCHVISION_HOST = "download.pytorch.org"
 _NO_NETWORK = "without network, put the file in the cache first, or use a zoo model, a run or random:ARCH"
 
 
-def open_timm(name: str, image_size: int | None) -> Model:
-    """A timm network with its pretrained weights; ``name`` may have a tag (``resnet50.a1_in1k``), else timm's default is taken."""
+def open_timm(name: str, image_size: int | None, *, classifier: bool = False) -> Model:
+    """A timm network with its pretrained weights; ``name`` may have a tag (``resnet50.a1_in1k``), else timm's default is taken.
+
+    ``classifier``: with the layer that gives its classes, where these weights have one.
+    """
     if not timm.models.is_model_pretrained(name):
         _refuse_timm_name(name)
     arguments = size_arguments(name, image_size)
@@ -37,16 +44,26 @@ def open_timm(name: str, image_size: int | None) -> Model:
             network: Any = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the download clients raise errors of unrelated families
         raise UserError(f"the weights of 'timm:{name}' cannot be loaded ({root_cause(error)}); {_NO_NETWORK}") from error
-    network.reset_classifier(0)
     config = timm_config(network)
+    if classifier and network.num_classes > 0:
+        whole, classes = network.eval(), class_names(config, network.num_classes)
+        return _published("timm", _timm_name(config), config["architecture"], whole, _side(whole, image_size), config, {}, classes)
+    network.reset_classifier(0)
     arch = config["architecture"]
     module = checked(network, name, image_size)
-    side = image_size if image_size is not None and fixed_input(module) else native_size(module)
+    return _published("timm", _timm_name(config), arch, module, _side(module, image_size), config, {"license": config.get("license")})
+
+
+def _timm_name(config: dict[str, Any]) -> str:
     tag = config.get("tag")
-    return _published("timm", f"{arch}.{tag}" if tag else arch, arch, module, side, config, {"license": config.get("license")})
+    return f"{config['architecture']}.{tag}" if tag else str(config["architecture"])
 
 
-def open_torchvision(name: str, image_size: int | None) -> Model:
+def _side(network: nn.Module, image_size: int | None) -> int:
+    return image_size if image_size is not None and fixed_input(network) else native_size(network)
+
+
+def open_torchvision(name: str, image_size: int | None, *, classifier: bool = False) -> Model:
     """torchvision's ResNet weights in the timm network of the same key names; ``NAME.WEIGHTS`` picks others than the default ones."""
     arch, _, wanted = name.partition(".")
     if arch not in TORCHVISION_NAMES:
@@ -61,20 +78,35 @@ def open_torchvision(name: str, image_size: int | None) -> Model:
         raise UserError(f"the weights of 'torchvision:{name}' cannot be loaded ({root_cause(error)}); {_NO_NETWORK}") from error
     test = weights.transforms()
     side = int(test.crop_size[0])
-    module = create_empty_backbone(arch)
-    load_state(module, {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}, f"torchvision:{name}")
-    if image_size is not None:
+    classes: tuple[str, ...] = ()
+    if classifier:
+        names = list(weights.meta["categories"])
+        classes = told_apart(names, list(map(str, range(len(names)))))
+        module = load_classifier(arch, state, f"torchvision:{name}", len(classes))
+    else:
+        module = create_empty_backbone(arch)
+        load_state(module, {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}, f"torchvision:{name}")
+    if image_size is not None and not classifier:
         checked(module, arch, image_size)
     config = {
         "mean": tuple(test.mean),
         "std": tuple(test.std),
         "interpolation": test.interpolation.value,
-        "crop_pct": side / int(test.resize_size[0]),
+        "crop_pct": crop_pct_of(int(test.resize_size[0]), side),
     }
-    return _published("torchvision", f"{arch}.{weights.name.lower()}", arch, module, side, config, {"url": weights.url})
+    return _published("torchvision", f"{arch}.{weights.name.lower()}", arch, module, side, config, {"url": weights.url}, classes)
 
 
-def _published(kind: str, name: str, arch: str, module: nn.Module, side: int, config: dict[str, Any], metadata: dict[str, Any]) -> Model:
+def _published(
+    kind: str,
+    name: str,
+    arch: str,
+    module: nn.Module,
+    side: int,
+    config: dict[str, Any],
+    metadata: dict[str, Any],
+    classes: tuple[str, ...] = (),
+) -> Model:
     mean, std = tuple(config["mean"]), tuple(config["std"])
     return Model.of_backbone(
         module,
@@ -87,6 +119,7 @@ def _published(kind: str, name: str, arch: str, module: nn.Module, side: int, co
         declared=Inputs(mean, std, "rgb"),
         interpolation=config["interpolation"],
         crop_pct=float(config["crop_pct"]),
+        classes=classes,
         metadata={key: value for key, value in metadata.items() if value is not None},
     )
 

@@ -102,6 +102,25 @@ def _lock(folder: Path, known_as: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def holder_of(folder: Path) -> str | None:
+    """Who writes the run folder ``folder`` at this moment, in words; None where nobody does, or it cannot be told."""
+    if os.path.realpath(folder / LOCK_FILE) in _held:
+        return "this process"
+    try:
+        handle = os.open(folder / LOCK_FILE, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return _holder(handle)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return None
+
+
 def _held_by(path: Path) -> str:
     """In words, who holds a folder that appeared while this process made it."""
     with contextlib.suppress(OSError):

@@ -17,6 +17,9 @@ KEY_HELP = "The keys that lead to the network's tensors in the file, with dots b
 PREFIX_HELP = "What the names of the network's tensors begin with (student.backbone.)."
 RENAME_HELP = "Pattern and replacement for names without the prefix, wherever it matches; may be given several times."
 TRUST_HELP = "Read a file that names unknown classes, with empty stand-ins for them. Nothing in it is run even so."
+HEADS_HELP = "Attention heads of a vision transformer in a checkpoint file; without it, timm's number unless the file tells."
+NORM_EPS_HELP = "Epsilon of a vision transformer's norms in a checkpoint file (1e-12, 1e-6, ...); without it, what the file's layout tells."
+STEM_PADDING_HELP = "Padding of conv1 in the small-image stem of a ResNet in a checkpoint file: 1, or 2 as solo-learn has it."
 DROP_HELP = "Leave out tensors whose names match this pattern anywhere; may be given several times."
 
 # Where a state dict lies in a file: the keys that lead to it; () is the file's own dictionary.
@@ -64,6 +67,28 @@ class Selection:
     def drops(self, name: str) -> bool:
         """Whether a tensor of this name is left out."""
         return any(re.search(pattern, name) for pattern in self.drop)
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the user says of a network's function that its tensors' names and shapes do not (:mod:`zoo.formats.function`).
+
+    Attributes
+    ----------
+    heads
+        Attention heads of a vision transformer.
+    norm_eps
+        Epsilon of its norms.
+    stem_padding
+        Padding of conv1 in the small-image stem, in pixels.
+    """
+
+    heads: int | None = None
+    norm_eps: float | None = None
+    stem_padding: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Hints()
 
 
 @dataclass(frozen=True)

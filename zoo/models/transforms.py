@@ -5,9 +5,10 @@ The decoded image stays uint8 until the last step, so that batches cross to the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
+
+from zoo.errors import UserError
+
+if TYPE_CHECKING:
+    from zoo.models.model import Model
 
 Interpolation = Literal["bilinear", "bicubic"]
 # How a network that was trained here expects its test images resized: as torchvision's RandomResizedCrop made the training views.
@@ -105,6 +111,34 @@ class EvalTransform:
             "std": list(self.std),
             "channels": self.channels,
         }
+
+
+def own_transform(model: Model, image_size: int | None = None) -> EvalTransform:
+    """How a model's images are tested, as itself says: timm's evaluation transform of the same settings.
+
+    Parameters
+    ----------
+    image_size
+        Side in pixels in place of the model's own; the short side is then resized in proportion.
+
+    Raises
+    ------
+    UserError
+        The model does not say it.
+    """
+    side = image_size or model.input_size
+    if side is None or model.mean is None or model.std is None or model.crop_pct is None or model.interpolation is None:
+        raise UserError(f"'{model.name}' does not say how its images are resized and normalised, so no image can be prepared for it")
+    if model.interpolation not in _PIL_FILTERS:
+        raise UserError(f"'{model.name}' wants images resized by '{model.interpolation}', and known are {' and '.join(_PIL_FILTERS)}")
+    resize = max(side, math.floor(side / model.crop_pct))
+    return EvalTransform(resize, side, cast(Interpolation, model.interpolation), model.mean, model.std, model.channels)
+
+
+def crop_pct_of(resize: int, crop: int) -> float:
+    """``crop_pct`` by which :func:`own_transform`, and timm, find ``resize`` again: crop / resize, which may round to the next number."""
+    part = crop / resize
+    return part if math.floor(crop / part) == resize else math.nextafter(part, 0)
 
 
 def usual_crop_pct(side: int) -> float:

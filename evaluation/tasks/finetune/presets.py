@@ -253,6 +253,7 @@ TASK = Task(
     options=TRAINING_OPTIONS,
     change=change_training,
     run="evaluation.tasks.finetune.run:run_finetune",
+    saves=True,
     columns=training_columns,
     in_all=False,
 )

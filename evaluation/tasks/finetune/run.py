@@ -18,6 +18,7 @@ from evaluation.tasks.finetune.training import FineTuned, Labelled, fine_tune
 from evaluation.tasks.measurement import Measurement, made_ready, transform_for
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.task import Task
+from evaluation.training.classifier import Classifier
 from zoo.data.base import Data
 from zoo.errors import UserError
 from zoo.files import safe_name
@@ -84,6 +85,12 @@ class TrainingMeasurement(Measurement[AnyFineTunePreset, LabelledData]):
             folder=folder,
             identity=identity,
         )
+
+    def keep_network(self, tuned: FineTuned) -> None:
+        """Hand over a fine-tuned network (:meth:`keep`)."""
+        network = tuned.network
+        assert isinstance(network, Classifier)
+        self.keep(network.head.weight, network.head.bias, network.backbone)
 
     def image_counts(self) -> dict[str, int]:
         """How many images are trained on and held out."""
@@ -182,6 +189,7 @@ def run_training(
     measured = training_measurement(task, model, labelled, chosen, None, image_size, runtime)
     with measured.timed("training"):
         tuned = measured.fine_tune(chosen.rates_for(100.0), 100.0)
+    measured.keep_network(tuned)
     metrics, correct = tuned.numbers()
     return measured.result(
         protocol={**training_protocol(chosen, tuned), "changed": chosen.changed_from(task.presets)},

@@ -102,6 +102,11 @@ class Heads:
         parts = [torch.addmm(bias, part.to(weight.device), weight.T).cpu() for part in features.split(step)]
         return torch.cat(parts)
 
+    def layer(self, head: int) -> tuple[Tensor, Tensor]:
+        """Copies of the weights (C, D) and biases (C,) of one classifier, on the CPU."""
+        rows = slice(head * self.classes, (head + 1) * self.classes)
+        return self.weight[rows].cpu().clone(), self.bias[rows].cpu().clone()
+
     def finite(self) -> Tensor:
         """bool (G,): whether a classifier's weights are still numbers."""
         return torch.isfinite(self.weight.view(self.count, -1)).all(1).cpu()

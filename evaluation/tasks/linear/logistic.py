@@ -61,6 +61,13 @@ class LogisticRegression:
     converged: bool
     relative_gradient: float
 
+    def layer(self) -> tuple[Tensor, Tensor]:
+        """float32 weights (C, D) and biases (C,), also of two classes."""
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        if len(bias) == 1:
+            weight, bias = torch.cat([torch.zeros_like(weight), weight]), torch.cat([torch.zeros_like(bias), bias])
+        return weight.float(), bias.float()
+
     def outputs(self, features: Matrix, device: torch.device | str = "cpu") -> Tensor:
         """float64 (Q, C) on the CPU, of features (Q, D)."""
         rows = as_matrix(features, "features", least_rows=0)

@@ -276,5 +276,6 @@ TASK = Task(
     ),
     change=LinearPreset.change,
     run="evaluation.tasks.linear.run:run_linear",
+    saves=True,
     columns=_columns,
 )

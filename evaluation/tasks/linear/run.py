@@ -56,6 +56,8 @@ def run_linear(
     labels, truth = (images.level(labelled.level).labels for images in (labelled.train, labelled.test))
     train_on = _on_crops if chosen.mode == "exact" and chosen.solver != "lbfgs" else _on_features
     answers = train_on(measured, labels, test, truth)
+    if answers.layer is not None:
+        measured.keep(*answers.layer)
 
     total = len(labelled.test)
     correct = right_answers({f"_{name}": found for name, found in answers.by_name.items()}) | answers.counts
@@ -147,4 +149,5 @@ def _trained(preset: LinearPreset, training: LinearTraining, batch: int, classes
         counts={"top1_best_on_test": int(training.test_correct[best_epoch, best_rate])},
         clamped={} if batch == preset.batch else {"batch": batch},
         details={"chosen": choice, "held_out": training.held_out, "curves": curves, **({"warnings": doubts} if doubts else {})},
+        layer=training.layers[preset.headline],
     )

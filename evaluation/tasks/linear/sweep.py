@@ -33,6 +33,7 @@ class Answers:
     clamped: dict[str, int] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    layer: tuple[torch.Tensor, torch.Tensor] | None = None  # weights and biases of the classifier that the headline is of
 
 
 def sweep_logistic(
@@ -75,6 +76,7 @@ def sweep_logistic(
     accuracy = count_correct(last.outputs(test.features, runtime.device), truth)
     return Answers(
         by_name={"selected": accuracy},
+        layer=last.layer(),
         counts={} if folds or len(costs) == 1 else {"top1_best_on_test": int(sweep.test_correct.max())},
         protocol={
             "solver_tolerance": TOLERANCE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,6 +55,8 @@ class LinearTraining:
         Epoch and position of the rate with most right answers on the test images: an optimistic number, chosen by what it reports.
     last, chosen
         Answers on the test images of the classifier with ``last_rate`` after the last epoch, and of the selected one.
+    layers
+        Weights and biases of these two, by ``"last"`` and ``"selected"``.
     """
 
     rates: tuple[float, ...]
@@ -68,6 +70,7 @@ class LinearTraining:
     best_on_test: tuple[int, int]
     last: Accuracy
     chosen: Accuracy | None
+    layers: Mapping[str, tuple[Tensor, Tensor]]
 
 
 def train_linear(
@@ -204,10 +207,9 @@ def train_heads(
             for losses in _epochs(heads, rates * (1 + twins), source, images.labels.to(device), preset, advance, used if twins else None):
                 history.epoch(heads, losses)
                 if history.newly_selected is not None:
-                    history.chosen = count_correct(heads.outputs(images.tests, history.newly_selected), images.truth)
+                    history.choose(heads, history.newly_selected)
         _refuse_if_all_diverged(heads, range(count), rates)
-        last = count_correct(heads.outputs(images.tests, history.last_rate), images.truth)
-        return history.training(rates, last)
+        return history.training(rates, heads, history.last_rate)
 
 
 def train_chosen(
@@ -248,10 +250,9 @@ def train_chosen(
             heads = Heads(len(chosen), classes, width, seed=seed, device=device)
             for epoch, _ in enumerate(_epochs(heads, [rates[rate] for rate in chosen], whole, labels, preset, advance)):
                 if epoch == epoch_selected:
-                    history.chosen = count_correct(heads.outputs(images.tests, chosen.index(rate_selected)), images.truth)
+                    history.choose(heads, chosen.index(rate_selected))
         _refuse_if_all_diverged(heads, [chosen.index(history.last_rate)], [rates[history.last_rate]])
-        last = count_correct(heads.outputs(images.tests, chosen.index(history.last_rate)), images.truth)
-        return history.training(rates, last)
+        return history.training(rates, heads, chosen.index(history.last_rate))
 
 
 def _epochs(
@@ -324,6 +325,7 @@ class _History:
         self.selected: tuple[int, int] | None = None
         self.newly_selected: int | None = None
         self.chosen: Accuracy | None = None
+        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
 
     def epoch(self, heads: Heads, losses: Tensor) -> None:
         every = heads.finite()
@@ -351,7 +353,13 @@ class _History:
         """Position of the rate that was best on held-out images after the last epoch."""
         return int(self.held_out[-1].argmax()) if self.held_out else 0
 
-    def training(self, rates: tuple[float, ...], last: Accuracy) -> LinearTraining:
+    def choose(self, heads: Heads, classifier: int) -> None:
+        """Take this one of the classifiers as the selected one."""
+        self.chosen = count_correct(heads.outputs(self.images.tests, classifier), self.images.truth)
+        self.layers["selected"] = heads.layer(classifier)
+
+    def training(self, rates: tuple[float, ...], heads: Heads, last: int) -> LinearTraining:
+        """What became of it; ``last`` is the classifier of the last epoch that counts."""
         test = np.stack(self.test)
         epoch, rate = np.unravel_index(int(test.argmax()), test.shape)
         return LinearTraining(
@@ -364,8 +372,9 @@ class _History:
             last_rate=self.last_rate,
             selected=self.selected,
             best_on_test=(int(epoch), int(rate)),
-            last=last,
+            last=count_correct(heads.outputs(self.images.tests, last), self.images.truth),
             chosen=self.chosen,
+            layers={**self.layers, "last": heads.layer(last)},
         )
 
 

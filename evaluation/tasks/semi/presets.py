@@ -154,6 +154,7 @@ TASK = Task(
     ),
     change=SemiPreset.change,
     run="evaluation.tasks.semi.run:run_semi",
+    saves=True,
     columns=training_columns,
     in_all=False,
 )

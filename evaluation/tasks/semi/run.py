@@ -126,6 +126,7 @@ def _fine_tuned(measured: TrainingMeasurement[SemiPreset], percent: float) -> di
     for number, rates in enumerate(tried):
         tuned.append(measured.fine_tune(rates, percent, part=f"{number}" if len(tried) > 1 else ""))
     best = max(tuned, key=lambda one: one.history.epochs[one.selected]["held_out_correct"] if one.selected is not None else 0)
+    measured.keep_network(best)
     metrics, correct = best.numbers()
     details: dict[str, Any] = {"epochs": curves(best), "per_class": per_class(measured.data.classes, {headline_of(metrics): best.final})}
     if len(tried) > 1:
@@ -158,6 +159,7 @@ def _with_pseudo_labels(measured: TrainingMeasurement[SemiPreset], percent: floa
             "raise --max-entropy, or train longer"
         )
     again = measured.fine_tune(rates, percent, train=_joined(measured, others, chosen), part="pseudo")
+    measured.keep_network(again)
     metrics, correct = again.numbers()
     first_metrics, first_correct = ({name.replace("_", "_plain_", 1): value for name, value in one.items()} for one in plain.numbers())
     right = unlabelled.labels[chosen.positions] == chosen.labels
@@ -216,6 +218,8 @@ def _frozen(measured: TrainingMeasurement[SemiPreset], percent: float) -> dict[s
     train, test = runtime.features(measured.model, labelled.images, measured.transform), measured.features("test")
     answers = sweep_logistic(regression, train, labelled.labels, test, measured.test.labels, len(data.classes), runtime, folds=preset.folds)
     found = answers.by_name["selected"]
+    if answers.layer is not None:
+        measured.keep(*answers.layer)
     correct = right_answers({"_frozen": found}) | answers.counts
     return {
         "protocol": {"classifier": "logistic regression, L2", "holdout": preset.holdout, "source": preset.source, **answers.protocol},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evaluation.tasks.presets import ImageChoices, Preset
@@ -11,12 +12,29 @@ from evaluation.tasks.task import Task
 if TYPE_CHECKING:
     from zoo.results import Result
 
+@dataclass(frozen=True, kw_only=True)
+class OwnPreset(Preset):
+    """Images as the model itself says that they are tested."""
+
+    def side(self, data_side: int | None, wanted: int | None) -> int | None:
+        return wanted
+
+    def name_at(self, crop: int) -> str:
+        return self.name
+
+
 TOP1_PRESETS: Mapping[str, Preset] = {
     "imagenet": Preset(
         name="imagenet",
         images=ImageChoices(resize=256, crop=224, interpolation="bilinear"),
         source="Krizhevsky et al., NeurIPS 2012, one centre crop; the examples of pytorch/vision",
-    )
+    ),
+    "own": OwnPreset(
+        name="own",
+        # Of no use: the model says what it takes.
+        images=ImageChoices(resize=256, crop=224, interpolation="bilinear"),
+        source="the model's own test transform: size, crop_pct and interpolation of its config.json, of timm's or torchvision's settings",
+    ),
 }
 
 
@@ -38,4 +56,5 @@ TASK = Task(
     run="evaluation.tasks.top1.run:run_top1",
     columns=_columns,
     in_all=False,
+    classifier=True,
 )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
+from torch import nn
 from typed import typed
 
-from evaluation.tasks.again import PLACE, command_again, not_repeatable, words_again
+from evaluation.tasks.again import command_again, not_repeatable, words_again
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
 from zoo.data import open_data
+from zoo.model_folder.again import PLACE, command_on_card
+from zoo.model_folder.folder import write_zoo_model
+from zoo.model_folder.manifest import Manifest, read_manifest
 from zoo.model_spec import open_model
 from zoo.results import load_result
 
@@ -43,6 +50,65 @@ def test_the_printed_command_gives_the_same_number(name: str, tmp_path: Path) ->
     assert (again.preset, again.seeds, again.counts) == (result.preset, result.seeds, result.counts)
     as_asked = {"options": None}
     assert {**again.protocol, **as_asked} == {**result.protocol, **as_asked}
+
+
+def write_model(folder: Path, backbone: nn.Module, arch: str) -> Path:
+    """A zoo model whose mean and deviation are not the data's."""
+    manifest = Manifest(
+        name=f"{arch}.x",
+        arch=arch,
+        method="moco",
+        image_size=16,
+        normalisation={"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]},
+        interpolation="bilinear",
+        crop_pct=1.0,
+    )
+    return write_zoo_model(folder, backbone, manifest)
+
+
+@pytest.fixture(scope="module")
+def card_model(tmp_path_factory, make_backbone) -> Path:
+    return write_model(tmp_path_factory.mktemp("card") / "model", make_backbone(image_size=16), "test_resnet")
+
+
+@pytest.mark.parametrize("name", [*CASES, "file", "bgr", "level"])
+def test_the_command_on_the_card_gives_the_same_number(name: str, card_model: Path, tmp_path: Path, make_backbone) -> None:
+    """Also where the claim was measured on other forms of these weights: a checkpoint file, a network that wants other input."""
+    if name == "file":  # which says nothing of its input; readers know this architecture
+        folder = write_model(tmp_path / "model", make_backbone("resnet18_small", image_size=16), "resnet18_small")
+    else:
+        folder = Path(shutil.copytree(card_model, tmp_path / "model"))
+    words: list[object] = [*CASES.get(name, "--task knn --k 1,7").split(), "--model", folder]
+    if name == "file":
+        state = {f"net.{key}": tensor for key, tensor in load_file(folder / "model.safetensors").items()}
+        save_file(state, tmp_path / "x.safetensors")
+        words = ["--task", "knn", "--model", f"file:{tmp_path / 'x.safetensors'}", "--prefix", "net."]
+    if name == "bgr":
+        words += ["--channels", "bgr", "--mean", "0.1,0.2,0.3"]
+    if name == "level":
+        words += ["--level", "superclass"]
+    assert typed("evaluate", "--data", DATA, "--out", tmp_path / "first.json", *words) == 0
+    result = load_result(tmp_path / "first.json")
+    assert typed("zoo", "add-result", folder, tmp_path / "first.json") == 0
+    (command,) = re.findall(r"```sh\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    printed = [word.replace("FOLDER", str(folder)) for word in shlex.split(command)]
+    assert (printed[0], "--prefix" in printed) == ("evaluate", False)
+    assert typed(*printed, "--out", tmp_path / "again.json", "--no-cache") == 0
+    again = load_result(tmp_path / "again.json")
+    assert (again.metrics, again.preset, again.seeds) == (result.metrics, result.preset, result.seeds)
+    assert again.counts == result.counts
+    assert {**again.protocol, "options": None} == {**result.protocol, "options": None}
+
+
+def test_a_result_that_says_nothing_of_its_options_is_verified(card_model: Path, tmp_path: Path, make_result) -> None:
+    manifest = read_manifest(card_model)
+    result = make_result(manifest.tensors_sha256)
+    assert command_on_card(result, manifest) == f"zoo verify FOLDER --task knn --data cifar10:{PLACE}"
+    for name in ("K", "k; rm", "", "--k"):
+        odd = replace(result, protocol={**result.protocol, "options": {"preset": "dino", name: 1}})
+        assert command_on_card(odd, manifest) == f"zoo verify FOLDER --task knn --data cifar10:{PLACE}"
+    hostile = replace(result, protocol={**result.protocol, "options": {"preset": "$(rm -rf ~)"}})
+    assert shlex.split(command_on_card(hostile, manifest))[3:5] == ["--preset", "$(rm -rf ~)"]
 
 
 def test_places_are_placeholders_and_weights_are_named(tmp_path: Path, make_result) -> None:

@@ -202,6 +202,26 @@ def test_a_task_of_another_package_registers_its_verifier(measured, tmp_path, mo
     assert "the verifier of task 'broken', no_such_module:verify, cannot be imported" in verdict.reason
 
 
+def test_a_newer_procedure_that_reads_the_data_otherwise_is_no_other_data(measured, tmp_path, monkeypatch):
+    """Boxes that were once shifted by a pixel have another fingerprint today; the same fingerprint by one procedure is demanded still."""
+    folder, result = measured
+    (tmp_path / "reading.py").write_text(
+        "from dataclasses import replace\n"
+        "def verify(claim, *, model, data, runtime):\n"
+        "    splits = {name: replace(split, fingerprint='0' * 64) for name, split in claim.data.splits.items()}\n"
+        "    return replace(claim, data=replace(claim.data, splits=splits), protocol={**claim.protocol, 'procedure': 2})\n"
+    )
+    metadata = tmp_path / "reading-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: reading\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[zoo.verifiers]\nreading = reading:verify\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (verdict,) = verdicts(folder, replace(result, task="reading"), data=("shapes",))
+    assert verdict.status == "older procedure"
+    (verdict,) = verdicts(folder, replace(result, task="reading", protocol={**result.protocol, "procedure": 2}), data=("shapes",))
+    assert verdict.status == "other data"
+
+
 def test_tolerances(measured):
     _, claim = measured
     metric = claim.headline.metric

@@ -1,11 +1,16 @@
 """A network's own classifier: which output is which class."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from evaluation.tasks.top1.run import outputs_of_numbers, run_top1
+from evaluation.commands.cli import _opened
+from evaluation.tasks.model_source import ModelSource
+from evaluation.tasks.top1.run import outputs_of_names, outputs_of_numbers, run_top1
 from zoo.data import open_data
 from zoo.models.model import Model
 
@@ -54,6 +59,43 @@ def test_other_names_are_in_the_order_of_the_folders(tmp_path):
     result = run_top1(model(range(CLASSES)), folders(tmp_path, "class{:02d}".format), image_size=16)
     assert result.metrics["top1"] == 100
     assert "top1_outputs_sorted_as_text" not in result.metrics
+
+
+def test_a_network_that_knows_its_classes_answers_by_their_names(tmp_path):
+    """In whatever order the data have them; other names, and other numbers of them, are no names of its outputs."""
+    data = folders(tmp_path, "class{:02d}".format)
+    names = [f"class{number:02d}" for number in range(CLASSES)]
+    backwards = list(range(CLASSES))[::-1]
+    known = replace(model(backwards), classes=tuple(names[number] for number in backwards))
+    result = run_top1(known, data, image_size=16)
+    assert result.metrics["top1"] == 100
+    assert result.protocol["outputs"].startswith("by the classes' names")
+    assert run_top1(model(backwards), data, image_size=16).metrics["top1"] == 0
+    assert run_top1(replace(model(range(CLASSES)), classes=tuple("abcdefghijkl")), data, image_size=16).metrics["top1"] == 100
+    assert outputs_of_names(("a", "b"), ("a", "b")) is None
+    assert outputs_of_names(("a", "b", "c"), ("a", "b")) is None
+    assert outputs_of_names((), ("a", "b")) is None
+    assert outputs_of_names(("b", "c", "a"), ("a", "b", "c")) == [2, 0, 1]
+
+
+def test_folders_of_numbers_are_outputs_also_of_a_network_with_other_names(tmp_path):
+    """ImageNet's classes in folders 0, 1, ...; but of one that was trained on such folders the outputs are in the order of their names."""
+    data = folders(tmp_path, str)
+    assert run_top1(replace(model(range(CLASSES)), classes=tuple("abcdefghijkl")), data, image_size=16).metrics["top1"] == 100
+    order = sorted(range(CLASSES), key=str)
+    own = run_top1(replace(model(order), classes=tuple(map(str, order))), data, image_size=16)
+    assert own.metrics == {"top1": 100.0, "top5": 100.0}
+
+
+def test_a_network_without_a_classifier_to_take_off_is_opened_once():
+    """A function that draws its weights anew would be two networks."""
+    source = ModelSource("x", {"spec": f"python:{Path(__file__)}:drawn"})
+    opened = _opened(source, [(16, False), (16, True), (32, True)])
+    assert opened[16, False] is opened[16, True] is not opened[32, True]
+
+
+def drawn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, 4))
 
 
 def test_which_names_are_numbers_of_outputs():

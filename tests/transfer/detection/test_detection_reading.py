@@ -19,8 +19,14 @@ def coco(root, write, size, box, images=3):
     """A set of COCO's layout whose images ``write(path)`` writes, each with one object."""
     root.mkdir()
     names = [f"{index}.png" for index in range(images)]
+    for split in ("train", "test"):
+        (root / split).mkdir()
+        for name in names:
+            write(root / split / name)
+    # A picture may not be in both splits; bytes behind its end make it another file.
     for name in names:
-        write(root / name)
+        with (root / "test" / name).open("ab") as file:
+            file.write(b"\0")
     content = {
         "images": [{"id": i, "file_name": name, "width": size[0], "height": size[1]} for i, name in enumerate(names)],
         "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": box, "area": 1, "iscrowd": 0} for i in range(images)],
@@ -102,7 +108,7 @@ def test_boxes_belong_to_the_picture_as_seen_in_detection_and_classification(tmp
     record = data.train.images[0]
     seen = mapped(record, data.train.reading)["image"].numpy()
     np.testing.assert_array_equal(seen, upright.transpose(2, 0, 1)[::-1])
-    np.testing.assert_array_equal(np.asarray(decode_rgb((root / "0.png").read_bytes(), AS_SEEN)), upright)
+    np.testing.assert_array_equal(np.asarray(decode_rgb((root / "train" / "0.png").read_bytes(), AS_SEEN)), upright)
     assert record["annotations"][0]["bbox"] == [4, 6, 14, 26]
 
 

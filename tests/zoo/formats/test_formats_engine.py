@@ -14,7 +14,7 @@ from layout_checkpoints import sincos
 
 from zoo.errors import UserError
 from zoo.formats.engine import read_backbone
-from zoo.models.selection import read_selection
+from zoo.models.selection import Hints, read_selection
 
 
 @pytest.fixture(scope="module")
@@ -319,8 +319,8 @@ def test_moco_v3s_small_vit_is_not_read_as_timms(tmp_path, make_backbone):
     torch.save(training(behind("module.base_encoder.", state)), tmp_path / "vit.pth")
     with pytest.raises(UserError, match=r"12 heads where timm's has 6: .*say which with --heads 12 or --heads 6"):
         read_backbone(tmp_path / "vit.pth")
-    assert read_backbone(tmp_path / "vit.pth", heads=6).backbone.blocks[0].attn.num_heads == 6
-    reading = read_backbone(tmp_path / "vit.pth", heads=12)
+    assert read_backbone(tmp_path / "vit.pth", hints=Hints(heads=6)).backbone.blocks[0].attn.num_heads == 6
+    reading = read_backbone(tmp_path / "vit.pth", hints=Hints(heads=12))
     assert (reading.backbone.blocks[0].attn.num_heads, reading.function.arguments) == (12, {"num_heads": 12})
 
 
@@ -341,7 +341,7 @@ def test_moco_v3s_positions_speak_for_it_wherever_they_are(make_backbone, read, 
     assert "in a checkpoint of solo-learn's MoCo v3" in refusal(lightning_file)
     content = FAKES["mmselfsup, vit"].build(state)
     assert "in a checkpoint of OpenMMLab's MoCo v3" in refusal(content)
-    assert read(content, heads=12).function.arguments == {"num_heads": 12}
+    assert read(content, hints=Hints(heads=12)).function.arguments == {"num_heads": 12}
 
 
 def test_a_normalised_mean_of_patches_is_kept(make_backbone, read):

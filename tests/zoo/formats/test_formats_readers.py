@@ -16,6 +16,7 @@ from zoo.formats.engine import read_backbone
 from zoo.formats.readers import READERS, get_reader, reader_names
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.importing import import_checkpoint
+from zoo.models.selection import Hints, read_selection
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +69,10 @@ def test_the_right_tensors_come_out(fake: Fake, legacy, right, right_vit, read):
 
 def test_every_reader_is_tried_by_some_fake():
     tried = {fake.reader for fake in FAKES.values()} | {name for fake in FAKES.values() for name in fake.also}
-    # Checkpoints of our own runs are written by the fixture of the runs; solo-learn's small stem is refused, and its ResNet-18 read below;
-    # the general one is for files of no layout (test_formats_engine.py).
-    # Three are of other names than timm's (test_dialects.py).
-    assert set(reader_names()) - tried == {"ours", "solo_learn", "general", "transformers", "torchvision_features", "ijepa"}
+    # Checkpoints of our own runs are written by the fixture of the runs; solo-learn's networks are read below; the general one is for files
+    # of no layout (test_formats_engine.py); the others are of other names than timm's, or of what packages of others write.
+    elsewhere = {"transformers", "torchvision_features", "ijepa", "msn", "stable_pretraining"}  # test_dialects.py, test_peers.py
+    assert set(reader_names()) - tried == {"ours", "solo_learn", "general"} | elsewhere
 
 
 def test_the_account_covers_every_tensor_of_the_state_dict(right, read):
@@ -178,9 +179,26 @@ def test_solo_learn(tmp_path, make_backbone, right):
     reading = read_backbone(tmp_path / "large.ckpt")
     assert (reading.reader.name, reading.encoder) == ("solo_learn", "online")
     assert equal(reading.backbone, state)
-    torch.save(content(right), tmp_path / "small.ckpt")
-    with pytest.raises(UserError, match=r"is a resnet10_small of solo-learn, which is not read: solo-learn pads conv1"):
-        read_backbone(tmp_path / "small.ckpt")
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_solo_learns_small_stem_is_padded_by_two(tmp_path, by_hand):
+    """As its base class makes it of torchvision's network, whichever reader takes it."""
+    theirs = torchvision.models.resnet18(weights=None)
+    theirs.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=2, bias=False)
+    theirs.maxpool, theirs.fc = nn.Identity(), nn.Identity()
+    theirs.bn1.running_mean.fill_(0.1)
+    content = lightning({**behind("backbone.", theirs.state_dict()), **linear("projector.", 0, 2), **linear("classifier.")})
+    torch.save(content, tmp_path / "small.ckpt")
+    selection = read_selection("state_dict", "backbone.") if by_hand else None
+    reading = read_backbone(tmp_path / "small.ckpt", selection=selection)
+    assert (reading.reader.name, reading.function.arguments) == ("general" if by_hand else "solo_learn", {"stem_padding": 2})
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        wanted = theirs.eval()(images)
+        torch.testing.assert_close(reading.backbone(images), wanted, rtol=1e-4, atol=1e-5)
+        usual = read_backbone(tmp_path / "small.ckpt", hints=Hints(stem_padding=1)).backbone(images)
+    assert float((usual - wanted).abs().max()) > 0.01 * float(wanted.abs().max())
 
 
 def test_a_checkpoint_of_our_own_that_lies_outside_its_run(make_run, tmp_path):

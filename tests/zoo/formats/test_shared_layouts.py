@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from zoo.backbones import SMALL_STEM_NAMES, TORCHVISION_NAMES
 from zoo.errors import UserError
 from zoo.formats.engine import Reading, read_backbone
+from zoo.models.selection import Hints
 
 pytestmark = pytest.mark.skipif(not layouts.NAMES, reason="needs ../shared/layouts")
 _QUICK = 30_000_000  # numbers in the file: a ResNet-18 twice
@@ -76,7 +77,7 @@ def test_a_vision_transformer_of_moco_v3_is_refused_until_its_heads_are_said(nam
     path = layouts.write(name, content, tmp_path)
     with pytest.raises(UserError, match=r"12 heads where timm's has 6: .*--heads 12 or --heads 6"):
         read_backbone(path)
-    reading = read_backbone(path, heads=12)
+    reading = read_backbone(path, hints=Hints(heads=12))
     state = reading.backbone.state_dict()
     _check_features(reading, layouts.right_tensors(content, layouts.backbone_of(name), list(state)), described)
 

@@ -12,8 +12,13 @@ WEIGHTS = "model.safetensors"
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """The files of a folder, by name: those that are pulled."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def whole_content(folder: Path) -> dict[str, bytes]:
+    """All files in and below a folder, by path: those that are pushed."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def refused(done: Done, *parts: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import sha256
-from hub_typed import ALICE, BOB, READER, WEIGHTS, content, pulled, refused
+from hub_typed import ALICE, BOB, READER, WEIGHTS, content, pulled, refused, whole_content
 
 from zoo.model_folder.claims import add_results
 from zoo.model_folder.manifest import read_manifest
@@ -28,12 +28,12 @@ def remote(hub, name: str, revision: str = "main") -> dict[str, bytes]:
     return files
 
 
-def test_a_push_is_one_commit_of_the_four_files(hub, commands, model):
+def test_a_push_is_one_commit_of_the_model_s_files(hub, commands, model):
     name = "zoo-lab/new"
     url = pushed(commands.zoo("push", model, name, token=ALICE))
     repository = hub.store.repositories[name]
-    assert remote(hub, name) == content(model)
-    assert set(remote(hub, name)) == FOUR
+    assert remote(hub, name) == whole_content(model)
+    assert set(remote(hub, name)) == {*FOUR, ".eval_results/cifar10-knn-dino-at-32.yaml"}
     assert not repository.private
     commits = list(repository.commits.values())
     assert [(commit.title, commit.author) for commit in commits] == [("initial commit", ""), ("Publish test_resnet.moco_2ep", "alice")]
@@ -60,7 +60,7 @@ def test_the_same_again_and_an_update(hub, commands, model, make_model):
     assert "PUT cdn-upload" not in hub.routes_since()
     repository = hub.store.repositories[name]
     assert [commit.title for commit in repository.commits.values()][1:] == ["Publish test_resnet.moco_2ep", "A second result"]
-    assert remote(hub, name) == content(more)
+    assert remote(hub, name) == whole_content(more)
 
 
 def test_private_and_pull_request(hub, commands, model, make_model):
@@ -69,13 +69,13 @@ def test_private_and_pull_request(hub, commands, model, make_model):
     assert hub.store.repositories[name].private
     refused(commands.zoo("push", model, name, token=BOB), "your token may not write to 'zoo-lab'")
     pushed(commands.zoo("push", model, name, "--private", token=ALICE))
-    hub.store.publish("zoo-lab/open", content(model))
+    hub.store.publish("zoo-lab/open", whole_content(model))
     refused(commands.zoo("push", model, "zoo-lab/open", "--private", token=ALICE), "exists already and is public, and --private is for new")
     more = make_model(results=2)
     url = pushed(commands.zoo("push", more, "zoo-lab/open", "--create-pr", token=BOB))
     assert url == f"{hub.url}/zoo-lab/open/discussions/1"
-    assert remote(hub, "zoo-lab/open") == content(model)
-    assert remote(hub, "zoo-lab/open", "refs/pr/1") == content(more)
+    assert remote(hub, "zoo-lab/open") == whole_content(model)
+    assert remote(hub, "zoo-lab/open", "refs/pr/1") == whole_content(more)
     refused(
         commands.zoo("push", more, "zoo-lab/none", "--create-pr", token=BOB), "no repository 'zoo-lab/none' that a pull request could go to"
     )
@@ -85,7 +85,7 @@ def test_a_dry_run_changes_nothing(hub, commands, model, tmp_path):
     done = commands.zoo("push", model, "alice/dry", "--dry-run", token=ALICE)
     assert (done.status, done.out) == (0, "")
     assert f"test_resnet.moco_2ep -> {hub.url}/alice/dry (new, public)" in done.err
-    for file, bytes_ in content(model).items():
+    for file, bytes_ in whole_content(model).items():
         assert f"  {file}  {len(bytes_):,} bytes  sha256 {sha256(bytes_)}  new" in done.err
     assert "no licence is stated" in done.err
     assert done.err.endswith("nothing was pushed (--dry-run)\n")
@@ -95,7 +95,7 @@ def test_a_dry_run_changes_nothing(hub, commands, model, tmp_path):
 
 def test_who_may_not(hub, commands, model):
     hub.store.publish("alice/other", {"README.md": b"# Something else", "weights.bin": b"123"})
-    hub.store.publish("alice/theirs", {**content(model), "zoo.json": json.dumps({"name": "resnet50.dino"}).encode()})
+    hub.store.publish("alice/theirs", {**whole_content(model), "zoo.json": json.dumps({"name": "resnet50.dino"}).encode()})
     refused(commands.zoo("push", model, "alice/any"), "needs a token that may write; set HF_TOKEN or run `hf auth login`")
     assert hub.seen == []
     refused(commands.zoo("push", model, "alice/any", token="hf_old"), "does not know your token, it is wrong or expired")
@@ -117,7 +117,7 @@ def test_who_may_not(hub, commands, model):
     refused(commands.zoo("push", model, "any", token=ALICE), "'any' does not name a model on the Hub: write ORG/NAME")
     assert "POST commit" not in hub.routes_since()
     pushed(commands.zoo("push", model, "alice/other", "--replace", token=ALICE))
-    assert remote(hub, "alice/other") == {**content(model), "weights.bin": b"123"}
+    assert remote(hub, "alice/other") == {**whole_content(model), "weights.bin": b"123"}
 
 
 def edit(folder: Path, file: str, before: str, after: str) -> None:
@@ -169,15 +169,15 @@ def test_a_folder_that_says_what_its_zoo_json_does_not_is_not_published(hub, com
 
 def test_the_card_can_be_made_again(hub, commands, make_model):
     folder = make_model()
-    before = content(folder)
+    before = whole_content(folder)
     edit(folder, "README.md", "## Limitations", "Best ever.\n\n## Limitations")
     assert commands.zoo("card", folder).status == 0
-    assert content(folder) == before
+    assert whole_content(folder) == before
 
 
 def test_another_push_at_the_same_time_is_noticed_and_nothing_is_lost(hub, commands, model, other_model, make_model):
     name = "alice/race"
-    hub.store.publish(name, content(model))
+    hub.store.publish(name, whole_content(model))
     more = make_model(results=2)
     program = f"""
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -187,15 +187,15 @@ HfApi().create_commit("{name}", [CommitOperationAdd("NOTES.md", b"theirs")], com
 plan.carry_out()
 """
     refused(commands.python(program, token=ALICE), f"somebody else pushed to '{name}' at the same time: .* nothing of theirs is lost")
-    assert remote(hub, name) == {**content(model), "NOTES.md": b"theirs"}
+    assert remote(hub, name) == {**whole_content(model), "NOTES.md": b"theirs"}
     pushed(commands.zoo("push", more, name, token=ALICE))
-    assert remote(hub, name) == {**content(more), "NOTES.md": b"theirs"}
+    assert remote(hub, name) == {**whole_content(more), "NOTES.md": b"theirs"}
 
 
 def test_a_commit_whose_answer_is_lost_is_recognised(hub, commands, model):
     hub.fail("commit", "lost", status=503)
     pushed(commands.zoo("push", model, "alice/lost", token=ALICE))
-    assert remote(hub, "alice/lost") == content(model)
+    assert remote(hub, "alice/lost") == whole_content(model)
     assert len(hub.store.repositories["alice/lost"].commits) == 2
 
 
@@ -216,13 +216,13 @@ def test_what_may_pass_is_tried_again(hub, commands, model, route, kind, setting
     hub.store.large_files.clear()
     hub.fail(route, kind, **settings)
     pushed(commands.zoo("push", model, name, token=ALICE))
-    assert remote(hub, name) == content(model)
+    assert remote(hub, name) == whole_content(model)
     assert not hub.faults[0].times, "the fault did not happen"
 
 
 def test_an_interrupted_push_leaves_the_old_revision_whole(hub, commands, model, other_model):
     name = "alice/interrupted"
-    old = hub.store.publish(name, content(model))
+    old = hub.store.publish(name, whole_content(model))
     hub.fail("cdn-upload", "hang", seconds=20)
     pid = commands.start("push", other_model, name, token=ALICE)
     while not any(seen.route == "cdn-upload" for seen in hub.seen):
@@ -236,14 +236,14 @@ def test_an_interrupted_push_leaves_the_old_revision_whole(hub, commands, model,
     refused(
         commands.zoo("push", other_model, name, "--deadline", "6", token=ALICE), "trouble .HTTP status 503.|was not done within 6 seconds"
     )
-    assert remote(hub, name) == content(model)
+    assert remote(hub, name) == whole_content(model)
     hub.faults.clear()
     pushed(commands.zoo("push", other_model, name, token=ALICE))
-    assert remote(hub, name) == content(other_model)
+    assert remote(hub, name) == whole_content(other_model)
 
 
 def test_what_arrived_is_compared_and_loaded(hub, commands, model, other_model):
-    digests = [sha256(content(folder)[WEIGHTS]).encode() for folder in (model, other_model)]
+    digests = [sha256(whole_content(folder)[WEIGHTS]).encode() for folder in (model, other_model)]
     # Three listings: before, of the new repository, and of the commit.
     hub.fail("info", "edit", edit=(digests[0], digests[1]), match="revision/[0-9a-f]{40}", skip=0)
     refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from functools import partial
 
 import pytest
 import timm
@@ -12,14 +13,18 @@ from hub_typed import WEIGHTS, content, pulled, refused
 from safetensors.torch import load_file, save_file
 from timm.models import save_for_hf
 
+from transfer.conversion import convert
 from zoo.model_folder.folder import load_zoo_model
 from zoo.model_folder.manifest import read_config, read_manifest
 
 
 def network(arch: str, seed: int = 0, **arguments):
     torch.manual_seed(seed)
-    made = timm.create_model(arch, **arguments).eval()
-    # Running statistics that are not those of a fresh network.
+    return with_statistics(timm.create_model(arch, **arguments).eval())
+
+
+def with_statistics(made):
+    """Running statistics that are not those of a fresh network."""
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
@@ -189,6 +194,78 @@ def test_a_checkpoint_that_a_reader_knows(hub, commands, tmp_path):
     refused(commands.zoo("pull", "lab/two"), r"several files of weights \(a\.safetensors, b\.safetensors\); choose one: `zoo import http")
     hub.store.publish("lab/strange", {"config.json": b'{"model_type": "strange"}', WEIGHTS: weights[:100]})
     refused(commands.zoo("pull", "lab/strange"), "none can be made of it: .*model.safetensors")
+
+
+def weights_of(made, folder) -> bytes:
+    save_file({key: tensor.contiguous() for key, tensor in made.state_dict().items()}, folder / "weights.safetensors")
+    return (folder / "weights.safetensors").read_bytes()
+
+
+def transformers_files(folder, arch: str, **settings) -> dict[str, bytes]:
+    """A network with other numbers than a fresh one, in transformers' names, with its config.json changed."""
+    convert(f"random:{arch}", "transformers", folder, verify=False)
+    tensors = load_file(folder / WEIGHTS)
+    for name, tensor in tensors.items():
+        if name.endswith("running_mean"):
+            tensor.normal_(0, 0.1)
+    save_file(tensors, folder / WEIGHTS)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+    return content(folder)
+
+
+def test_heads_and_epsilon_are_taken_from_the_config(hub, commands, tmp_path):
+    files = transformers_files(tmp_path / "saved", "vit_tiny_patch16_224", num_attention_heads=6, layer_norm_eps=1e-12)
+    hub.store.publish("lab/heads", files)
+    done = commands.zoo("pull", "lab/heads")
+    ours, manifest = load_zoo_model(pulled(done))
+    assert manifest.source["model_args"]["num_heads"] == 6
+    made = network("vit_tiny_patch16_224", num_classes=0, num_heads=6, norm_layer=partial(torch.nn.LayerNorm, eps=1e-12))
+    made.load_state_dict(ours.state_dict())
+    assert torch.equal(features(ours, 224), features(made, 224))
+    assert "built with 6 heads" in done.err
+
+
+ANOTHER_FUNCTION = {
+    "another activation": ("vit_tiny_patch16_224", {"hidden_act": "softplus"}, "softplus"),
+    "stride elsewhere": ("resnet50", {"downsample_in_bottleneck": True}, "stride in the first convolution of a block"),
+    "large epsilon": ("vit_tiny_patch16_224", {"layer_norm_eps": 0.1}, r"the epsilon of norms 0\.1"),
+    "no epsilon": ("vit_tiny_patch16_224", {"layer_norm_eps": "small"}, "the epsilon of norms 'small'"),
+    "no number of heads": ("vit_tiny_patch16_224", {"num_attention_heads": [3]}, "num_attention_heads"),
+}
+
+
+@pytest.mark.parametrize("case", ANOTHER_FUNCTION)
+def test_settings_that_make_another_function_are_refused(hub, commands, tmp_path, case):
+    arch, settings, sentence = ANOTHER_FUNCTION[case]
+    name = f"lab/{case.replace(' ', '-')}"
+    hub.store.publish(name, transformers_files(tmp_path / "saved", arch, **settings))
+    refused(commands.zoo("pull", name), f"none can be made of it: .*{sentence}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_what_transformers_saves_computes_the_same(hub, commands, tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    if kind == "vit":
+        # With timm's epsilon; that of transformers shows beside random weights.
+        config = transformers.ViTConfig(hidden_size=192, num_attention_heads=6, intermediate_size=768, image_size=96, layer_norm_eps=1e-6)
+        theirs = transformers.ViTModel(config).eval()
+    else:
+        theirs = transformers.ResNetModel(
+            transformers.ResNetConfig(hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic")
+        ).eval()
+    with_statistics(theirs).save_pretrained(tmp_path / "saved")
+    transformers.ViTImageProcessor(size={"height": 96, "width": 96}).save_pretrained(tmp_path / "saved")
+    hub.store.publish(f"lab/hf_{kind}", content(tmp_path / "saved"))
+    ours, manifest = load_zoo_model(pulled(commands.zoo("pull", f"lab/hf_{kind}")))
+    images = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        output = theirs(images)
+        wanted = output.last_hidden_state[:, 0] if kind == "vit" else output.pooler_output.flatten(1)
+    torch.testing.assert_close(ours(images), wanted, rtol=1e-4, atol=1e-4)
+    assert (manifest.image_size, manifest.crop_pct, manifest.mean) == (96, 1.0, (0.5, 0.5, 0.5))
 
 
 class Settings:

@@ -117,16 +117,20 @@ def test_a_lock_file_that_cannot_be_written_is_found_before_the_transfer(hub, co
     assert "GET cdn" not in hub.routes_since()
 
 
+def open_to_others(place) -> None:
+    """Let another user write there; the folders of pytest are for their owner alone."""
+    place.chmod(0o777)
+    for folder in place.parents:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_the_lock_file_of_another_user(commands, tmp_path):
     path = tmp_path / "zoo.lock.json"
     Pins(path).put("a/b@main", {"x": FilePin(1, "0" * 64)})
     assert (tmp_path / "zoo.lock.json.lock").is_file()
-    tmp_path.chmod(0o777)
-    for folder in tmp_path.parents:
-        if not folder.stat().st_mode & 0o001:
-            # The folders of pytest are for their owner alone.
-            folder.chmod(folder.stat().st_mode | 0o011)
+    open_to_others(tmp_path)
     program = (
         f"import os; from zoo.hub.pins import Pins; pins = Pins({str(path)!r}); os.setgid(65534); os.setuid(65534); pins.check_writable()"
     )
@@ -162,3 +166,25 @@ def test_unusual_revisions_and_names_are_pulled(hub, commands, model, revision):
         assert content(pulled(commands.zoo("pull", text))) == content(model)
     assert content(pulled(commands.zoo("pull", f"{hub.url}/{name}"))) == content(model)
     assert content(pulled(commands.zoo("pull", f"{hub.url}/{name}/tree/{revision}", "--offline"))) == content(model)
+
+
+def test_weights_of_timm_that_cannot_be_had_name_the_variable_too(hub, commands):
+    program = "from zoo.model_spec import open_model; open_model('timm:test_resnet')"
+    refused(commands.python(program), "the weights of 'timm:test_resnet' cannot be loaded")
+    # The client has read its address before; what is looked at is the variable.
+    refused(commands.python(program, HF_ENDPOINT="hub.example.org"), "^error: HF_ENDPOINT is 'hub.example.org', which is no address")
+    program = "from zoo.model_spec import open_model; open_model('timm:test_resnt')"
+    refused(commands.python(program, HF_ENDPOINT="hub.example.org"), "timm has no network 'test_resnt'")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_download_beside_the_lock_of_another_user(hub, commands, tmp_path):
+    hub.files["theirs.pth"] = b"x" * 1000
+    (tmp_path / ".theirs.pth.lock").touch(mode=0o600)
+    open_to_others(tmp_path)
+    program = (
+        "import os; from zoo.hub.fetch import fetch; from zoo.hub.pins import Pins; os.setgid(65534); os.setuid(65534); "
+        f"fetch({hub.url + '/files/theirs.pth'!r}, folder={str(tmp_path)!r}, pins=Pins({str(tmp_path / 'lock.json')!r}))"
+    )
+    refused(commands.python(program), r"\.theirs\.pth\.lock cannot be written \(Permission denied\), which belongs to root")
+    assert hub.seen == []

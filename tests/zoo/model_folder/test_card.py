@@ -148,3 +148,11 @@ def test_the_three_ways_to_load_work_as_they_are_printed(tmp_path, make_backbone
 )
 def test_where_data_lay_is_left_out(data, published):
     assert without_place(data) == published
+
+
+@pytest.mark.parametrize("value", [3, "text", None, [1, None], {"a": [2]}])
+def test_sources_of_any_kind_make_a_card(make_manifest, value):
+    """A stranger's zoo.json may hold anything in an object that no type is stated for."""
+    source = dict.fromkeys(("run", "url", "checkpoint", "sha256", "format", "assumed", "commit", "versions", "classifier"), value)
+    text = make_card(make_manifest(source=source, classes=("a", "b"), backbone_sha256="a" * 64))
+    assert "| Classes | a, b |" in text

@@ -15,7 +15,7 @@ from zoo.results import Result, save_result
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_result_is_added_to_the_manifest_and_to_the_card(zoo_folder, make_result):
@@ -87,7 +87,7 @@ def test_results_that_are_added_at_once_are_all_kept(zoo_folder, make_result):
         assert writer.exitcode == 0
     seeds = {result.seeds["sample"] for result in read_manifest(zoo_folder).results}
     assert seeds == {10 * writer + i for writer in range(3) for i in range(10)}
-    assert not list(zoo_folder.glob(".*"))
+    assert [path.name for path in zoo_folder.rglob(".*")] == [".eval_results"]
 
 
 def test_what_is_no_zoo_model_takes_no_result(tmp_path, make_result):

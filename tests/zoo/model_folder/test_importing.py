@@ -21,7 +21,7 @@ from zoo.model_folder.folder import load_zoo_model, write_zoo_model
 from zoo.model_folder.importing import Preprocessing, check_hash, import_checkpoint
 from zoo.model_folder.manifest import read_manifest
 from zoo.model_spec import open_model
-from zoo.models.selection import read_selection
+from zoo.models.selection import Hints, read_selection
 
 CIFAR = Preprocessing(32, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -275,7 +275,7 @@ def test_a_network_with_other_heads_is_kept_as_it_is(right_vit, tmp_path):
 def test_arguments_in_a_folder_are_checked(right_vit, tmp_path, arguments, sentence):
     path = tmp_path / "mocov3.pth"
     torch.save({"state_dict": behind("module.base_encoder.", right_vit.state_dict())}, path)
-    import_checkpoint(path, tmp_path / "model", heads=12)
+    import_checkpoint(path, tmp_path / "model", hints=Hints(heads=12))
     file = tmp_path / "model" / "config.json"
     config = json.loads(file.read_text()) | {"model_args": arguments}
     if arguments is None:
@@ -294,7 +294,7 @@ def test_heads_that_cannot_be(right_vit, tmp_path, heads, sentence):
     path = tmp_path / "mocov3.pth"
     torch.save({"state_dict": behind("module.base_encoder.", right_vit.state_dict())}, path)
     with pytest.raises(UserError, match=sentence):
-        import_checkpoint(path, tmp_path / "model", heads=heads)
+        import_checkpoint(path, tmp_path / "model", hints=Hints(heads=heads))
     assert not (tmp_path / "model").exists()
 
 
@@ -317,7 +317,7 @@ def test_by_hand(right_large, tmp_path):
     assert open_model(path, selection=selection).tensors_sha256 == manifest.tensors_sha256
     with pytest.raises(UserError, match="says itself what it holds"):
         open_model(tmp_path / "model", selection=selection)
-    with pytest.raises(UserError, match="--heads is for a vision transformer in a checkpoint file"):
+    with pytest.raises(UserError, match="--heads, --norm-eps and --stem-padding are for a checkpoint file"):
         open_model(tmp_path / "model", heads=3)
     with pytest.raises(UserError, match=r"--heads is for vision transformers, and .*mine.pth is a resnet18"):
         open_model(path, selection=selection, heads=3)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as rle
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator, inference_on_dataset
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec, voc_eval
-from detectron2.structures import BoxMode
+from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 
 from zoo.data.boxes.annotations import Record, Split
 from zoo.data.boxes.coco import write_coco
 from zoo.data.boxes.detection_data import DetectionData
-from zoo.data.boxes.voc import write_voc
+from zoo.data.boxes.voc import voc_scale, write_voc
 
 # VOC's metric averages over these, in percent of IoU.
 _THRESHOLDS = range(50, 100, 5)
@@ -51,10 +55,10 @@ def register(data: DetectionData, folder: Path, *, masks: bool) -> tuple[str, st
         if data.kind == "voc":
             write_voc(folder, data.test)
         else:
-            write_coco(folder / "test.json", data.test, data.classes)
+            write_coco(folder / "test.json", data.test, data.classes, masks=masks)
     comm.synchronize()
     if data.kind == "voc":
-        test.set(dirname=str(folder), split="test", year=2007 if data.metric_2007 else 2012)
+        test.set(dirname=str(folder), split="test", year=2007 if data.metric_2007 else 2012, box_scale=voc_scale(data.test))
         parse_rec.cache_clear()  # an earlier run of this process may have had the same folder
     else:
         ids = {index + 1: index for index in range(len(data.classes))}
@@ -72,10 +76,17 @@ def _records(split: Split, *, masks: bool, training: bool) -> list[Record]:
                 continue
             kept = {"bbox": annotation["bbox"], "bbox_mode": BoxMode.XYXY_ABS, "category_id": annotation["category_id"]}
             if masks and "segmentation" in annotation:
-                kept["segmentation"] = annotation["segmentation"]
-            annotations.append({**kept, "iscrowd": annotation["iscrowd"]})
+                kept["segmentation"] = _compressed(annotation["segmentation"])
+            annotations.append({**kept, "iscrowd": annotation["iscrowd"], "difficult": annotation.get("difficult", 0)})
         records.append({**image, "image_id": index, "annotations": annotations})
     return records
+
+
+def _compressed(mask: Any) -> Any:
+    """A mask as detectron2's mapper takes it: run lengths that are numbers, compressed."""
+    if isinstance(mask, dict) and isinstance(mask["counts"], list):
+        return rle.frPyObjects(mask, *mask["size"])
+    return mask
 
 
 class VocEvaluator(PascalVOCDetectionEvaluator):
@@ -83,6 +94,16 @@ class VocEvaluator(PascalVOCDetectionEvaluator):
 
     Its own mean is not a number then, since that class's AP is 0/0.
     """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._scale = MetadataCatalog.get(name).box_scale
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        if self._scale != 1:
+            # detectron2 writes a tenth of a pixel, which is much of a small box.
+            outputs = [{"instances": _scaled(output["instances"], self._scale)} for output in outputs]
+        super().process(inputs, outputs)
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         gathered = comm.gather(self._predictions, dst=0)
@@ -122,11 +143,34 @@ class VocEvaluator(PascalVOCDetectionEvaluator):
         return [parse_rec(self._anno_file_template.format(name)) for name in names]
 
 
+def _scaled(found: Instances, scale: int) -> Instances:
+    boxes = Boxes(found.pred_boxes.tensor * scale)
+    return Instances(found.image_size, pred_boxes=boxes, scores=found.scores, pred_classes=found.pred_classes)
+
+
 def make_evaluator(name: str, *, masks: bool) -> DatasetEvaluator:
     """detectron2's evaluator for a registered test set: VOC's AP or COCO's, by the layout of the data."""
     if MetadataCatalog.get(name).evaluator_type == "voc":
         return VocEvaluator(name)
     return COCOEvaluator(name, tasks=("bbox", "segm") if masks else ("bbox",), use_fast_impl=True)
+
+
+def evaluate_model(model: Any, loader: Any, name: str, *, masks: bool) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Metrics and AP per class (:func:`metrics_of`) of a model on a registered test set; both are empty on all but the main process.
+
+    Parameters
+    ----------
+    loader
+        Gives the test images in order, as the model takes them.
+    masks
+        Whether masks are evaluated too.
+    """
+    # pycocotools prints its tables; they belong into detectron2's log.
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        results = inference_on_dataset(model, loader, make_evaluator(name, masks=masks))
+    if printed.getvalue():
+        logging.getLogger("detectron2.evaluation").info(printed.getvalue())
+    return metrics_of(results) if results else ({}, {})
 
 
 def metrics_of(results: dict[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from zoo.data.images import AS_SEEN, BadImageError, ImageFacts, Reading
 from zoo.data.images.decode import check_facts
 from zoo.data.images.facts import open_image
 from zoo.errors import UserError
+from zoo.hashing import file_sha256
 from zoo.reading.outside import open_file
 
 Record = dict[str, Any]
@@ -43,6 +46,15 @@ TWICE = "images listed twice"
 FEW_POINTS = "polygons of fewer than three points"
 BAD_MASK = "masks that are none"
 BAD_FLAG = "flags that are neither 0 nor 1"
+SWAPPED_MASK = "masks of swapped size (width before height; COCO has the height first)"
+NO_MASK = "objects without a mask among others that have one (with masks: not trained on, ignored in the evaluation)"
+NO_NAME = "objects of a class without a name"
+FOUND_BY_NAME = "images found by their name, elsewhere than their annotation says"
+SAME_STEM = "images that share their name with a file of another ending"
+SHARED_FILE = "entries of an image file that has an entry already (their objects are put together)"
+ONE_NAME = "categories that have the name of another (taken as one class)"
+IN_BOTH = "test images that are trained on too"
+ALL_CROWDS = "objects marked as crowds like all others of the set (taken as ordinary objects)"
 CROWD = "crowd regions (not trained on, ignored in the evaluation)"
 # These are part of a data set that is in order, and `strict` accepts them.
 ACCEPTED = (CROWD,)
@@ -52,17 +64,30 @@ OVERHANG_PIXELS = 1.0
 FINGERPRINT_IMAGES = 2000
 # Key of a record whose image has an orientation by EXIF.
 TURNED = "turned"
-_THREADS = 8
-_MIN_POLYGON_NUMBERS = 6
-# No coordinate of any image is beyond this.
-_ABSURD = 1e9
+_THREADS, _PIECE = 8, 64
+_HEAD_BYTES = 4096
 
 
 @dataclass
 class Problems:
-    """What was found wrong: one line per case, by kind."""
+    """What was found wrong: one line per case, by kind.
+
+    Attributes
+    ----------
+    cases
+        By kind, each ``WHERE: DETAIL``.
+    notes
+        What was decided about the set as a whole, and a reader of results must know.
+    procedure
+        2 where numbers are other than those of earlier versions, which rounded or shifted boxes, or counted classes twice.
+    refusal
+        Why the set as a whole is of no use for training, though it can be looked at.
+    """
 
     cases: dict[str, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    procedure: int = 1
+    refusal: str | None = None
 
     def add(self, kind: str, where: str, detail: str = "") -> None:
         self.cases.setdefault(kind, []).append(f"{where}: {detail}" if detail else where)
@@ -152,41 +177,106 @@ def checked_box(box: Sequence[Any], height: int, width: int, where: str, problem
     return None
 
 
-def checked_polygons(polygons: Any, where: str, problems: Problems) -> list[list[float]]:
-    """The polygons with at least three points; the others are cases among the problems."""
-    kept: list[list[float]] = []
-    if not isinstance(polygons, list):
-        problems.add(BAD_MASK, where, repr(polygons)[:60])
-        return kept
-    for polygon in polygons:
-        if isinstance(polygon, list) and not all(type(value) in (int, float) and abs(value) < _ABSURD for value in polygon):
-            problems.add(BAD_MASK, where, repr(polygon)[:60])
-        elif isinstance(polygon, list) and len(polygon) >= _MIN_POLYGON_NUMBERS and len(polygon) % 2 == 0:
-            kept.append([float(value) for value in polygon])
-        else:
-            problems.add(FEW_POINTS, where, f"{len(polygon) / 2:g} points" if isinstance(polygon, list) else repr(polygon)[:60])
-    return kept
+def existing_images(images: list[Record], problems: Problems, reading: Reading = AS_SEEN, files: ImageFiles | None = None) -> list[Record]:
+    """The records whose image file is there, can be read by its header, and has the size that the record gives.
 
-
-def existing_images(images: list[Record], problems: Problems, reading: Reading = AS_SEEN) -> list[Record]:
-    """The records whose image file is there, can be read by its header, and has the size that the record gives."""
+    A record without a size (0) gets that of the file. An image that is not at its place is looked for by its name in ``files``.
+    """
+    names = [image["file_name"] for image in images]
+    pieces = [names[start : start + _PIECE] for start in range(0, len(names), _PIECE)]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda image: _facts(image["file_name"], reading), images))
+        found = list(chain.from_iterable(pool.map(lambda piece: [_facts(name, reading) for name in piece], pieces)))
     kept = []
     for image, facts in zip(images, found, strict=True):
         name = image["file_name"]
+        if facts is None and files is not None and (other := files.find(name)) is not None:
+            facts, image = _facts(other, reading), {**image, "file_name": other}
+            problems.add(FOUND_BY_NAME, name, other)
         if facts is None:
             problems.add(MISSING_IMAGE, name)
             continue
         if isinstance(facts, str):
-            problems.add(UNREADABLE_IMAGE, name, facts)
+            problems.add(UNREADABLE_IMAGE, image["file_name"], facts)
             continue
         width, height = facts.seen_size if reading.exif == "apply" else (facts.width, facts.height)
+        if not (image["width"] and image["height"]):
+            image = {**image, "width": width, "height": height}
         if (width, height) != (image["width"], image["height"]):
             problems.add(OTHER_SIZE, name, f"{width} x {height}, not {image['width']} x {image['height']}")
         else:
             kept.append({**image, TURNED: True} if facts.orientation != 1 else image)
     return kept
+
+
+class ImageFiles:
+    """The files below a folder by their names, for annotations that name a place of another machine.
+
+    Parameters
+    ----------
+    root
+        The folder; it is looked through when the first name is asked for.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._by_name: dict[str, list[str]] | None = None
+
+    def find(self, name: str) -> str | None:
+        """The one file of that name, in any letter case; where several have it, the one whose folders agree best. None: no single one."""
+        if self._by_name is None:
+            self._by_name = {}
+            for folder, _, names in os.walk(self._root):
+                for file in names:
+                    self._by_name.setdefault(file.lower(), []).append(os.path.join(folder, file))
+        wanted = _folders_upwards(name)
+        candidates = self._by_name.get(wanted[0], [])
+        agreeing = [
+            sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(wanted, _folders_upwards(path), strict=False)))
+            for path in candidates
+        ]
+        best = [path for path, count in zip(candidates, agreeing, strict=True) if count == max(agreeing)]
+        return best[0] if len(best) == 1 else None
+
+
+def _folders_upwards(name: str) -> list[str]:
+    return name.replace("\\", "/").lower().split("/")[::-1]
+
+
+def note_images_in_both(train: Split, test: Split, problems: Problems) -> None:
+    """Count the test images that are trained on too: the same file, or one of the same bytes."""
+    files: dict[tuple[int, int], str] = {}
+    by_size: dict[int, list[str]] = {}
+    for image in train.images:
+        facts = os.stat(image["file_name"])
+        if files.setdefault((facts.st_dev, facts.st_ino), image["file_name"]) == image["file_name"]:
+            by_size.setdefault(facts.st_size, []).append(image["file_name"])
+    begun: dict[str, tuple[bytes, bytes]] = {}
+    whole: dict[str, str] = {}
+
+    def same(one: str, other: str) -> bool:
+        for path in (one, other):
+            if path not in begun:
+                begun[path] = _ends(path)
+        if begun[one] != begun[other]:
+            return False
+        for path in (one, other):
+            if path not in whole:
+                whole[path] = file_sha256(path)
+        return whole[one] == whole[other]
+
+    for image in test.images:
+        path, facts = image["file_name"], os.stat(image["file_name"])
+        if (facts.st_dev, facts.st_ino) in files:
+            problems.add(IN_BOTH, path)
+        elif (twin := next((other for other in by_size.get(facts.st_size, []) if same(path, other)), None)) is not None:
+            problems.add(IN_BOTH, path, f"the same bytes as {twin}")
+
+
+def _ends(path: str) -> tuple[bytes, bytes]:
+    with open_file(path) as file:
+        head = file.read(_HEAD_BYTES)
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _HEAD_BYTES))
+        return head, file.read(_HEAD_BYTES)
 
 
 def _facts(path: str, reading: Reading) -> ImageFacts | str | None:

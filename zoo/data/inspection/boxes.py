@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from zoo.data.base import FileImages
 from zoo.data.boxes.annotations import ACCEPTED, NO_SUCH_IMAGE, OTHER_SIZE, TWICE, UNKNOWN_CLASS, Split
 from zoo.data.boxes.detection_data import DetectionData
+from zoo.data.boxes.forms import FITTING, begin_at_zero, normalised
 from zoo.data.boxes.places import JsonPlaces, LinedElement, read_xml
 from zoo.data.entries import FileEntry
 from zoo.data.inspection.findings import NAMED, Case, Finding
@@ -25,9 +26,7 @@ FEW_OBJECTS = "classes without objects"
 # COCO's border between small, medium and large objects, in pixels of area (box or mask).
 SMALL_AREA, MEDIUM_AREA = 32**2, 96**2
 # A guess is made if at least so many boxes make no sense as they are, and nearly all make sense as guessed.
-_ODD, _FITTING = 0.05, 0.95
-# A normalised coordinate is at most this.
-_UNIT = 1.0 + 1e-6
+_ODD = 0.05
 # No coordinate in pixels is that large; not finite ones are not below it.
 _ABSURD = 1e9
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -169,11 +168,11 @@ def _of_voc(raw: RawBoxes) -> list[Finding]:
         return [_guess(raw, ~as_is, "these boxes look like (x, y, width, height); VOC wants the corners xmin, ymin, xmax, ymax")]
     if (found := _turned(raw, as_is)) is not None:
         return [found]
-    zero: NDArray[np.bool_] = np.asarray((x0 == 0) | (y0 == 0))
-    if zero.any() and not ((x1 >= width) | (y1 >= height)).any():
+    zero = begin_at_zero(raw.boxes, raw.sizes)
+    if zero is not None:
         text = (
-            f"these boxes look 0-based: {int(zero.sum()):,} begin at 0 and none reaches the image's last pixel; VOC counts from 1, so each "
-            "is taken one pixel too far to the left and to the top"
+            f"these boxes look 0-based: {int(zero.sum()):,} begin at 0 and none reaches the image's last pixel; VOC counts from 1, and "
+            "`transfer` takes the set as counting from 0"
         )
         return [_guess(raw, zero, text)]
     return []
@@ -194,8 +193,8 @@ def _of_coco(raw: RawBoxes) -> list[Finding]:
 
 def _normalised(raw: RawBoxes) -> Finding | None:
     """Boxes in shares of the image."""
-    unit = np.asarray(((raw.boxes >= 0) & (raw.boxes <= _UNIT)).all(axis=1) & (raw.sizes > 2).all(axis=1))
-    if unit.mean() < _FITTING or not (raw.boxes[unit] % 1 != 0).any():
+    unit = normalised(raw.boxes, raw.sizes)
+    if unit is None:
         return None
     return _guess(raw, unit, "these boxes look normalised (0 to 1, in shares of the image); they must be in pixels")
 
@@ -210,7 +209,7 @@ def _turned(raw: RawBoxes, as_is: NDArray[np.bool_]) -> Finding | None:
 
 
 def _better(guessed: NDArray[np.bool_], as_is: NDArray[np.bool_]) -> bool:
-    return bool((~as_is).mean() >= _ODD and guessed.mean() >= _FITTING)
+    return bool((~as_is).mean() >= _ODD and guessed.mean() >= FITTING)
 
 
 def _guess(raw: RawBoxes, chosen: NDArray[np.bool_], text: str) -> Finding:

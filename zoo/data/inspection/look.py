@@ -240,7 +240,7 @@ def subject_of(spec: str) -> Subject:
 def _annotated(spec: str) -> Subject:
     root = Path(parse_spec(spec).place).expanduser()
     try:
-        data = open_detection_data(spec)
+        data = open_detection_data(spec, looking=True)
     except UserError as error:
         # What the boxes look like may be the reason.
         found = guesses_at(parse_spec(spec).name, root) if root.exists() else []

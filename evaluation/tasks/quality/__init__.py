@@ -1,0 +1,1 @@
+"""Quality without labels, as a task of `evaluate`."""

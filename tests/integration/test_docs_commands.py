@@ -1,0 +1,96 @@
+"""Commands and printed tables of the documents: every command has words and options that there are; a table on embedded data is printed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+import evaluation.commands.cli
+import pretrain.cli
+import transfer.cli
+import zoo.commands.cli
+from evaluation.tasks.registry import TASKS
+from pretrain.recipe_files import RECIPES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+APPS = {
+    "evaluate": evaluation.commands.cli.app,
+    "pretrain": pretrain.cli.app,
+    "transfer": transfer.cli.app,
+    "zoo": zoo.commands.cli.app,
+}
+# What stands for words that are the reader's.
+_OPEN = re.compile(r"\$[A-Z]|\.\.\.|…|\[|\]|\||<|>|\{|\}")
+
+
+def _lines(text: str) -> list[tuple[int, str]]:
+    """Commands of indented and fenced blocks; without what stands beside them after three blanks; a quote is closed on the next line."""
+    found: list[tuple[int, str]] = []
+    fenced, lines = False, text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("```"):
+            fenced = not fenced
+            continue
+        words = line.strip().removeprefix("$ ").partition("   ")[0]
+        if not (fenced or line.startswith("    ")) or words.split(" ", 1)[0] not in APPS:
+            continue
+        if words.count("'") % 2 or words.endswith("\\"):
+            words = f"{words.removesuffix(chr(92))} {lines[number].strip()}"
+        found.append((number, words))
+    return found
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{page.name}:{number}")
+    for page in PAGES
+    for number, words in _lines(page.read_text(encoding="utf-8"))
+    if not _OPEN.search(words.partition("#")[0])
+]
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 80
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_has_words_that_there_are(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    # Of several commands in a line, the first.
+    for end in ("&&", "||", ";", "\\", "2>&1"):
+        words = words[: words.index(end)] if end in words else words
+    command = typer.main.get_command(APPS[words[0]])
+    context = command.make_context(words[0], words[1:])
+    rest = [*getattr(context, "_protected_args", ()), *context.args]
+    if hasattr(command, "resolve_command"):
+        name, inner, rest = command.resolve_command(context, rest)
+        context = inner.make_context(name, rest, parent=context)
+    told = context.params
+    if words[0] == "pretrain" and told.get("recipe") and not told["recipe"].isupper() and not told["recipe"].endswith(".yaml"):
+        assert told["recipe"] in ("boxes", "prototypes", "runs") or RECIPES.find(told["recipe"])
+    for task in ",".join(told.get("task") or ()).split(",") if words[0] == "evaluate" else ():
+        assert not task or task in {*TASKS, "all"} or task.isupper(), task
+
+
+def test_the_first_table_of_the_page_on_evaluation_is_what_is_printed() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^    \$ evaluate (--task knn --model pixels .*)$", text, re.MULTILINE)
+    done = CliRunner().invoke(APPS["evaluate"], [*shlex.split(line), "--no-cache"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+    def rows(printed: str) -> dict[str, list[float]]:
+        lines = [row.strip() for row in printed.splitlines() if row.strip().startswith("│")]
+        cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+        return {name: [float(value) for value in values] for name, *values in cells}
+
+    told = rows(text.partition(line)[2].partition("└")[0])
+    found = rows(done.output)
+    assert told.keys() == found.keys() == {"pixels", "random:resnet18_small:0"}
+    assert told["pixels"] == found["pixels"]
+    # A network rounds differently on other processors: a neighbour or two of 445.
+    assert told["random:resnet18_small:0"] == pytest.approx(found["random:resnet18_small:0"], abs=0.7)
