@@ -13,6 +13,7 @@ from evaluation.tasks.runtime import device_name
 from transfer.conversion import open_source
 from transfer.detection import run_folder
 from transfer.detection.engine.settings import (
+    check_keys,
     check_model,
     check_network,
     doubtful,
@@ -74,6 +75,7 @@ def prepare(
     say: Any,
 ) -> Prepared:
     """A new run, checked in all that can be checked; parameters and errors as of :func:`transfer.detection.detect.start`."""
+    check_keys(overrides)
     cfg = load_config(config, overrides)
     unused = overruled(cfg)
     place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)

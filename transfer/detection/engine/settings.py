@@ -105,15 +105,11 @@ def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
     """A config by name or path, with ``KEY VALUE`` pairs over it.
 
     Raises UserError for a file that is no config, a key that does not exist (the nearest is named), a value that does not fit it
-    or that lies outside :data:`RANGES`, a key of :data:`OWNED` among the overrides, and one of :data:`UNREAD` that would change anything.
+    or that lies outside :data:`RANGES`, and a file that sets a key of :data:`UNREAD`.
     """
     cfg = read_config(CONFIGS.find(name_or_path))
     _check_unread(cfg, name_or_path)
     for key, value in _pairs(overrides):
-        if (option := _entry(OWNED, key)) is not None:
-            raise UserError(f"{key} is decided by {option}; give that, and leave the key out")
-        if (instead := _entry(UNREAD, key)) is not None:
-            raise UserError(f"nothing reads {key} here: {instead}; leave it out")
         try:
             cfg.merge_from_list([key, value])
         except (KeyError, AssertionError) as error:
@@ -160,6 +156,15 @@ def _check_files(path: Path) -> None:
         if not isinstance(base, str) or "://" in base:
             raise UserError(f"{path} is no config that detectron2 reads ({_BASE} is {told(base)}, and a file is expected)")
         path = path.parent / Path(base).expanduser()
+
+
+def check_keys(overrides: Sequence[str]) -> None:
+    """Raise UserError for a key of :data:`OWNED` or :data:`UNREAD` among ``KEY VALUE`` words."""
+    for key, _ in _pairs(overrides):
+        if (option := _entry(OWNED, key)) is not None:
+            raise UserError(f"{key} is decided by {option}; give that, and leave the key out")
+        if (instead := _entry(UNREAD, key)) is not None:
+            raise UserError(f"nothing reads {key} here: {instead}; leave it out")
 
 
 def _entry(table: Mapping[str, str], key: str) -> str | None:

@@ -25,6 +25,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 
 from transfer.detection.engine.settings import (
     RANGES,
+    check_keys,
     check_model,
     check_network,
     doubtful,
@@ -334,7 +335,7 @@ def test_masks_are_wanted_of_test_objects_too():
 )
 def test_keys_of_options_and_keys_that_nothing_reads_are_refused(key, value, sentence):
     with pytest.raises(UserError, match=sentence) as refusal:
-        load_config("small_r18_fpn", ["SOLVER.MAX_ITER", "5", key, value])
+        check_keys(["SOLVER.MAX_ITER", "5", key, value])
     assert "\n" not in str(refusal.value)
 
 
