@@ -13,7 +13,7 @@ from transfer.words import DETECTRON2_SCHEME, check_target_word
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
 from zoo.files import check_can_write
-from zoo.ranges import SEED, Range
+from zoo.ranges import SEED, SHARE, Range
 from zoo.words.models import RANDOM, check_model_word
 from zoo.words.runtime import check_device_word
 
@@ -23,6 +23,7 @@ app = make_app(
     "* `transfer convert models/moco --to torchvision --out moco.pth`\n"
     "* `transfer convert runs/moco --to detectron2 --out moco.pkl`\n"
     "* `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc`\n"
+    "* `transfer predict runs/moco-voc photos --out found`\n"
     "* `transfer compare small_r18_fpn --models models/moco,random --seeds 3 --data voc:cells --out runs/compared`",
     no_args_is_help=True,
 )
@@ -159,8 +160,112 @@ def detect_command(
     if outcome.result is None:
         typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}")
         raise typer.Exit(EXIT_STOPPED)
-    named = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in outcome.result.metrics.items())
-    typer.echo(f"done: {named}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
+    typer.echo(f"done: {_named(outcome.result.metrics)}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
+
+
+_RUN = "A run folder of `transfer detect`, finished or not."
+_CHECKPOINT = "A file, or of the run's: `final`, or a number as in model_0000999.pth; by default the newest."
+_DEVICE = "auto (a GPU where there is one), cpu or cuda."
+_PART = "Which of its images: `test`, `train` or `all`."
+
+
+@app.command("evaluate")
+@when_memory_runs_out("set smaller images by INPUT.MIN_SIZE_TEST in RUN/config.yaml")
+def evaluate_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help=f"{_DATA} Its classes must be the run's, by their names.")],
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)] = None,
+    part: Annotated[str, typer.Option("--part", metavar="PART", help=_PART)] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The result to write; by default one in RUN, named by checkpoint and data.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file at --out.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
+    device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
+) -> None:
+    """Evaluate a checkpoint of a detection run, on the data of its training or on any with the same classes.
+
+    Examples:
+
+    * `transfer evaluate runs/cells --data voc:cells`
+
+    * `transfer evaluate runs/cells --data coco:other-cells --checkpoint 999 --part all`
+    """
+    _prepare()
+    from transfer.detection.evaluate import evaluate
+
+    result, path = evaluate(
+        run_folder,
+        data,
+        checkpoint=checkpoint,
+        part=part,
+        device=device,
+        strict=strict,
+        out=out,
+        overwrite=overwrite,
+        say=typer.echo,
+    )
+    typer.echo(f"done: {_named(result.metrics)}\nwritten: {path}")
+
+
+@app.command("predict")
+@when_memory_runs_out("give a smaller --batch")
+def predict_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    places: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER|IMAGE]...", help="Images, and folders with images in and below them.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Annotated images instead, voc:ROOT or coco:ROOT: misses and false finds are marked."),
+    ] = None,
+    part: Annotated[str, typer.Option("--part", metavar="PART", help=f"With --data. {_PART}")] = "test",
+    score: Annotated[float, SHARE, typer.Option("--score", help="Detections with a lower score are left out.")] = 0.5,
+    batch: Annotated[int, Range(1), typer.Option("--batch", help="Images that go through the network at once.")] = 1,
+    sheet_images: Annotated[int, Range(1, 200), typer.Option("--sheet-images", help="With --data: how many images the sheet shows.")] = 12,
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)] = None,
+    device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder at --out, if this command wrote it.")] = False,
+) -> None:
+    """Detect in images: draw boxes and masks, and write them as COCO's JSON and as a table.
+
+    DIR gets `drawn/` with a picture for each image, `detections.json`, `detections.csv` and, with --data, `sheet.png`.
+
+    Examples:
+
+    * `transfer predict runs/cells photos --out found`
+
+    * `transfer predict runs/cells a.jpg b.jpg --out found --score 0.3 --device cpu`
+
+    * `transfer predict runs/cells --data voc:cells --out found`: what is missed, and what is false
+    """
+    _prepare()
+    from transfer.detection.predict import predict
+
+    done = predict(
+        run_folder,
+        places or [],
+        out,
+        data=data,
+        part=part,
+        score=score,
+        batch=batch,
+        sheet_images=sheet_images,
+        checkpoint=checkpoint,
+        device=device,
+        overwrite=overwrite,
+        say=typer.echo,
+    )
+    if done.unread:
+        typer.echo(f"  {done.unread:,} images could not be read: listed in {out}/not_read.txt")
+    sheet = "" if data is None else f", {out}/sheet.png"
+    typer.echo(f"done: {done.detections:,} detections in {done.images:,} images")
+    typer.echo(f"written: {out}/detections.json, {out}/detections.csv, {out}/drawn{sheet}")
+
+
+def _named(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in metrics.items())
 
 
 @app.command("compare")
