@@ -1,10 +1,9 @@
 """A study of HCSC: do prototypes help, which part of the method does, and could they?
 
-    python benchmarks/studies/hierarchy.py --work DIR [--arms ...] [--seeds 0-4] [--data shapes] [--optimizer adamw] [--epochs 12] [--quick]
+    python benchmarks/studies/hierarchy.py --work DIR [--arms ...] [--seeds 0-4] [--data shapes] [--optimizer adamw] [--epochs 12]
 
 All arms of a seed start from one learned encoder (SimCLR on the same images, kept in DIR) and make the same number of steps on the same
-images
-in the same order:
+images in the same order:
 
 moco               MoCo v2
 moco_x3            its loss times 3, as HCSC's sum over three levels is where nothing is rejected
@@ -17,8 +16,7 @@ csml               CsMl as released (no second level)
 true_neighbours    CsMl with images of the same class as neighbours: the ceiling
 
 Adds a row of each finished run to benchmarks/studies/hierarchy.jsonl; a run whose row is there is not made again, so a study may be
-stopped at any time and
-started again. Seeds come one after the other, all arms of one before the next.
+stopped at any time and started again. Seeds come one after the other, all arms of one before the next.
 """
 
 from __future__ import annotations
@@ -95,16 +93,14 @@ def run_one(work: Path, arm: str, name: str, data: str, seed: int, optimizer: st
         [f"data={data}", f"seed={seed}", *SETS[name][1], *COMMON, f"epochs={epochs}", f"batch={BATCH}", "bn_splits=8",
          "schedule.warmup_epochs=1", f"checkpoint.every_epochs={epochs}", *OPTIMIZERS[optimizer], *keys],
     )  # fmt: skip
-    outcome = train(recipe, run, overwrite=True)
+    train(recipe, run, overwrite=True)
     seconds = time.perf_counter() - started
     images = len(open_data(data).role("train"))
     row = {
         "study": STUDY, "arm": arm, "seed": seed, "data": data if name == "shapes" else name, "optimizer": optimizer,
-        "steps": epochs * (images // BATCH), "scores": rows.scores(run, data, seed), "log": rows.explanations(run), "seconds":
-        round(seconds, 1),
-        **rows.machine(),
+        "steps": epochs * (images // BATCH), "scores": rows.scores(run, data, seed), "log": rows.explanations(run),
+        "seconds": round(seconds, 1), **rows.machine(),
     }  # fmt: skip
-    del outcome
     shutil.rmtree(run)
     return row
 

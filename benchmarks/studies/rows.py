@@ -1,8 +1,7 @@
 """Rows of a study: one JSON line a finished run, added in one write; and what a row says of a network.
 
 A row has at least ``study``, ``arm``, ``seed``, ``data``, ``optimizer``, ``steps``, ``scores``, ``log``, ``commit``, ``seconds``,
-``torch`` and ``processor``. The
-first six tell runs apart: a run whose row is there is not made again.
+``torch`` and ``processor``. The first six tell runs apart: a run whose row is there is not made again.
 """
 
 from __future__ import annotations
@@ -58,23 +57,24 @@ def machine() -> dict[str, str]:
     return {"processor": told[0] if told else platform.processor(), "torch": torch.__version__, "commit": toolkit_commit() or "unknown"}
 
 
-def scores(run: Path, data: str, seed: int) -> dict[str, float]:
+def scores(run: Path, data: str, seed: int, image_size: int | None = None) -> dict[str, float]:
     """What the backbone of a run is worth on the test images.
 
     ``knn`` (k = 20, preset ``dino``) and ``linear`` (logistic regression, C = 1, on the features): top-1 in percent. ``ami_LEVEL``:
-    adjusted mutual
-    information in percent of k-means on unit-length features of the training images, with as many clusters as the level has labels. The
-    rest: the numbers of ``evaluate --task quality``.
+    adjusted
+    mutual information in percent of k-means on unit-length features of the training images, with as many clusters as the level has labels.
+    The rest: the numbers of ``evaluate --task quality``. ``image_size``: side in pixels at which the network sees whole images, where it is
+    not their own.
     """
     found = {
-        "knn": evaluation.knn(str(run), data, k=[20]).headline.value,
-        "linear": evaluation.linear(str(run), data, preset="logreg", c=[1.0]).headline.value,
+        "knn": evaluation.knn(str(run), data, k=[20], image_size=image_size).headline.value,
+        "linear": evaluation.linear(str(run), data, preset="logreg", c=[1.0], image_size=image_size).headline.value,
     }
-    features = normalize(evaluation.extract(str(run), data, "train").features, dim=1)
+    features = normalize(evaluation.extract(str(run), data, "train", image_size=image_size).features, dim=1)
     for name, level in open_data(data).role("train").levels.items():
         clusters = kmeans(features, len(level.classes), seed=seed)
         found[f"ami_{name}"] = 100 * float(adjusted_mutual_info_score(level.labels, clusters.assignment.numpy()))
-    quality = evaluation.quality(str(run), data).metrics
+    quality = evaluation.quality(str(run), data, image_size=image_size).metrics
     return found | {name: quality[name] for name in QUALITY if name in quality}
 
 
