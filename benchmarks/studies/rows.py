@@ -27,7 +27,7 @@ Row = dict[str, Any]
 KEY = ("study", "arm", "seed", "data", "optimizer", "steps")
 QUALITY = ("rankme", "lidar", "alpha_req", "alignment", "uniformity", "spread", "neighbour")
 # Of the log, what a run says of itself.
-EXPLAINING = ("prototypes/", "neighbours/", "boxes/", "gradient/")
+EXPLAINING = ("prototypes/", "neighbours/", "boxes/", "gradients/")
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
