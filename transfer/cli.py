@@ -13,7 +13,18 @@ from transfer.words import DETECTRON2_SCHEME, check_target_word
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
 from zoo.errors import UserError
 from zoo.files import check_can_write
-from zoo.ranges import SEED, SHARE, Range
+from zoo.models.selection import (
+    DROP_HELP,
+    HEADS_HELP,
+    KEY_HELP,
+    NORM_EPS_HELP,
+    PREFIX_HELP,
+    RENAME_HELP,
+    STEM_PADDING_HELP,
+    Hints,
+    read_selection,
+)
+from zoo.ranges import NORM_EPS, SEED, SHARE, STEM_PADDING, Range
 from zoo.words.models import RANDOM, check_model_word
 from zoo.words.runtime import check_device_word
 
@@ -51,6 +62,13 @@ def convert_command(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file, or of transformers the folder, to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=_VERIFY)] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
+    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=HEADS_HELP)] = None,
+    norm_eps: Annotated[float | None, NORM_EPS, typer.Option("--norm-eps", metavar="EPS", help=NORM_EPS_HELP)] = None,
+    stem_padding: Annotated[int | None, STEM_PADDING, typer.Option("--stem-padding", metavar="PX", help=STEM_PADDING_HELP)] = None,
 ) -> None:
     """Write the backbone as another library's weights file.
 
@@ -63,13 +81,19 @@ def convert_command(
     * `transfer convert timm:resnet50.a1_in1k --to torchvision --out resnet50.pth`
 
     * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
+
+    * `transfer convert models/dinov2 --to transformers --out dinov2`
+
+    * `transfer convert mine.pth --to torchvision --out resnet50.pth --key state.model --prefix student.backbone.`
     """
+    selection = read_selection(key, prefix, rename, drop)
     check_target_word(to)
     check_can_write(out, folder=to == "transformers")
     check_model_word(model, also=(DETECTRON2_SCHEME,))
     from transfer.conversion import convert
 
-    conversion = convert(model, to, out, overwrite=overwrite, verify=verify)
+    hints = Hints(heads, norm_eps, stem_padding)
+    conversion = convert(model, to, out, overwrite=overwrite, verify=verify, hints=hints, selection=selection)
     typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
 
 
