@@ -1,7 +1,7 @@
 """What the packages of others write, by those packages: transformers, stable-pretraining, lightly and lightly-train, with random weights.
 
-Whatever was read must give the features of the network that wrote it, to 1e-5 of the largest. They need the extra ``peers``, and are skipped
-without.
+Whatever was read must give the features of the network that wrote it, to 1e-5 of the largest. They need the extra ``peers``, and are
+skipped without.
 """
 
 from __future__ import annotations
