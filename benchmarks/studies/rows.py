@@ -25,7 +25,7 @@ from zoo.results.provenance import toolkit_commit
 
 Row = dict[str, Any]
 KEY = ("study", "arm", "seed", "data", "optimizer", "steps")
-QUALITY = ("rankme", "lidar", "alpha_req", "alignment", "uniformity", "spread", "neighbour")
+QUALITY = ("rankme", "lidar", "alpha", "alignment", "uniformity", "spread", "neighbour")
 # Of the log, what a run says of itself.
 EXPLAINING = ("prototypes/", "neighbours/", "boxes/", "gradients/")
 
