@@ -1,4 +1,4 @@
-"""What the four commands share: version, ``--debug``, one-sentence errors, exit statuses, tables of text."""
+"""What the four commands share: version, ``--debug``, one-sentence errors, exit statuses; tables and words in the modules beside this."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version as distribution_version
 from typing import Annotated, Any, TextIO, TypeVar, get_args
 
@@ -137,13 +137,6 @@ def version_option(command: str) -> Any:
             raise typer.Exit
 
     return typer.Option(False, "--version", callback=show, is_eager=True, help="Show the version and leave.")
-
-
-def columns(rows: Iterable[Sequence[str]]) -> str:
-    """Lines of cells, each column as wide as its longest cell."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 class _Plain:
