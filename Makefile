@@ -55,6 +55,7 @@ benchmark: $(STAMP)
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/extraction.py
 	$(BIN)/python benchmarks/kmeans.py
+	$(BIN)/python benchmarks/kmeans_seeds.py
 	$(BIN)/python benchmarks/hcsc_step.py
 	$(BIN)/python benchmarks/neighbours.py
 	$(BIN)/python benchmarks/csml_step.py

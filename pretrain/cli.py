@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from evaluation.stopping import StoppedAtOnce, StopRequest
-from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option, when_memory_runs_out
 from pretrain.mistakes import RecipeCommand
+from zoo.console import EXIT_STOPPED, is_main_process, make_app, run, version_option, when_memory_runs_out
 from zoo.console.subcommands import nearest_form
 from zoo.console.tables import AsJson, Quiet, columns, facts, table
 from zoo.errors import UserError
@@ -142,7 +142,7 @@ def _show(name: str, overrides: list[str], *, as_json: bool) -> None:
     if as_json:
         from zoo.plain_yaml import parse_yaml
 
-        text = json.dumps(parse_yaml(text, "the recipe"), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(parse_yaml(text), indent=2, ensure_ascii=False) + "\n"
     typer.echo(text, nl=False)
 
 

@@ -16,7 +16,18 @@ from zoo.console.subcommands import Subcommands
 from zoo.console.tables import AsJson, Quiet, columns, facts
 from zoo.errors import UserError
 from zoo.files import check_can_write
-from zoo.ranges import SEED, Range
+from zoo.models.selection import (
+    DROP_HELP,
+    HEADS_HELP,
+    KEY_HELP,
+    NORM_EPS_HELP,
+    PREFIX_HELP,
+    RENAME_HELP,
+    STEM_PADDING_HELP,
+    Hints,
+    read_selection,
+)
+from zoo.ranges import NORM_EPS, SEED, SHARE, STEM_PADDING, Range
 from zoo.words.models import RANDOM, check_model_word
 from zoo.words.runtime import check_device_word
 
@@ -26,6 +37,7 @@ app = make_app(
     "* `transfer convert models/moco --to torchvision --out moco.pth`\n"
     "* `transfer convert runs/moco --to detectron2 --out moco.pkl`\n"
     "* `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc`\n"
+    "* `transfer predict runs/moco-voc photos --out found`\n"
     "* `transfer compare small_r18_fpn --models models/moco,random --seeds 3 --data voc:cells --out runs/compared`",
     cls=Subcommands,
     no_args_is_help=True,
@@ -54,6 +66,13 @@ def convert_command(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file, or of transformers the folder, to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=_VERIFY)] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
+    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=HEADS_HELP)] = None,
+    norm_eps: Annotated[float | None, NORM_EPS, typer.Option("--norm-eps", metavar="EPS", help=NORM_EPS_HELP)] = None,
+    stem_padding: Annotated[int | None, STEM_PADDING, typer.Option("--stem-padding", metavar="PX", help=STEM_PADDING_HELP)] = None,
 ) -> None:
     """Write the backbone as another library's weights file.
 
@@ -66,13 +85,19 @@ def convert_command(
     * `transfer convert timm:resnet50.a1_in1k --to torchvision --out resnet50.pth`
 
     * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
+
+    * `transfer convert models/dinov2 --to transformers --out dinov2`
+
+    * `transfer convert mine.pth --to torchvision --out resnet50.pth --key state.model --prefix student.backbone.`
     """
+    selection = read_selection(key, prefix, rename, drop)
     check_target_word(to)
     check_can_write(out, folder=to == "transformers")
     check_model_word(model, also=(DETECTRON2_SCHEME,))
     from transfer.conversion import convert
 
-    conversion = convert(model, to, out, overwrite=overwrite, verify=verify)
+    hints = Hints(heads, norm_eps, stem_padding)
+    conversion = convert(model, to, out, overwrite=overwrite, verify=verify, hints=hints, selection=selection)
     typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
 
 
@@ -172,11 +197,119 @@ def detect_command(
     if outcome.result is None:
         typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}", err=as_json)
         raise typer.Exit(EXIT_STOPPED)
-    named = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in outcome.result.metrics.items())
+    named = _named(outcome.result.metrics)
     if as_json:
         typer.echo(outcome.result.to_json(), nl=False)
     else:
         typer.echo(named if quiet else f"done: {named}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
+
+
+_RUN = "A run folder of `transfer detect`, finished or not."
+_CHECKPOINT = "A file, or of the run's: `final`, or a number as in model_0000999.pth; by default the newest."
+_DEVICE = "auto (a GPU where there is one), cpu or cuda."
+_PART = "Which of its images: `test`, `train` or `all`."
+
+
+@app.command("evaluate")
+@when_memory_runs_out("set smaller images by INPUT.MIN_SIZE_TEST in RUN/config.yaml")
+def evaluate_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help=f"{_DATA} Its classes must be the run's, by their names.")],
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)] = None,
+    part: Annotated[str, typer.Option("--part", metavar="PART", help=_PART)] = "test",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The result to write; by default one in RUN, named by checkpoint and data.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file at --out.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
+    device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Evaluate a checkpoint of a detection run, on the data of its training or on any with the same classes.
+
+    Examples:
+
+    * `transfer evaluate runs/cells --data voc:cells`
+
+    * `transfer evaluate runs/cells --data coco:other-cells --checkpoint 999 --part all`
+    """
+    _prepare()
+    from transfer.detection.evaluate import evaluate
+
+    result, path = evaluate(
+        run_folder,
+        data,
+        checkpoint=checkpoint,
+        part=part,
+        device=device,
+        strict=strict,
+        out=out,
+        overwrite=overwrite,
+        say=lambda text: None if quiet else typer.echo(text, err=as_json),
+    )
+    named = _named(result.metrics)
+    typer.echo(result.to_json() if as_json else named if quiet else f"done: {named}\nwritten: {path}", nl=not as_json)
+
+
+@app.command("predict")
+@when_memory_runs_out("give a smaller --batch")
+def predict_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
+    places: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER|IMAGE]...", help="Images, and folders with images in and below them.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Annotated images instead, voc:ROOT or coco:ROOT: misses and false finds are marked."),
+    ] = None,
+    part: Annotated[str, typer.Option("--part", metavar="PART", help=f"With --data. {_PART}")] = "test",
+    score: Annotated[float, SHARE, typer.Option("--score", help="Detections with a lower score are left out.")] = 0.5,
+    batch: Annotated[int, Range(1), typer.Option("--batch", help="Images that go through the network at once.")] = 1,
+    sheet_images: Annotated[int, Range(1, 200), typer.Option("--sheet-images", help="With --data: how many images the sheet shows.")] = 12,
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)] = None,
+    device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder at --out, if this command wrote it.")] = False,
+) -> None:
+    """Detect in images: draw boxes and masks, and write them as COCO's JSON and as a table.
+
+    DIR gets `drawn/` with a picture for each image, `detections.json`, `detections.csv` and, with --data, `sheet.png`.
+
+    Examples:
+
+    * `transfer predict runs/cells photos --out found`
+
+    * `transfer predict runs/cells a.jpg b.jpg --out found --score 0.3 --device cpu`
+
+    * `transfer predict runs/cells --data voc:cells --out found`: what is missed, and what is false
+    """
+    _prepare()
+    from transfer.detection.predict import predict
+
+    done = predict(
+        run_folder,
+        places or [],
+        out,
+        data=data,
+        part=part,
+        score=score,
+        batch=batch,
+        sheet_images=sheet_images,
+        checkpoint=checkpoint,
+        device=device,
+        overwrite=overwrite,
+        say=typer.echo,
+    )
+    if done.unread:
+        typer.echo(f"  {done.unread:,} images could not be read: listed in {out}/not_read.txt")
+    sheet = "" if data is None else f", {out}/sheet.png"
+    typer.echo(f"done: {done.detections:,} detections in {done.images:,} images")
+    typer.echo(f"written: {out}/detections.json, {out}/detections.csv, {out}/drawn{sheet}")
+
+
+def _named(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in metrics.items())
 
 
 @app.command("compare")

@@ -68,12 +68,12 @@ def open_model(
     Parameters
     ----------
     spec
-        A zoo model folder, or the weights file in it; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
-        it is not here yet (:mod:`zoo.hub.pull`); a run folder (its newest checkpoint) or one checkpoint file of it; a checkpoint
-        file of others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME`` (with timm's pretrained
-        weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
-        ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE`` (what a
-        function returns; its code is run); ``pixels``.
+        A zoo model folder, or the weights file in it; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue,
+        either of which is pulled where it is not here yet (:mod:`zoo.hub.pull`); a run folder (its newest checkpoint) or one checkpoint
+        file of it; a checkpoint file of others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME``
+        (with timm's pretrained weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's
+        weights); ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE``
+        (what a function returns; its code is run); ``pixels``.
     weights_encoder
         Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Of a file, the one that the method's authors
         evaluate unless another is named. Other models have one encoder.

@@ -16,6 +16,7 @@ from evaluation.search import full_float32
 from zoo.errors import UserError
 
 Engine = Literal["torch", "faiss"]
+Init = Literal["k-means++", "greedy"]
 
 ITERATIONS = 20
 RESTARTS = 5
@@ -70,6 +71,7 @@ def kmeans(
     iterations: int = ITERATIONS,
     restarts: int = RESTARTS,
     engine: Engine = "torch",
+    init: Init = "k-means++",
     spherical: bool = False,
     max_points_per_centroid: int = MAX_POINTS_PER_CENTROID,
     start: Tensor | None = None,
@@ -93,6 +95,10 @@ def kmeans(
     engine
         ``torch``, or ``faiss`` (Johnson et al., "Billion-scale similarity search with GPUs", 2017), which clusters the points of one
         process, by its GPU index where ``device`` is a GPU. Both train only: the final assignment is computed here for either.
+    init
+        How the torch engine chooses first centroids: ``k-means++``, or ``greedy``, k-means++ of which each seed is the best of 2 + ln K
+        trials, as
+        scikit-learn has it. Greedy seeds end in smaller sums where there are few points a cluster, and cost a walk over all points each.
     spherical
         Give centroids unit length after each iteration, so that for points of unit length nearest is by cosine (Dhillon & Modha, 2001).
     max_points_per_centroid
@@ -129,7 +135,7 @@ def kmeans(
     points = as_matrix(points, "points", least_rows=0)
     if start is not None and start.shape != (clusters, points.shape[1]):
         raise ValueError(f"start must be of shape {(clusters, points.shape[1])}, not {tuple(start.shape)}")
-    _check_settings(clusters, iterations, restarts, engine, max_points_per_centroid, tile)
+    _check_settings(clusters, iterations, restarts, engine, init, max_points_per_centroid, tile)
     if engine == "faiss" and processes.count > 1:
         raise UserError(f"the faiss engine clusters the points of one process, and these are {processes.count}; use the torch engine")
     place = torch.device(points.device if device is None else device)
@@ -143,7 +149,7 @@ def kmeans(
         scores = Scores(clusters, tile, pool)
         if engine == "torch":
             kept = share.sample(max_points_per_centroid * clusters, seed)
-            lloyd = Lloyd(kept, clusters, spherical, scores)
+            lloyd = Lloyd(kept, clusters, spherical, scores, greedy=init == "greedy")
             centroids, reseeded = lloyd.best_of(1 if first is not None else restarts, iterations, seed, first)
             trained_on = kept.total
         else:
@@ -154,13 +160,17 @@ def kmeans(
         return _result(share, processes.from_process(centroids, 0), reseeded, trained_on, scores)
 
 
-def _check_settings(clusters: int, iterations: int, restarts: int, engine: str, max_points: int, tile: int | None) -> None:
+def _check_settings(clusters: int, iterations: int, restarts: int, engine: str, init: str, max_points: int, tile: int | None) -> None:
     least_one = {"clusters": clusters, "iterations": iterations, "restarts": restarts, "max_points_per_centroid": max_points}
     for name, value in (least_one if tile is None else {**least_one, "tile": tile}).items():
         if value < 1:
             raise UserError(f"k-means needs {name} of at least 1, not {value}")
     if engine not in get_args(Engine):
         raise UserError(f"there is no k-means engine '{engine}'; choose one of {', '.join(get_args(Engine))}")
+    if init not in get_args(Init):
+        raise UserError(f"there is no way '{init}' to choose first centroids; choose one of {', '.join(get_args(Init))}")
+    if engine == "faiss" and init == "greedy":
+        raise UserError("the faiss engine draws its first centroids by itself; leave init at k-means++, or use the torch engine")
 
 
 def _train_faiss(

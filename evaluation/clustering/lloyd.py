@@ -10,6 +10,7 @@ for clusters of any size, and are the same numbers in every run, which atomic ad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ _SEEDS_PER_ROUND = 1024
 _CANDIDATES_PER_SEED = 2
 # By how much of a cluster's spread the halves of a split cluster start apart.
 _SPLIT = 1e-3
+
+
+def greedy_trials(clusters: int) -> int:
+    """Candidates for each seed of greedy k-means++, as scikit-learn has them: 2 + ln K."""
+    return 2 + int(math.log(clusters))
 
 
 class Scores:
@@ -92,20 +98,23 @@ class Scores:
 class Lloyd:
     """Restarts of Lloyd's algorithm on one sample of the points. No value leaves the device, except to see on the CPU that it is done."""
 
-    def __init__(self, share: Share, clusters: int, spherical: bool, scores: Scores) -> None:
-        self.share, self.clusters, self.spherical, self.scores = share, clusters, spherical, scores
+    def __init__(self, share: Share, clusters: int, spherical: bool, scores: Scores, *, greedy: bool = False) -> None:
+        self.share, self.clusters, self.spherical, self.scores, self.greedy = share, clusters, spherical, scores, greedy
         self.offset = share.processes.sum(share.squares.sum())
 
     def best_of(self, restarts: int, iterations: int, seed: int, start: Tensor | None) -> tuple[Tensor, int]:
         """The centroids (K, D) of the best restart, and how many clusters it started anew."""
         device = self.share.points.device
-        draws = [generator(seed, "k-means seeds", restart).random((3, _CANDIDATES_PER_SEED * self.clusters)) for restart in range(restarts)]
+        trials = greedy_trials(self.clusters)
+        shape = (self.clusters, trials) if self.greedy else (3, _CANDIDATES_PER_SEED * self.clusters)
+        draws = [generator(seed, "k-means seeds", restart).random(shape) for restart in range(restarts)]
         uniforms = torch.from_numpy(np.stack(draws)).to(device)
         best = torch.zeros(self.clusters, self.share.points.shape[1], device=device)
         smallest = torch.full((), torch.inf, dtype=torch.float64, device=device)
         reseeded = torch.zeros((), dtype=torch.int64, device=device)
         for restart in range(restarts):
-            first = self._seeds(uniforms[restart]) if start is None else start
+            seeds = self._greedy_seeds if self.greedy else self._seeds
+            first = seeds(uniforms[restart]) if start is None else start
             centroids, objective, again = self._run(self._shaped(first), iterations)
             better = objective < smallest
             best, smallest = torch.where(better, centroids, best), torch.where(better, objective, smallest)
@@ -148,6 +157,28 @@ class Lloyd:
             weights = torch.minimum(weights, distance) if seeds else distance
             seeds.append(chosen)
             done += wanted
+        return torch.cat(seeds)
+
+    def _greedy_seeds(self, uniforms: Tensor) -> Tensor:
+        """K of the points (K, D), with K x trials random numbers: each the one of its trials that leaves the smallest sum of distances."""
+        share = self.share
+        if self.clusters == share.total:
+            return share.at(torch.arange(share.total, device=uniforms.device), share.points)
+        weights = torch.ones(len(share.points), dtype=torch.float64, device=uniforms.device)
+        seeds: list[Tensor] = []
+        for number, drawn in enumerate(uniforms):
+            # The first seed is any point: nothing is known yet that trials could be compared by.
+            drawn = drawn if number else drawn[:1]
+            candidates = self._shaped(share.at(share.draw(weights, drawn), share.points))
+            distance = torch.empty(len(share.points), len(candidates), dtype=torch.float64, device=uniforms.device)
+            for rows, scores in self.scores.tiles(share, candidates):
+                torch.add(share.squares[rows, None], scores, out=distance[rows])
+            distance.clamp_(min=0)
+            if number:
+                torch.minimum(distance, weights[:, None], out=distance)
+            best = share.processes.sum(distance.sum(0)).argmin(keepdim=True)
+            weights = distance.index_select(1, best)[:, 0]
+            seeds.append(candidates.index_select(0, best))
         return torch.cat(seeds)
 
     def _chosen(self, weights: Tensor, uniforms: Tensor, wanted: int) -> Tensor:

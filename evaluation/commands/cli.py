@@ -19,8 +19,18 @@ from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory
 from zoo.console.tables import AsJson, Quiet
 from zoo.data.spec import CLASS_LEVEL, check_data_word
 from zoo.errors import UserError, as_user_error
-from zoo.models.selection import DROP_HELP, KEY_HELP, PREFIX_HELP, RENAME_HELP, read_selection
-from zoo.ranges import BATCH_SIZE, SEED, SIDE, WORKERS, Range
+from zoo.models.selection import (
+    DROP_HELP,
+    HEADS_HELP,
+    KEY_HELP,
+    NORM_EPS_HELP,
+    PREFIX_HELP,
+    RENAME_HELP,
+    STEM_PADDING_HELP,
+    Hints,
+    read_selection,
+)
+from zoo.ranges import BATCH_SIZE, NORM_EPS, SEED, SIDE, STEM_PADDING, WORKERS, Range
 from zoo.results import save_result
 from zoo.words.complete import data_words, device_words, dtype_words, model_words, starting
 from zoo.words.models import check_model_word
@@ -68,7 +78,6 @@ _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 _DEVICE = "auto (a GPU where there is one), cpu or cuda."
 _NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
 _WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
-_HEADS = "Attention heads of a vision transformer in a checkpoint file; without it, timm's number."
 _FEATURES = (
     "Take the features of this layer: a submodule such as layer3, or a node of the graph that torchvision traces; `output` is the "
     "network's own output, and LAYER:PART one part of a tuple (counted from 0) or dict, such as output:last_hidden_state."
@@ -101,7 +110,9 @@ def evaluate(
     prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
     rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
     drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
-    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=_HEADS)] = None,
+    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=HEADS_HELP)] = None,
+    norm_eps: Annotated[float | None, NORM_EPS, typer.Option("--norm-eps", metavar="EPS", help=NORM_EPS_HELP)] = None,
+    stem_padding: Annotated[int | None, STEM_PADDING, typer.Option("--stem-padding", metavar="PX", help=STEM_PADDING_HELP)] = None,
     task: Annotated[list[str] | None, typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK, autocompletion=_task_words)] = None,
     preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
     out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
@@ -129,11 +140,12 @@ def evaluate(
     plans = make_plans(wanted_tasks(first_tasks or [], task or []), preset or [], task_options)
     tasks = [plan.task for plan in plans]
     selection = read_selection(key, prefix, rename, drop)
-    sources = model_sources(models, weights or [], features, mean, std, channels, heads=heads, selection=selection)
+    hints = Hints(heads, norm_eps, stem_padding)
+    sources = model_sources(models, weights or [], features, mean, std, channels, hints=hints, selection=selection)
     models = [source.name for source in sources]
     # How images and files reached the networks, as it was asked for: results keep it with the task's options.
-    asked = (image_size, mean, std, channels, heads, key, prefix, rename, drop)
-    inputs = {name: value for name, value in zip(INPUT_OPTIONS, asked, strict=True) if value}
+    asked = (image_size, mean, std, channels, heads, norm_eps, stem_padding, key, prefix, rename, drop)
+    inputs = {name: value for name, value in zip(INPUT_OPTIONS, asked, strict=True) if value or value == 0}
     targets = result_paths(models, tasks, out, overwrite=overwrite)
     sheets = picture_paths(models, tasks, pictures, overwrite=overwrite)
     folders = save_paths(models, tasks, save, overwrite=overwrite)

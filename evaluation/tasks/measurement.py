@@ -23,6 +23,7 @@ from evaluation.statistics.intervals import CONFIDENCE, wilson
 from evaluation.tasks.presets import ImageChoices, Preset
 from evaluation.tasks.runtime import Runtime, TrainedClassifier, device_name
 from evaluation.tasks.task import Task, load
+from zoo.cores import available_cores
 from zoo.data.base import Data, Images
 from zoo.errors import UserError
 from zoo.models.transforms import EvalTransform
@@ -176,6 +177,9 @@ class Measurement(Generic[AnyPreset, Used]):
         doubts = [*self.runtime.warnings(model, self.transform), *self.data.doubts, *self.doubts, *details.get("warnings", [])]
         if doubts:
             known["warnings"] = doubts
+        known["environment"] = {"threads": torch.get_num_threads(), "cores": available_cores()}
+        if (code := model.metadata.get("code_sha256")) is not None and model.kind == "python":
+            known["environment"]["code_sha256"] = code
         if correct:
             known[per_image.DETAIL] = per_image.pack(correct)
         images = {f"{role}_images": split.images for role, split in facts.splits.items()}

@@ -7,14 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from detection_layouts import as_coco
 
 import evaluation
 import pretrain
+from transfer.formats.detectron2_file import open_file
+from transfer.presence import has_detectron2, install_line
 from zoo.data import open_data
 from zoo.model_folder.manifest import read_manifest
+from zoo.model_spec import open_model
+from zoo.results import load_result
 
 FOLDER = Path(__file__).parents[2] / "examples"
 MODEL = "random:resnet10_small"
+# A detector that trains in seconds.
+TINY = {
+    "DATALOADER.NUM_WORKERS": 0,
+    "INPUT.MIN_SIZE_TRAIN": "(64,)",
+    "INPUT.MIN_SIZE_TEST": 64,
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": 16,
+    "MODEL.RPN.POST_NMS_TOPK_TEST": 8,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 64,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "SOLVER.MAX_ITER": 2,
+    "SOLVER.STEPS": "(1,)",
+    "SOLVER.WARMUP_ITERS": 0,
+    "TEST.PRECISE_BN.NUM_ITER": 1,
+}
 
 
 def example(name: str) -> Any:
@@ -54,3 +74,19 @@ def test_a_run_becomes_a_model_with_a_number_on_its_card(tmp_path: Path) -> None
     value = example("publish_a_model")(str(tmp_path / "run"), "digits", str(tmp_path / "model"))
     (result,) = read_manifest(tmp_path / "model").results
     assert result.headline.value == value
+
+
+def test_a_checkpoint_becomes_a_detector(tmp_path: Path) -> None:
+    if not has_detectron2():
+        pytest.skip(f"detectron2 is not installed: {install_line()}")
+    data = as_coco(tmp_path / "shapes", train=4, test=2)
+    checkpoint, run = tmp_path / "resnet18.pth", tmp_path / "run"
+    state = open_model("random:resnet18:0").module.state_dict()
+    # As if it had been trained: a network that has never seen an image is refused.
+    torch.save({name: tensor + 0.01 if name.endswith("running_mean") else tensor for name, tensor in state.items()}, checkpoint)
+    value = example("published_checkpoint_in_detectron2")(
+        str(checkpoint), "small_r18_fpn", f"coco:{data}", str(run), str(data / "val"), **TINY
+    )
+    assert load_result(run / "result.json").headline.value == value
+    assert open_file(run.with_suffix(".pkl")).tensors_sha256 == load_result(run / "result.json").model.tensors_sha256
+    assert len(list((tmp_path / "run-found/drawn").iterdir())) == 2

@@ -229,6 +229,11 @@ def test_claims_are_measured_again(tmp_path: Path, typed: Typed) -> None:
         if claim["task"] == "voc07":
             assert (verdict["status"], verdict["reason"]) == ("no data", "give --data voc07:ROOT")
             continue
+        if claim["task"] == "cluster":
+            # Its first centroids were chosen otherwise.
+            assert verdict["status"] == "older procedure"
+            assert "evaluate --task cluster --preset hirl" in verdict["reason"]
+            continue
         # On another processor a few of the 445 images may fall to another side: then the numbers differ, and the verdict says so.
         assert verdict["status"] in ("reproduced", "not reproduced"), verdict
         again = verdict["result"]["metrics"]

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +19,27 @@ from detectron2.utils import comm
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from evaluation.stopping import StoppedAtOnce, StopRequest
-from evaluation.tasks.runtime import device_name
-from transfer.conversion import open_source
 from transfer.detection import run_folder
 from transfer.detection.engine.dataset_catalog import register
 from transfer.detection.engine.mapper import LayerMapper
-from transfer.detection.engine.settings import (
-    check_model,
-    check_network,
-    doubtful,
-    fit_to_data,
-    fit_to_device,
-    given_keys,
-    load_config,
-    read_config,
-    scale_to,
-)
+from transfer.detection.engine.settings import given_keys, read_config
 from transfer.detection.engine.trainer import Stopped, Trainer
+from transfer.detection.prepare import choose_place, prepare
 from transfer.detection.result import make_result
-from transfer.detection.run_folder import RunFacts, check_out, check_same_call, fill_run_folder, is_detection_run, read_facts
+from transfer.detection.run_folder import RunFacts, check_out, check_same_call, is_detection_run, read_facts
 from transfer.detection.sheet import draw_sheet
 from transfer.formats import detectron2_file
-from transfer.formats.detectron2_names import DEPTHS
 from transfer.formats.detectron2_stages import compare_stages, stage_table
 from zoo.console import EXIT_USER_ERROR
 from zoo.data.boxes.detection_data import DetectionData, open_detection_data
-from zoo.data.inspection.known import holding, look_lines
 from zoo.data.spec import parse_spec, without_place
 from zoo.errors import UserError, first_line
-from zoo.files import replace_file
-from zoo.model_spec import open_model
-from zoo.models.model import Model
+from zoo.hashing import file_sha256
 from zoo.models.run_lock import new_locked_folder, run_lock
 from zoo.ranges import SEED
-from zoo.results import ModelFacts, Result, load_result, save_result
+from zoo.results import Result, load_result, save_result
 from zoo.results.provenance import toolkit_commit
 
-RANDOM = "random"
 # What may be said anew when a run is resumed: none of it changes what is computed.
 _FREE_ON_RESUME = ("DATALOADER.NUM_WORKERS", "SOLVER.CHECKPOINT_PERIOD")
 
@@ -132,93 +116,13 @@ def start(
                 # Held before anything is made, so that what is replaced is nobody's.
                 if out.exists():
                     held.enter_context(run_lock(out))
-                prepared = _prepare(config, model, data, out, overrides, seed, device, gpus, strict)
+                prepared = prepare(config, model, data, out, overrides, seed, device, gpus, strict, say)
         except StoppedAtOnce:
             return Detection(None, stop.reason)
         with new_locked_folder(out, held) as folder:
             prepared.write(folder)
         prepared.announce(say)
         return _launch(out, prepared.data, prepared.facts.processes, max_seconds=max_seconds, say=say, stop=stop)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Everything that a run begins with, checked."""
-
-    cfg: Any
-    backbone: Model
-    facts: RunFacts
-    data: DetectionData
-
-    def write(self, folder: Path) -> None:
-        """The files of a new run, into its folder."""
-        fill_run_folder(folder, self.facts, self.cfg.dump(), self.data.problems.lines())
-        weights = folder / run_folder.BACKBONE_FILE
-        replace_file(weights, lambda temporary: detectron2_file.write(self.backbone, temporary))
-        if detectron2_file.open_file(weights).tensors_sha256 != self.backbone.tensors_sha256:
-            raise UserError(f"{weights} does not hold the weights of '{self.backbone.name}'; is the disk full or failing?")
-
-    def announce(self, say: Any) -> None:
-        _announce(self.facts, self.cfg, self.data, say)
-
-
-def _prepare(
-    config: str,
-    model: str,
-    data: str,
-    out: Path,
-    overrides: Sequence[str],
-    seed: int,
-    device: str,
-    gpus: int | None,
-    strict: bool,
-) -> _Prepared:
-    cfg = load_config(config, overrides)
-    place, processes = choose_place(device, gpus, several=cfg.SOLVER.REFERENCE_WORLD_SIZE > 0)
-    given = given_keys(overrides)
-    opened = _open_backbone(model, cfg, seed)
-    name = Path(config).stem
-    check_model(cfg, opened, name)
-    if opened.mean is None:
-        mean, std = ([value / 255 for value in values] for values in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD))
-        opened = replace(opened, mean=(mean[0], mean[1], mean[2]), std=(std[0], std[1], std[2]))
-    data = str(parse_spec(data).absolute())
-    found = open_detection_data(data, strict=strict)
-    fit_to_data(cfg, found, given, name)
-    lines = fit_to_device(cfg, place, processes)
-    batch = cfg.SOLVER.IMS_PER_BATCH if "SOLVER.IMS_PER_BATCH" not in given else load_config(config).SOLVER.IMS_PER_BATCH
-    scaled = scale_to(cfg, processes, given, published=batch)
-    check_network(cfg, name)
-    cfg.SEED, cfg.OUTPUT_DIR = seed, str(out)
-    cfg.MODEL.WEIGHTS = str(out / run_folder.BACKBONE_FILE)
-    assert opened.mean is not None
-    assert opened.std is not None
-    facts = RunFacts(
-        config=name,
-        overrides=list(overrides),
-        model=asdict(
-            ModelFacts(
-                name=opened.name,
-                arch=opened.arch,
-                kind=opened.kind,
-                tensors_sha256=opened.tensors_sha256,
-                mean=opened.mean,
-                std=opened.std,
-                file_sha256=opened.file_sha256,
-                spec=model,
-            )
-        ),
-        data=data,
-        strict=strict,
-        classes=found.classes,
-        fingerprints={"train": found.train.fingerprint(), "test": found.test.fingerprint()},
-        seed=seed,
-        processes=processes,
-        device=place,
-        scaled=[[change.key, change.published, change.here] for change in scaled],
-        notes=[*found.notes, *look_lines(holding(data)), *lines, *doubtful(cfg, opened)],
-    )
-    return _Prepared(cfg, opened, facts, found)
 
 
 def resume(
@@ -238,7 +142,7 @@ def resume(
     foreign = sorted(given_keys(overrides) - set(_FREE_ON_RESUME))
     if foreign:
         raise UserError(f"{foreign[0]} cannot be changed when a run is resumed; only {', '.join(_FREE_ON_RESUME)} can")
-    found = open_detection_data(facts.data, strict=facts.strict)
+    found = _open_again(facts)
     if found.classes != facts.classes:
         raise UserError(
             f"{run} was trained for {len(facts.classes)} classes ({', '.join(facts.classes[:5])}, ...), and '{facts.data}' now has "
@@ -256,60 +160,10 @@ def resume(
         return _launch(run, found, processes, overrides=overrides, max_seconds=max_seconds, say=say, stop=stop)
 
 
-def choose_place(device: str, gpus: int | None, *, several: bool) -> tuple[str, int]:
-    """``"cuda"`` or ``"cpu"``, and the number of processes: ``gpus``, else one for each GPU, or one where ``several`` is not meant.
-
-    Raises UserError for GPUs that are not there.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device '{device}'; known: auto, cpu, cuda")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "cuda" and not there:
-        raise UserError("--device cuda was asked for, but torch finds no CUDA GPU here; use auto or cpu")
-    place = "cuda" if there and device != "cpu" else "cpu"
-    if gpus is not None and (gpus < 1 or gpus > (there if place == "cuda" else 0)):
-        raise UserError(f"--gpus {gpus} was asked for, and {there if place == 'cuda' else 'none'} can be used here")
-    return place, (gpus or (there if several else 1)) if place == "cuda" else 1
-
-
-def _open_backbone(spec: str, cfg: Any, seed: int) -> Model:
-    if spec == RANDOM:
-        archs = {depth: arch for arch, depth in DEPTHS.items()}
-        if cfg.MODEL.RESNETS.DEPTH not in archs:
-            raise UserError(f"there is no ResNet-{cfg.MODEL.RESNETS.DEPTH} to start from at random")
-        return open_model(f"random:{archs[cfg.MODEL.RESNETS.DEPTH]}:{seed}")
-    model = open_source(spec)
-    reason = detectron2_file.DETECTRON2.reason_against(model)
-    if reason is not None:
-        raise UserError(f"'{spec}' cannot be fine-tuned for detection: {reason}")
-    return model
-
-
-def _announce(facts: RunFacts, cfg: Any, data: DetectionData, say: Any) -> None:
-    place = f"{facts.processes} GPUs" if facts.processes > 1 else device_name(torch.device(facts.device))
-    precision = "mixed precision" if cfg.SOLVER.AMP.ENABLED else "float32"
-    say(f"{facts.config} with {facts.model['name']} on {place}, {precision}, seed {facts.seed}")
-    for role, split in (("train", data.train), ("test", data.test)):
-        objects = split.objects(data.classes)
-        say(f"{role}: {len(split.images):,} images of {split.name}, {sum(objects.values()):,} objects of {len(objects)} classes")
-    for kind, count in data.problems.counts.items():
-        say(f"  {count} {kind}: listed in {Path(cfg.OUTPUT_DIR) / run_folder.PROBLEMS_FILE}")
-    for note in facts.notes:
-        say(f"  {note}")
-    if facts.scaled:
-        say("scaled linearly to the batch that fits here:")
-        for key, published, here in facts.scaled:
-            say(f"  {key} {_short(published)} -> {_short(here)}")
-    if cfg.MODEL.RESNETS.NORM == "SyncBN" and facts.scaled:
-        say(f"  batch norm sees {cfg.SOLVER.IMS_PER_BATCH} images at a time, as many as the batch")
-    say(f"{cfg.SOLVER.MAX_ITER:,} iterations of {cfg.SOLVER.IMS_PER_BATCH} images, lr {cfg.SOLVER.BASE_LR:g}")
-    late = [step for step in cfg.SOLVER.STEPS if step >= cfg.SOLVER.MAX_ITER]
-    if late:
-        say(f"  SOLVER.STEPS {', '.join(map(str, late))} lie beyond the last iteration: the rate is not lowered there")
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _open_again(facts: RunFacts) -> DetectionData:
+    """The data of a run, without the images that it began without."""
+    found = open_detection_data(facts.data, strict=facts.strict)
+    return found.without(facts.undecodable) if facts.undecodable else found
 
 
 def _launch(
@@ -356,7 +210,7 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], stop: St
     cfg = read_config(run / run_folder.CONFIG_FILE)
     cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(run), str(run / run_folder.BACKBONE_FILE)  # the folder may have been moved
     cfg.merge_from_list(overrides)
-    data = data or open_detection_data(facts.data, strict=facts.strict)
+    data = data or _open_again(facts)
     train, test = register(data, run / run_folder.EVALUATION_FOLDER, masks=cfg.MODEL.MASK_ON)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (train,), (test,)
     cfg.freeze()
@@ -382,7 +236,17 @@ def _train(run: Path, data: DetectionData | None, overrides: list[str], stop: St
             raise UserError(f"the training diverged at iteration {trainer.iter} ({first_line(error)}); {advice}") from error
     if not comm.is_main_process():
         return Detection(None)
-    result = make_result(facts, cfg, data, trainer, seconds=time.monotonic() - began, commit=commit)
+    result = make_result(
+        facts,
+        cfg,
+        data,
+        {name: value for name, value in trainer.evaluations[-1].items() if name != "step"},
+        trainer.per_class,
+        seconds=time.monotonic() - began,
+        commit=commit,
+        curve=trainer.evaluations,
+        weights_sha256=file_sha256(cfg.MODEL.WEIGHTS),
+    )
     title = f"{result.model.name} on {without_place(data.spec)}: {facts.config}, box AP {result.headline.value:.1f}"
     records = DatasetCatalog.get(test)
     mapper = LayerMapper.of_dataset(cfg, test, is_train=False)

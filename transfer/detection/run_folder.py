@@ -43,6 +43,8 @@ class RunFacts:
         ``[key, published, here]`` of each scaled value.
     notes
         What a reader of the result must know.
+    undecodable
+        Image files that could not be decoded before the first iteration, and why: no part of the run, even if they are mended later.
     """
 
     config: str
@@ -57,6 +59,7 @@ class RunFacts:
     device: str
     scaled: list[list[Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    undecodable: dict[str, str] = field(default_factory=dict)
 
 
 def is_detection_run(folder: Path) -> bool:
@@ -110,6 +113,7 @@ def read_facts(run: Path) -> RunFacts:
         raise UserError(f"{run} is not a detection run: it has no {RUN_FILE} and {CONFIG_FILE}")
     content = read_record(run / RUN_FILE)
     try:
-        return read_fields(RunFacts, {name: content[name] for name in RunFacts.__dataclass_fields__ if name in content})
+        known = {name: content[name] for name in RunFacts.__dataclass_fields__ if name in content}
+        return read_fields(RunFacts, known, later=frozenset({"undecodable"}))
     except FieldError as error:
         raise UserError(f"{run / RUN_FILE} is not what `transfer detect` writes: {error}") from error

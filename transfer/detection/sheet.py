@@ -1,4 +1,4 @@
-"""A contact sheet of detections: test images with what is there and what was found."""
+"""A contact sheet of detections: what was found rightly, what falsely, and what was missed."""
 
 from __future__ import annotations
 
@@ -7,72 +7,85 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
+from PIL import Image
 
-from transfer.detection.engine.mapper import read_pixels
+from transfer.detection.drawing import Colour, Shown, contact_sheet, draw
+from transfer.detection.engine.mapper import LayerMapper, read_pixels
+from transfer.detection.matching import LEAST_OVERLAP, Found, Matches, match
+from transfer.detection.network import detect_in
 from zoo.data.boxes.annotations import Record
-from zoo.errors import drawable
 from zoo.files import replace_file
 
 SHOWN_IMAGES = 12
 SHOWN_SCORE = 0.5
-_COLUMNS = 4
-_CELL_INCHES = 3.2
-_MASK_OPACITY = 0.35
+# Told apart by dashes and words too, for those who see colours otherwise.
+RIGHT: Colour = (0, 158, 115)
+FALSE: Colour = (213, 94, 0)
+MISSED: Colour = (240, 228, 66)
+IGNORED: Colour = (150, 150, 150)
 
 
-def draw_sheet(path: Path, model: Any, mapper: Any, records: Sequence[Record], classes: Sequence[str], title: str) -> None:
-    """Draw detections with a score of at least SHOWN_SCORE on evenly spread test images.
+def marked(found: Sequence[Found], annotations: Sequence[Record], classes: Sequence[str]) -> tuple[list[Shown], Matches]:
+    """What to draw of an image whose objects are known: mistakes first, so that their labels find a place."""
+    matches = match(found, annotations)
+
+    def of(at: int, word: str, colour: Colour) -> Shown:
+        one = found[at]
+        return Shown(one.box, f"{word}{classes[one.number]} {one.score:.2f}", colour, mask=one.mask)
+
+    missed = [
+        Shown(tuple(annotations[row]["bbox"]), f"missed {classes[annotations[row]['category_id']]}", MISSED, dashed=True)
+        for row in matches.missed
+    ]
+    false = [of(at, "false ", FALSE) for at in matches.false]
+    return [
+        *missed,
+        *false,
+        *(of(at, "", RIGHT) for at in matches.right),
+        *(of(at, "not evaluated: ", IGNORED) for at in matches.ignored),
+    ], matches
+
+
+def draw_sheet(
+    path: Path,
+    model: Any,
+    mapper: LayerMapper,
+    records: Sequence[Record],
+    classes: Sequence[str],
+    title: str,
+    *,
+    score: float = SHOWN_SCORE,
+    count: int = SHOWN_IMAGES,
+) -> None:
+    """Draw what a detector finds in evenly spread annotated images; those that cannot be read are left out.
 
     Parameters
     ----------
     model, mapper
-        A detectron2 model, and its :class:`~transfer.detection.engine.mapper.LayerMapper` for testing.
+        A detectron2 model, and its mapper for testing.
     records
-        The test images, in detectron2's form.
+        Images with annotations, in detectron2's form.
+    score, count
+        Of the detections that are drawn, at least; number of images.
     """
-    chosen = np.linspace(0, len(records) - 1, min(SHOWN_IMAGES, len(records))).round().astype(int)
-    rows = -(-len(chosen) // _COLUMNS)
-    figure = Figure(figsize=(_COLUMNS * _CELL_INCHES, rows * _CELL_INCHES + 0.6), dpi=100, layout="constrained")
-    axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    colours = colormaps["tab10"]
-    for place in axes:
-        place.set_axis_off()
-    for place, index in zip(axes, chosen, strict=False):
-        record = records[index]
-        place.imshow(read_pixels(record, mapper.reading))
-        for annotation in record["annotations"]:
-            x0, y0, x1, y1 = annotation["bbox"]
-            place.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=0.8, edgecolor="white", linestyle=":"))
-        found = _detections(model, mapper, record)
-        for box, score, number, mask in found:
-            x0, y0, x1, y1 = box
-            colour = colours(number % 10)
-            place.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, linewidth=1.2, edgecolor=colour))
-            said = f"{drawable(classes[number])} {score:.2f}"
-            place.text(x0, y0, said, fontsize=5, color="white", va="bottom", backgroundcolor=(*colour[:3], 0.7))
-            if mask is not None:
-                overlay = np.zeros((*mask.shape, 4))
-                overlay[mask] = (*colour[:3], _MASK_OPACITY)
-                place.imshow(overlay)
-        place.set_title(drawable(Path(record["file_name"]).name), fontsize=6)
-    figure.suptitle(f"{drawable(title)}\nwhite dots: annotated; colours: found with a score of at least {SHOWN_SCORE}", fontsize=8)
-    replace_file(path, lambda temporary: figure.savefig(temporary, format="png"))
-
-
-@torch.no_grad()
-def _detections(model: Any, mapper: Any, record: Record) -> list[tuple[NDArray[Any], float, int, NDArray[Any] | None]]:
-    """Box (x0, y0, x1, y1), score, class and mask of each detection that is shown, the best last, so that it lies on top."""
-    training = model.training
-    model.eval()
-    try:
-        instances = model([mapper(record)])[0]["instances"].to("cpu")
-    finally:
-        model.train(training)
-    masks = instances.pred_masks.numpy() if instances.has("pred_masks") else [None] * len(instances)
-    rows = zip(instances.pred_boxes.tensor.numpy(), instances.scores.tolist(), instances.pred_classes.tolist(), masks, strict=True)
-    return sorted((row for row in rows if row[1] >= SHOWN_SCORE), key=lambda row: row[1])
+    chosen = np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).round().astype(int))
+    pictures = []
+    totals = {"right": 0, "false": 0, "missed": 0}
+    lost = 0
+    for record, found in detect_in(model, mapper, [records[index] for index in chosen], score=score):
+        if isinstance(found, str):
+            continue
+        shown, matches = marked(found, record["annotations"], classes)
+        drawn = draw(Image.fromarray(read_pixels(record, mapper.reading)), shown, most=1000)
+        lost += drawn.without_place
+        for name in totals:
+            totals[name] += len(getattr(matches, name))
+        pictures.append((Path(record["file_name"]).name, drawn.picture))
+    legend = (
+        f"score at least {score:g}; green: found ({totals['right']:,}), orange: false ({totals['false']:,}), "
+        f"yellow and dashed: missed ({totals['missed']:,}), grey: not evaluated; an overlap (IoU) of {LEAST_OVERLAP:g} counts"
+    )
+    if lost:
+        legend += f"; {lost:,} labels had no free place"
+    sheet = contact_sheet(pictures, [title, legend], side=1000)
+    replace_file(path, lambda temporary: sheet.save(temporary, format="PNG"))

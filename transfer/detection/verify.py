@@ -36,6 +36,8 @@ def verify(claim: Result, *, model: str, data: str, runtime: Runtime) -> Result:
     from transfer.conversion import open_source
     from transfer.detection import detect
 
+    if "evaluated" in claim.protocol:
+        raise UserError("it is of `transfer evaluate`, for which the run must be there; repeat it by that command")
     config = claim.protocol.get("config")
     if config not in CONFIGS.names():
         raise UserError(f"its config '{config}' is not one of this toolkit's, so the training cannot be repeated")

@@ -13,7 +13,6 @@ from zoo.console.tables import AsJson
 from zoo.data.spec import BOX_SETS, check_data_word, parse_spec
 from zoo.ranges import WORKERS
 
-
 _QUIET = "Print what is wrong, a line each, and nothing else; no progress."
 
 

@@ -17,11 +17,12 @@ from zoo.models.runs import checkpoint_step, checkpoints, is_run, read_recipe
 from zoo.words.complete import catalogue_words
 from zoo.words.models import as_folder
 
+_MODEL = "A zoo model folder, a run folder, or a name of the catalogue."
 _CHECK = "Compare the weights' sha256, and every number on the card, with zoo.json; exit status 2 where one differs."
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A zoo model folder, a run folder, or a name of the catalogue.", autocompletion=catalogue_words)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL, autocompletion=catalogue_words)],
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: the content of zoo.json, or what is known of the run or of the entry.")
     ] = False,

@@ -120,7 +120,6 @@ def make_app(help_text: str, **settings: object) -> App:
     """A typer application with the house's settings."""
     return App(
         help=help_text,
-        add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

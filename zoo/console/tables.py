@@ -45,13 +45,15 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[str]], *, quiet: bool 
 
 
 def facts(pairs: Iterable[tuple[str, str]], *, width: int | None = None) -> str:
-    """Names and what is said of them, a line each; on a terminal, what is longer goes on below its beginning."""
+    """Names and what is said of them, a line each; on a terminal, what is longer goes on below its beginning, or below its name."""
     pairs = list(pairs)
     text = columns(pairs)
     width = terminal_width() if width is None else width
     if _fits(text, width):
         return text
     longest = max(len(name) for name, _ in pairs)
+    if width is not None and longest + 2 + _NARROWEST > width:
+        return "\n".join(f"{name}\n{_wrapped(value, _INDENT, _INDENT, width)}" for name, value in pairs)
     return "\n".join(_wrapped(value, f"{name:<{longest}}  ", " " * (longest + 2), width or _NARROWEST) for name, value in pairs)
 
 

@@ -86,7 +86,7 @@ def open_python(spec: str, place: str, name: str, weights: str | Path | None, se
         declared=declared,
         file_sha256=None if weights is None else file_sha256(Path(weights).expanduser()),
         notes=tuple(notes),
-        metadata={"source": place, "callable": name},
+        metadata={"source": place, "callable": name, "code_sha256": _code_sha256(function)},
     )
 
 
@@ -176,6 +176,15 @@ def _import(spec: str, place: str) -> ModuleType:
         raise UserError(f"'{spec}': {place} cannot be imported ({type(error).__name__}: {first_line(error)})") from error
     finally:
         sys.path.remove(folder)
+
+
+def _code_sha256(function: Callable[[], Any]) -> str | None:
+    """sha256 of the file that the function is written in; None where it has none (what that file imports is not in it)."""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(function))
+    except TypeError:  # a built-in function, or an object that can be called
+        file = None
+    return file_sha256(Path(file)) if file is not None and Path(file).is_file() else None
 
 
 def _declared(module: nn.Module, function: Callable[[], Any]) -> Inputs:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from zoo.console import DISTRIBUTION
 
-_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+_PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "scikit-learn", "scipy")
+# The library is one, and its distributions are several.
+_FAISS = ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12")
 
 
 def software_versions() -> dict[str, str]:
@@ -18,6 +20,11 @@ def software_versions() -> dict[str, str]:
     for name in _PACKAGES:
         try:
             found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    for name in _FAISS:
+        try:
+            found["faiss"] = version(name)
         except PackageNotFoundError:
             continue
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from evaluation.arrays import Matrix, as_matrix
-from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, kmeans
+from evaluation.clustering.kmeans import ITERATIONS, MAX_POINTS_PER_CENTROID, RESTARTS, Engine, Init, kmeans
 from evaluation.parallel import ALONE, Processes
 from evaluation.tasks.cluster.scores import ClusterScores, cluster_scores
 from evaluation.tasks.task import several
 from zoo.data.base import Level
 from zoo.errors import UserError
+
+# Greedy seeds walk over all points once a seed. Up to so many points x clusters x dimensions that takes seconds on a CPU.
+GREEDY_WORK = 2 * 10**10
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,8 @@ class Clustering:
         Sum of the squared distances to the centroids.
     empty
         Clusters without an image.
+    init
+        How first centroids were chosen, as :func:`evaluation.clustering.kmeans` calls it.
     scores
         By label level; empty where there are no labels.
     """
@@ -41,6 +47,7 @@ class Clustering:
     squared_distance: NDArray[np.float32]
     objective: float
     empty: int
+    init: Init
     scores: dict[str, ClusterScores]
 
 
@@ -55,6 +62,7 @@ def evaluate_clustering(
     restarts: int = RESTARTS,
     max_points_per_centroid: int = MAX_POINTS_PER_CENTROID,
     engine: Engine = "torch",
+    init: Init | Literal["auto"] = "auto",
     device: torch.device | str | None = None,
     processes: Processes = ALONE,
 ) -> dict[int, Clustering]:
@@ -74,6 +82,10 @@ def evaluate_clustering(
         Give features unit length before they are clustered.
     iterations, restarts, max_points_per_centroid, engine, device
         As in :func:`evaluation.clustering.kmeans`.
+    init
+        As in :func:`evaluation.clustering.kmeans`; ``auto``: ``greedy`` up to ``GREEDY_WORK`` (points, at most those that train, x
+        clusters x
+        dimensions), beyond it and for faiss ``k-means++``.
     processes
         Share the images among these processes; each makes the same call and gets the whole answer.
 
@@ -105,10 +117,12 @@ def evaluate_clustering(
         mine = functional.normalize(mine, dim=1)
     results = {}
     for count in sorted(set(clusters)):
+        chosen = _chosen_init(min(len(rows), max_points_per_centroid * count) * count * rows.shape[1], engine) if init == "auto" else init
         found = kmeans(
             mine,
             count,
             seed=seed,
+            init=chosen,
             iterations=iterations,
             restarts=restarts,
             max_points_per_centroid=max_points_per_centroid,
@@ -122,5 +136,9 @@ def evaluate_clustering(
             processes.gather_rows(whole, chunk)
         numbers = assignment.numpy()
         scores = {name: cluster_scores(level.labels, numbers, classes=len(level.classes), count=count) for name, level in levels.items()}
-        results[count] = Clustering(numbers, distance.numpy(), found.objective, found.empty, scores)
+        results[count] = Clustering(numbers, distance.numpy(), found.objective, found.empty, chosen, scores)
     return results
+
+
+def _chosen_init(work: int, engine: Engine) -> Init:
+    return "greedy" if engine == "torch" and work <= GREEDY_WORK else "k-means++"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from evaluation.tasks.presets import ImageChoices, Preset
 from evaluation.tasks.task import LAZY_SPLITS, Option, Task, check_options, several, whole_numbers
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.results import Result
 
 Split = Literal["train", "val"]
+Init = Literal["auto", "k-means++", "greedy"]
 # In the place of a number of clusters: as many as each label level has classes.
 CLASSES = "classes"
 _HEADINGS = {"nmi": "NMI", "ami": "AMI", "ari": "ARI", "fmi": "FMI", "accuracy": "accuracy"}
@@ -32,6 +33,9 @@ class ClusterPreset(Preset):
         Numbers of clusters, of which the headline is for the first; ``"classes"`` for as many as each label level has classes.
     iterations, restarts
         Of k-means, of which the restart with the smallest sum of distances counts.
+    init
+        First centroids: ``"k-means++"``; ``"greedy"``, of which each is the best of 2 + ln K trials; ``"auto"``: greedy where that takes
+        seconds (:data:`evaluation.tasks.cluster.evaluate.GREEDY_WORK`).
     max_points_per_centroid
         With more images than this times k, k-means trains on so many, drawn at random; all are assigned.
     """
@@ -40,6 +44,7 @@ class ClusterPreset(Preset):
     k: tuple[int | str, ...]
     iterations: int = 20
     restarts: int = 5
+    init: Init = "auto"
     max_points_per_centroid: int = 1000
 
     def change(
@@ -48,6 +53,7 @@ class ClusterPreset(Preset):
         split: str | None = None,
         kmeans_iterations: int | None = None,
         kmeans_restarts: int | None = None,
+        kmeans_init: str | None = None,
     ) -> ClusterPreset:
         """The preset with other values; those that are None stay. Raises UserError for values without meaning."""
         clusters = None if clusters is None else several(clusters)
@@ -60,13 +66,28 @@ class ClusterPreset(Preset):
             if split not in ("train", "val"):
                 raise UserError(f"--split is train, or val for the test images, not '{split}'")
             changed = replace(changed, split="train" if split == "train" else "val")
+        if kmeans_init is not None:
+            changed = replace(changed, init=_init(kmeans_init))
         return replace(changed, iterations=kmeans_iterations or self.iterations, restarts=kmeans_restarts or self.restarts)
+
+    @property
+    def procedure(self) -> int:
+        """2: first centroids are greedy where that takes seconds; until then they never were."""
+        return 2 if self.init == "auto" else 1
 
     @property
     def changed(self) -> list[str]:
         """Names of the values that differ from those of the registered preset."""
         registered = CLUSTER_PRESETS[self.name]
-        return [name for name in ("k", "split", "iterations", "restarts") if getattr(self, name) != getattr(registered, name)]
+        return [name for name in ("k", "split", "iterations", "restarts", "init") if getattr(self, name) != getattr(registered, name)]
+
+
+def _init(word: str) -> Init:
+    for known in get_args(Init):
+        if word == known:
+            found: Init = known
+            return found
+    raise UserError(f"--kmeans-init is one of {', '.join(get_args(Init))}, not '{word}'")
 
 
 SPLIT = Option("split", str, "Which images: train, or val for the test images; for features also another split's name.", "SPLIT")
@@ -116,6 +137,7 @@ TASK = Task(
         SPLIT,
         Option("kmeans_iterations", int, "Iterations of k-means, not the preset's.", "N", within=Range(1)),
         Option("kmeans_restarts", int, "Restarts of k-means, not the preset's.", "N", within=Range(1)),
+        Option("kmeans_init", str, "First centroids: greedy (each the best of several trials), k-means++, or auto.", "WAY", _init),
     ),
     change=ClusterPreset.change,
     run="evaluation.tasks.cluster.run:run_cluster",

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from evaluation.clustering import kmeans
+from evaluation.clustering.lloyd import greedy_trials
 from zoo.errors import UserError
+from zoo.randomness import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,6 +84,48 @@ def test_what_it_says_of_its_clusters_is_what_they_are(name: str, clusters: int)
     torch.testing.assert_close(found.squared_distance.double(), distance, rtol=1e-4, atol=1e-6)
     assert found.objective == pytest.approx(float(distance.sum()), rel=1e-5)
     assert torch.equal(found.counts, torch.bincount(found.assignment, minlength=clusters))
+
+
+@pytest.mark.parametrize(("rows", "clusters"), [(450, 300), (900, 300), (1800, 300), (1797, 50)])
+def test_greedy_seeds_end_no_higher_than_those_of_scikit_learn(rows: int, clusters: int) -> None:
+    ratios = []
+    for seed in range(3):
+        points = torch.tensor(load_digits().data).float() if rows == 1797 else normalize(blobs(rows, 64, 120 + seed, 0.8), dim=1)
+        peer = SklearnKMeans(clusters, n_init=2, random_state=seed).fit(points.double().numpy())
+        greedy, plain = (
+            kmeans(points, clusters, seed=seed, restarts=2, iterations=300, init=init).objective for init in ("greedy", "k-means++")
+        )
+        ratios.append((greedy / peer.inertia_, plain / peer.inertia_))
+    mean = np.mean(ratios, axis=0)
+    # Two ways to draw the same trials: their ends scatter by some tenths of a percent.
+    assert mean[0] < 1.01
+    assert mean[0] < mean[1]
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_greedy_seeds_are_those_of_a_plain_loop(spherical: bool) -> None:
+    points, clusters, seed = gaussian(120, 5) + 3, 12, 4
+    trials = greedy_trials(clusters)
+    assert trials == 2 + int(np.log(12)) == 4
+    draws = generator(seed, "k-means seeds", 0).random((clusters, trials))
+    rows = points.double().numpy()
+    shown = rows / np.linalg.norm(rows, axis=1, keepdims=True) if spherical else rows
+    weights, chosen = np.ones(len(rows)), []
+    for number in range(clusters):
+        u = draws[number] if number else draws[number, :1]
+        candidates = np.searchsorted(weights.cumsum(), (np.arange(len(u)) + u) / len(u) * weights.sum(), side="right")
+        best = None
+        for row in candidates:
+            left = ((rows - shown[row]) ** 2).sum(1)
+            left = np.minimum(left, weights) if number else left
+            if best is None or left.sum() < best[1].sum():
+                best = row, left
+        chosen.append(best[0])
+        weights = best[1]
+    start = torch.from_numpy(rows[chosen]).float()
+    settings = {"iterations": 1, "restarts": 1, "spherical": spherical, "max_points_per_centroid": 1000}
+    found = kmeans(points, clusters, seed=seed, init="greedy", **settings)
+    assert torch.equal(found.centroids, kmeans(points, clusters, seed=seed, start=start, **settings).centroids)
 
 
 def test_clear_clusters_are_all_found() -> None:
@@ -248,6 +292,10 @@ def test_mistakes_are_said_in_one_sentence(engine: str) -> None:
 def test_engines_that_are_not_there_are_refused() -> None:
     with pytest.raises(UserError, match="no k-means engine 'sklearn'; choose one of torch, faiss"):
         kmeans(gaussian(10, 4), 2, seed=0, engine="sklearn")
+    with pytest.raises(UserError, match="no way 'random' to choose first centroids; choose one of k-means\\+\\+, greedy"):
+        kmeans(gaussian(10, 4), 2, seed=0, init="random")
+    with pytest.raises(UserError, match="leave init at k-means"):
+        kmeans(gaussian(10, 4), 2, seed=0, engine="faiss", init="greedy")
     with pytest.raises(UserError, match=r"below 2\*\*31"):
         kmeans(gaussian(10, 4), 2, seed=1 << 31, engine="faiss")
 

@@ -17,6 +17,7 @@ from evaluation.tasks.again import command_again, not_repeatable, words_again
 from evaluation.tasks.knn.presets import KNN_PRESETS
 from evaluation.tasks.knn.run import run_knn
 from zoo.data import open_data
+from zoo.hashing import file_sha256
 from zoo.model_folder.again import PLACE, command_on_card
 from zoo.model_folder.folder import write_zoo_model
 from zoo.model_folder.manifest import Manifest, read_manifest
@@ -34,6 +35,8 @@ CASES = {
     "semi": "--task semi --percent 10 --epochs 1 --batch 4 --trunk-lr 0.01",
     "finetune": "--task finetune --epochs 1 --batch 16",
     "cluster": "--task cluster --clusters 5 --seed 2",
+    "kmeans": "--task cluster --clusters 5 --kmeans-init k-means++ --kmeans-restarts 1 --kmeans-iterations 3",
+    "quality": "--task quality --split train --max-images 40 --view-count 3 --seed 5",
 }
 
 
@@ -98,6 +101,19 @@ def test_the_command_on_the_card_gives_the_same_number(name: str, card_model: Pa
     assert (again.metrics, again.preset, again.seeds) == (result.metrics, result.preset, result.seeds)
     assert again.counts == result.counts
     assert {**again.protocol, "options": None} == {**result.protocol, "options": None}
+
+
+def test_the_printed_command_of_a_python_network_s_own_classes_gives_the_same_number(tmp_path: Path) -> None:
+    model = f"python:{Path(__file__).parents[1] / 'own_network.py'}:own"
+    words = ["--task", "top1", "--model", model, "--data", "digits", "--mean", "0.1,0.2,0.3", "--std", "0.3,0.3,0.3", "--seed", "3"]
+    assert typed("evaluate", *words, "--out", tmp_path / "first.json") == 0
+    result = load_result(tmp_path / "first.json")
+    printed = shlex.split(command_again(result))
+    assert model not in printed, "a place of this machine"
+    printed[printed.index("--model") + 1] = model
+    assert typed(*printed, "--out", tmp_path / "again.json", "--no-cache") == 0
+    assert load_result(tmp_path / "again.json").metrics == result.metrics
+    assert result.details["environment"]["code_sha256"] == file_sha256(Path(__file__).parents[1] / "own_network.py")
 
 
 def test_a_result_that_says_nothing_of_its_options_is_verified(card_model: Path, tmp_path: Path, make_result) -> None:

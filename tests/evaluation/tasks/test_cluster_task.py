@@ -59,7 +59,7 @@ def test_the_numbers_are_scikit_learns_for_the_same_clusters(shapes: Data) -> No
     used = lazy_splits(shapes).used({"train": "train"})
     transform = transform_for(model, used, preset.images, None)
     features = extract_features(model.module, images, transform).features
-    clusters = kmeans(normalize(features, dim=1), 5, seed=3).assignment.numpy()
+    clusters = kmeans(normalize(features, dim=1), 5, seed=3, init="greedy").assignment.numpy()
     for name, level in images.levels.items():
         prefix = "" if name == "class" else f"{name}/"
         assert result.metrics[f"{prefix}ami_k5"] == pytest.approx(
@@ -120,6 +120,7 @@ def test_images_without_labels_have_the_distance_only(unlabelled: Path, tmp_path
         (["--clusters", "5,5"], "--clusters takes different numbers, each at least 1, not 5,5"),
         (["--clusters", "ten"], "--clusters takes whole numbers"),
         (["--split", "both"], "--split is train, or val"),
+        (["--kmeans-init", "random"], "--kmeans-init is one of auto, k-means++, greedy, not 'random'"),
         (["--kmeans-restarts", "0"], "--kmeans-restarts must be at least 1"),
         (["--level", "genus"], "has no label level 'genus'"),
     ],

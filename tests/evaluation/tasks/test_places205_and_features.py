@@ -11,12 +11,14 @@ from PIL import Image
 from typed import refusal, run
 
 from evaluation.extraction.features import extract_features
+from evaluation.tasks.again import words_again
 from evaluation.tasks.finetune.presets import change_training
 from evaluation.tasks.places205.presets import PLACES205_PRESETS
 from evaluation.tasks.places205.run import run_places205
 from evaluation.tasks.runtime import Runtime
 from evaluation.training.augmented import AugmentedImages, augmentation
 from zoo.data import open_data
+from zoo.model_folder.again import PLACE
 from zoo.model_spec import open_model
 from zoo.models.transforms import EvalTransform
 from zoo.results import load_result
@@ -56,6 +58,15 @@ def test_a_layer_of_205_classes_is_trained_on_the_frozen_network(places: Path) -
     assert protocol["train_images"]["colours"]
     assert result.metrics["top5_last"] >= 90  # three classes were ever seen
     assert open_model("random:test_resnet").tensors_sha256 == before
+
+
+def test_the_printed_command_gives_the_same_number(places: Path, tmp_path: Path) -> None:
+    words = ("--task", "places205", "--model", "random:test_resnet", "--data", f"places205:{places}", "--image-size", "28")
+    assert run(*words, "--epochs", "2", "--batch", "10", "--seed", "1", "--out", tmp_path / "first.json") == 0
+    result = load_result(tmp_path / "first.json")
+    printed = [word.replace(PLACE, str(places)) for word in words_again(result)[1:]]
+    assert run(*printed, "--out", tmp_path / "again.json", "--no-cache") == 0
+    assert load_result(tmp_path / "again.json").metrics == result.metrics
 
 
 def test_training_crops_are_windows_of_224_of_256_at_native_resolution() -> None:

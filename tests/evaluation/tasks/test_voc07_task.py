@@ -11,6 +11,7 @@ from left_running import everything_ends
 from PIL import Image
 from typed import refusal, run
 
+from evaluation.tasks.again import words_again
 from evaluation.tasks.runtime import Runtime
 from evaluation.tasks.voc07.precision import average_precision, per_image_precision
 from evaluation.tasks.voc07.presets import VOC07_PRESETS, SvmPreset, change
@@ -20,6 +21,7 @@ from evaluation.tasks.voc07.svm import SvmSettings, evaluate_svm
 from zoo.data import open_data
 from zoo.data.sets.voc07 import CLASSES
 from zoo.errors import UserError
+from zoo.model_folder.again import PLACE
 from zoo.model_spec import open_model
 from zoo.results import load_result
 
@@ -114,6 +116,10 @@ def test_the_command_writes_a_result(root: Path, tmp_path: Path, capsys: pytest.
     shown = capsys.readouterr().out
     assert "voc07 pcl@16 on voc07: 60 test images, 100 training images, 20 classes" in shown
     assert "mean average precision in percent" in shown
+    # And the command that is printed for it gives the same numbers.
+    words = [word.replace(PLACE, str(root)) for word in words_again(load_result(out))[1:]]
+    assert run(*words, "--out", tmp_path / "again.json", "--no-cache") == 0
+    assert load_result(tmp_path / "again.json").metrics == load_result(out).metrics
 
 
 def test_hcscs_layer_reports_its_measure_by_name_and_both_forms(root: Path, tmp_path: Path) -> None:

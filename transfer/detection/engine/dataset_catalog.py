@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import math
 import tempfile
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as rle
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, PascalVOCDetectionEvaluator, inference_on_dataset
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec, voc_eval
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
@@ -74,7 +77,7 @@ def _records(split: Split, *, masks: bool, training: bool) -> list[Record]:
             kept = {"bbox": annotation["bbox"], "bbox_mode": BoxMode.XYXY_ABS, "category_id": annotation["category_id"]}
             if masks and "segmentation" in annotation:
                 kept["segmentation"] = _compressed(annotation["segmentation"])
-            annotations.append({**kept, "iscrowd": annotation["iscrowd"]})
+            annotations.append({**kept, "iscrowd": annotation["iscrowd"], "difficult": annotation.get("difficult", 0)})
         records.append({**image, "image_id": index, "annotations": annotations})
     return records
 
@@ -150,6 +153,24 @@ def make_evaluator(name: str, *, masks: bool) -> DatasetEvaluator:
     if MetadataCatalog.get(name).evaluator_type == "voc":
         return VocEvaluator(name)
     return COCOEvaluator(name, tasks=("bbox", "segm") if masks else ("bbox",), use_fast_impl=True)
+
+
+def evaluate_model(model: Any, loader: Any, name: str, *, masks: bool) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Metrics and AP per class (:func:`metrics_of`) of a model on a registered test set; both are empty on all but the main process.
+
+    Parameters
+    ----------
+    loader
+        Gives the test images in order, as the model takes them.
+    masks
+        Whether masks are evaluated too.
+    """
+    # pycocotools prints its tables; they belong into detectron2's log.
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        results = inference_on_dataset(model, loader, make_evaluator(name, masks=masks))
+    if printed.getvalue():
+        logging.getLogger("detectron2.evaluation").info(printed.getvalue())
+    return metrics_of(results) if results else ({}, {})
 
 
 def metrics_of(results: dict[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, dict[str, float]]]:

@@ -67,6 +67,26 @@ RANGES: Mapping[str, Range] = {
     "VIS_PERIOD": Range(0, 0),
 }
 
+# Keys that an option of `transfer detect` decides, with the option; a key that ends in a dot stands for all below it.
+OWNED: Mapping[str, str] = {
+    "SEED": "--seed",
+    "OUTPUT_DIR": "--out",
+    "MODEL.WEIGHTS": "--model",
+    "MODEL.DEVICE": "--device",
+    "DATASETS.": "--data",
+}
+# Keys that nothing reads in a training of ours, with what is done instead.
+UNREAD: Mapping[str, str] = {
+    "TEST.AUG.": "test images are shown once, at INPUT.MIN_SIZE_TEST",
+    "TEST.EXPECTED_RESULTS": "results are compared by: zoo verify",
+    "TEST.KEYPOINT_OKS_SIGMAS": "there are no keypoints",
+    "DATALOADER.REPEAT_THRESHOLD": "each image is shown once an epoch",
+    "DATALOADER.REPEAT_SQRT": "each image is shown once an epoch",
+    "CUDNN_BENCHMARK": "cuDNN chooses its kernels by its own rule",
+    "GLOBAL.": "it is detectron2's own",
+    "VERSION": "it is the version of the file's form",
+}
+
 
 # The key of a config that names the file it builds on.
 _BASE, _MOST_BASES = "_BASE_", 16
@@ -84,10 +104,11 @@ class Scaled:
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> CfgNode:
     """A config by name or path, with ``KEY VALUE`` pairs over it.
 
-    Raises UserError for a file that is no config, a key that does not exist (the nearest is named), and a value that does not fit it
-    or that lies outside :data:`RANGES`.
+    Raises UserError for a file that is no config, a key that does not exist (the nearest is named), a value that does not fit it
+    or that lies outside :data:`RANGES`, and a file that sets a key of :data:`UNREAD`.
     """
     cfg = read_config(CONFIGS.find(name_or_path))
+    _check_unread(cfg, name_or_path)
     for key, value in _pairs(overrides):
         try:
             cfg.merge_from_list([key, value])
@@ -135,6 +156,37 @@ def _check_files(path: Path) -> None:
         if not isinstance(base, str) or "://" in base:
             raise UserError(f"{path} is no config that detectron2 reads ({_BASE} is {told(base)}, and a file is expected)")
         path = path.parent / Path(base).expanduser()
+
+
+def check_keys(overrides: Sequence[str]) -> None:
+    """Raise UserError for a key of :data:`OWNED` or :data:`UNREAD` among ``KEY VALUE`` words."""
+    for key, _ in _pairs(overrides):
+        if (option := _entry(OWNED, key)) is not None:
+            raise UserError(f"{key} is decided by {option}; give that, and leave the key out")
+        if (instead := _entry(UNREAD, key)) is not None:
+            raise UserError(f"nothing reads {key} here: {instead}; leave it out")
+
+
+def _entry(table: Mapping[str, str], key: str) -> str | None:
+    """What a table says of a key, by itself or by what it lies below."""
+    return next((said for name, said in table.items() if key == name or (name.endswith(".") and key.startswith(name))), None)
+
+
+def _check_unread(cfg: CfgNode, name: str) -> None:
+    """Raise UserError where a config sets what nothing reads; those of options may stand in it, as in detectron2's configs."""
+    usual = get_cfg()
+    for key in _keys(usual):
+        value = value_of(cfg, key)
+        if value != value_of(usual, key) and (instead := _entry(UNREAD, key)) is not None:
+            raise UserError(f"'{name}' sets {key} to {value}, and nothing reads it here: {instead}; take it out of the config")
+
+
+def overruled(cfg: CfgNode) -> list[str]:
+    """The keys of a config, not yet made ready, in whose place an option counts: a line to print."""
+    usual = get_cfg()
+    keys = [(key, _entry(OWNED, key)) for key in _keys(usual) if value_of(cfg, key) != value_of(usual, key)]
+    found = [f"{key} (by {option})" for key, option in keys if option is not None]
+    return [f"of the config, these do not count: {', '.join(found)}"] if found else []
 
 
 def given_keys(overrides: Sequence[str]) -> set[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,6 @@ import numpy as np
 import torch
 from detectron2.data import DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.engine import DefaultTrainer, HookBase, hooks
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, TensorboardXWriter
 from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
@@ -25,7 +22,7 @@ from evaluation.stopping import StopRequest
 from evaluation.training.log import LOG_NAME, Log, read_log
 from evaluation.training.progress import TrainingProgress
 from transfer.detection.engine.checkpointer import StrictCheckpointer
-from transfer.detection.engine.dataset_catalog import make_evaluator, metrics_of
+from transfer.detection.engine.dataset_catalog import evaluate_model
 from transfer.detection.engine.loader import KeyedBatches, KeyedImages, TrainLoader, step_seed
 from transfer.detection.engine.mapper import LayerMapper
 
@@ -86,14 +83,11 @@ class Trainer(DefaultTrainer):
     def _evaluate(self) -> dict[str, float]:
         (name,) = self.cfg.DATASETS.TEST
         loader = self.build_test_loader(self.cfg, name)
-        # pycocotools prints its tables; they belong into detectron2's log.
-        with contextlib.redirect_stdout(io.StringIO()) as printed, loader:
-            results = inference_on_dataset(self.model, loader, self.build_evaluator(self.cfg, name))
-        if printed.getvalue():
-            logging.getLogger("detectron2.evaluation").info(printed.getvalue())
-        if not results:
+        with loader:
+            metrics, per_class = evaluate_model(self.model, loader, name, masks=self.cfg.MODEL.MASK_ON)
+        if not metrics:
             return {}
-        metrics, self.per_class = metrics_of(results)
+        self.per_class = per_class
         step = min(self.iter + 1, self.max_iter)
         self.evaluations.append({"step": step, **metrics})
         return metrics
@@ -116,10 +110,6 @@ class Trainer(DefaultTrainer):
     def close(self) -> None:
         """End the training loader's workers, which detectron2 leaves running."""
         self.data_loader.close()
-
-    @classmethod
-    def build_evaluator(cls, cfg: Any, dataset_name: str) -> DatasetEvaluator:
-        return make_evaluator(dataset_name, masks=cfg.MODEL.MASK_ON)
 
 
 def make_train_loader(cfg: Any, *, purpose: str = "train", start: int = 0, workers: int | None = None) -> TrainLoader:

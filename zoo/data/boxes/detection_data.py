@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo.data.boxes.annotations import Problems, Split, note_images_in_both
+from zoo.data.boxes.annotations import UNREADABLE_IMAGE, Problems, Split, note_images_in_both
 from zoo.data.boxes.coco import HELD_OUT, read_coco
 from zoo.data.boxes.voc import read_voc
 from zoo.data.images import reading_of
@@ -13,6 +14,8 @@ from zoo.data.spec import parse_spec, unknown_option
 from zoo.errors import UserError
 
 KINDS = ("voc", "coco")
+# What of a set is evaluated.
+PARTS = ("test", "train", "all")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class DetectionData:
         Whether VOC's AP is that of 2007 (11 points).
     notes
         What a reader of results must know.
+    evaluation
+        Whether there are only images to evaluate on, in ``test``.
     """
 
     spec: str
@@ -43,6 +48,7 @@ class DetectionData:
     problems: Problems
     metric_2007: bool = False
     notes: tuple[str, ...] = ()
+    evaluation: bool = False
 
     @property
     def metric(self) -> str:
@@ -57,10 +63,47 @@ class DetectionData:
         return any("segmentation" in annotation for image in self.train.images for annotation in image["annotations"])
 
     @property
+    def test_has_masks(self) -> bool:
+        """Whether any test object has a mask."""
+        return any("segmentation" in annotation for image in self.test.images for annotation in image["annotations"])
+
+    @property
     def has_bitmaps(self) -> bool:
         """Whether any training object that is not a crowd has its mask as a bitmap (run lengths), not as polygons."""
         annotations = (annotation for image in self.train.images for annotation in image["annotations"])
         return any(isinstance(annotation.get("segmentation"), dict) and not annotation["iscrowd"] for annotation in annotations)
+
+    def without(self, reasons: Mapping[str, str]) -> DetectionData:
+        """The set without some of its image files, which are cases among the problems then.
+
+        Parameters
+        ----------
+        reasons
+            By the file's path, why it is left out.
+
+        Raises UserError where nothing is left to train or to test on.
+        """
+        problems = replace(self.problems, cases={kind: list(cases) for kind, cases in self.problems.cases.items()})
+        splits = []
+        for split in (self.train, self.test):
+            kept = [image for image in split.images if image["file_name"] not in reasons]
+            for image in split.images:
+                if image["file_name"] in reasons:
+                    problems.add(UNREADABLE_IMAGE, image["file_name"], reasons[image["file_name"]])
+            splits.append(replace(split, images=kept, skipped=split.skipped + len(split.images) - len(kept)))
+        left = replace(self, train=splits[0], test=splits[1], problems=problems)
+        _check_something_left(left)
+        return left
+
+
+def _check_something_left(data: DetectionData) -> None:
+    for split, purpose in ((data.train, "train"), (data.test, "test")):
+        if (purpose == "test" or not data.evaluation) and not any(
+            not annotation["iscrowd"] for image in split.images for annotation in image["annotations"]
+        ):
+            counts = ", ".join(f"{count} {kind}" for kind, count in data.problems.counts.items()) or "no annotations"
+            images = f"{len(split.images)} images without objects"
+            raise UserError(f"'{data.spec}' has nothing to {purpose} on in '{split.name}': {images} ({counts})")
 
 
 def open_detection_data(spec: str, *, strict: bool = False, looking: bool = False) -> DetectionData:
@@ -101,11 +144,8 @@ def open_detection_data(spec: str, *, strict: bool = False, looking: bool = Fals
             notes.append(f"there is one annotation file: every {HELD_OUT}th image, by file name, is for testing")
     if problems.refusal is not None and not looking:
         raise UserError(problems.refusal)
-    for split, purpose in ((train, "train"), (test, "test")):
-        if not any(not annotation["iscrowd"] for image in split.images for annotation in image["annotations"]):
-            counts = ", ".join(f"{count} {kind}" for kind, count in problems.counts.items()) or "no annotations"
-            images = f"{len(split.images)} images without objects"
-            raise UserError(f"'{spec}' has nothing to {purpose} on in '{split.name}': {images} ({counts})")
+    data = DetectionData(spec, kind, classes, train, test, problems, metric_2007)
+    _check_something_left(data)
     note_images_in_both(train, test, problems)
     notes += problems.notes
     if strict:
@@ -113,4 +153,55 @@ def open_detection_data(spec: str, *, strict: bool = False, looking: bool = Fals
     absent = [name for name, count in test.objects(classes).items() if not count]
     if absent:
         notes.append(f"no test image shows {', '.join(absent)}: AP is over the other classes")
-    return DetectionData(spec, kind, classes, train, test, problems, metric_2007, tuple(notes))
+    return replace(data, notes=tuple(notes))
+
+
+def open_evaluation_data(spec: str, classes: Sequence[str], *, part: str = "test", strict: bool = False) -> DetectionData:
+    """Data to evaluate a detector on: its classes are the detector's, whatever order or share of them the set has.
+
+    Parameters
+    ----------
+    spec, strict
+        As in :func:`open_detection_data`.
+    classes
+        What the detector was trained for. The set's are known among them by their names.
+    part
+        Which images: the set's own ``test`` or ``train`` images, or ``all``.
+
+    Returns
+    -------
+    The set, with ``test`` as the images to evaluate on and no training images.
+
+    Raises
+    ------
+    UserError
+        As :func:`open_detection_data`; another ``part``; and the images show a class that the detector does not have.
+    """
+    if part not in PARTS:
+        raise UserError(f"--part {part} is none of {', '.join(PARTS)}")
+    data = open_detection_data(spec, strict=strict)
+    chosen = {"test": data.test, "train": data.train}.get(part)
+    if chosen is None:
+        names = {image["file_name"] for image in data.train.images}
+        images = [*data.train.images, *(image for image in data.test.images if image["file_name"] not in names)]
+        chosen = replace(data.test, name="all", images=images, skipped=data.train.skipped + data.test.skipped)
+    shown = [name for name, count in chosen.objects(data.classes).items() if count]
+    foreign = [name for name in shown if name not in classes]
+    if foreign:
+        raise UserError(f"'{spec}' shows {', '.join(foreign[:5])}, which the detector was not trained for; it knows {', '.join(classes)}")
+    number = {row: classes.index(name) for row, name in enumerate(data.classes) if name in classes}
+    images = [
+        {
+            **image,
+            "annotations": [
+                {**annotation, "category_id": number[annotation["category_id"]]}
+                for annotation in image["annotations"]
+                if annotation["category_id"] in number
+            ],
+        }
+        for image in chosen.images
+    ]
+    absent = [name for name in classes if name not in shown]
+    notes = (f"no image shows {', '.join(absent)}: AP is over the other classes",) if absent else ()
+    nothing = Split("none", [], 0, chosen.reading)
+    return replace(data, classes=list(classes), train=nothing, test=replace(chosen, images=images), notes=notes, evaluation=True)

@@ -51,11 +51,38 @@ HELD_OUT = 4
 # A power of two, by which single precision multiplies without rounding.
 FINE_SCALE = 1 << 16
 _YEAR = re.compile(r"VOC(\d{4})")
+# Folders of sets whose annotations lie beside their images, as labelling tools export them.
+_TRAIN_FOLDERS, _TEST_FOLDERS = ("train", "training"), ("test", "testing", "valid", "val", "validation")
 
 
 def is_voc(folder: Path) -> bool:
     """Whether a folder has VOC's layout."""
     return (folder / "Annotations").is_dir() and (folder / LISTS).is_dir()
+
+
+def _annotations(folder: Path) -> Path:
+    return found if (found := folder / "Annotations").is_dir() else folder
+
+
+def _pictures(folder: Path) -> Path:
+    return found if (found := folder / "JPEGImages").is_dir() else folder
+
+
+def _names_beside_images(folder: Path) -> list[str]:
+    """The annotations of a folder that holds them beside its images, by name; none of a folder in VOC's layout."""
+    return [] if (folder / "Annotations").is_dir() else sorted(path.stem for path in folder.glob("*.xml"))
+
+
+def _beside_images(root: Path) -> tuple[tuple[Path, str, list[str]], tuple[Path, str, list[str]]] | None:
+    """Training and test part of a set with annotations beside the images: in folders named after the splits. None: it is not such a set."""
+    found = {}
+    for role, known in (("train", _TRAIN_FOLDERS), ("test", _TEST_FOLDERS)):
+        folders = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
+        named = [(folders[name], name) for name in known if name in folders and _names_beside_images(folders[name])]
+        if named:
+            folder, name = named[0]
+            found[role] = (folder, name, _names_beside_images(folder))
+    return (found["train"], found["test"]) if len(found) == 2 else None
 
 
 def voc_folders(root: Path) -> tuple[list[tuple[Path, str]], tuple[Path, str], bool]:
@@ -71,7 +98,10 @@ def voc_folders(root: Path) -> tuple[list[tuple[Path, str]], tuple[Path, str], b
     if not is_voc(root) and is_voc(both[0]):
         root = both[0]
     if not is_voc(root) or not (root / "JPEGImages").is_dir():
-        raise UserError(f"{root} is not in PASCAL VOC's layout: it needs Annotations/, JPEGImages/ and lists of images in ImageSets/Main/")
+        raise UserError(
+            f"{root} is not in PASCAL VOC's layout: it needs Annotations/, JPEGImages/ and lists of images in ImageSets/Main/, "
+            "or folders train/ and test/ (or valid/) with an XML file beside each image"
+        )
     lists = {path.stem for path in (root / LISTS).glob("*.txt")}
     train = next((name for name in _TRAIN if name in lists), None)
     test = next((name for name in _TEST if name in lists), None)
@@ -90,12 +120,15 @@ def read_voc(root: Path, problems: Problems, reading: Reading = AS_SEEN) -> tupl
     The classes are those of the training annotations in alphabetical order; VOC's twenty have their own. Boxes
     count pixels from 1 in the files, corners included; here they are (xmin - 1, ymin - 1, xmax, ymax), as detectron2 has them. A folder
     whose boxes count from 0 (:func:`zoo.data.boxes.forms.begin_at_zero`) gives (xmin, ymin, xmax + 1, ymax + 1). Without lists of images
-    every fourth image, by name, is for testing.
+    every fourth image, by name, is for testing. Annotations may lie beside the images, in folders named after the splits or in one.
 
     Raises UserError where the layout or a split is missing.
     """
-    if (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir() and not any((root / LISTS).glob("*.txt")):
-        names = sorted(path.stem for path in (root / "Annotations").glob("*.xml"))
+    whole = (root / "Annotations").is_dir() and (root / "JPEGImages").is_dir() and not any((root / LISTS).glob("*.txt"))
+    if not whole and (beside := _beside_images(root)) is not None:
+        train_parts, test_part, metric_2007 = [beside[0]], beside[1], False
+    elif whole or _names_beside_images(root):
+        names = sorted(path.stem for path in _annotations(root).glob("*.xml"))
         held_out = names[HELD_OUT - 1 :: HELD_OUT]
         kept = [name for index, name in enumerate(names) if index % HELD_OUT != HELD_OUT - 1]
         problems.notes.append(f"there are no lists of images in {root / LISTS}: every {HELD_OUT}th image, by name, is for testing")
@@ -107,7 +140,11 @@ def read_voc(root: Path, problems: Problems, reading: Reading = AS_SEEN) -> tupl
         test_part = (*test_found, _listed(*test_found, problems))
     files: dict[Path, ImageFiles] = {}
     read = [_read_part(*part, problems, reading, files) for part in (*train_parts, test_part)]
-    _to_pixels(read, problems)
+    # Folders of one set count alike; VOC2007 and VOC2012 are sets of their own.
+    sets: dict[Path, list[_Part]] = {}
+    for part in read:
+        sets.setdefault(_set_of(part.folder), []).append(part)
+    _to_pixels(list(sets.values()), problems)
     train = [image for part in read[:-1] for image in part.images]
     test = read[-1].images
     named = sorted({annotation["class"] for image in train for annotation in image["annotations"]})
@@ -179,7 +216,7 @@ def _name_of(line: str, known: dict[str, str]) -> str:
 def _read_part(folder: Path, split: str, names: list[str], problems: Problems, reading: Reading, files: dict[Path, ImageFiles]) -> _Part:
     """The usable images of a list."""
     # Of several files of one name, VOC's own kind is the image.
-    found = sorted((folder / "JPEGImages").iterdir(), key=lambda path: (path.suffix.lower() == ".jpg", path.name))
+    found = sorted(_pictures(folder).iterdir(), key=lambda path: (path.suffix.lower() == ".jpg", path.name))
     images: dict[str, Path] = {}
     twins: dict[str, Path] = {}
     for path in found:
@@ -192,7 +229,7 @@ def _read_part(folder: Path, split: str, names: list[str], problems: Problems, r
     for name in names:
         if name in twins:
             problems.add(SAME_STEM, str(twins[name]), f"{images[name].name} is taken")
-        image = images.get(name) or by_lower.get(name.lower()) or folder / "JPEGImages" / f"{name}.jpg"
+        image = images.get(name) or by_lower.get(name.lower()) or _pictures(folder) / f"{name}.jpg"
         record = _read_xml(folder, name, image, problems)
         if record is not None:
             records.append(record)
@@ -202,7 +239,7 @@ def _read_part(folder: Path, split: str, names: list[str], problems: Problems, r
 
 def _read_xml(folder: Path, name: str, image: Path, problems: Problems) -> Record | None:
     """An image with its objects, boxes as the file has them."""
-    path = folder / "Annotations" / f"{name}.xml"
+    path = _annotations(folder) / f"{name}.xml"
     try:
         tree = read_xml(path)
         height, width = (_side(tree.findtext(f"./size/{side}")) for side in ("height", "width"))
@@ -213,7 +250,7 @@ def _read_xml(folder: Path, name: str, image: Path, problems: Problems) -> Recor
         problems.add(UNREADABLE_FILE, str(path), str(error))
         return None
     if not image.exists() and (told := (tree.findtext("filename") or "").strip()):
-        beside = folder / "JPEGImages" / told.replace("\\", "/").rpartition("/")[2]
+        beside = _pictures(folder) / told.replace("\\", "/").rpartition("/")[2]
         image = beside if _is_file(beside) else image
     annotations = []
     for element in tree.findall("object"):
@@ -238,17 +275,22 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _to_pixels(parts: list[_Part], problems: Problems) -> None:
-    """Make the files' corners boxes, and leave out what is none; each folder counts from 0 or from 1."""
-    for folder in dict.fromkeys(part.folder for part in parts):
-        images = [image for part in parts if part.folder == folder for image in part.images]
+def _set_of(folder: Path) -> Path:
+    return folder if (folder / "Annotations").is_dir() else folder.parent
+
+
+def _to_pixels(sets: list[list[_Part]], problems: Problems) -> None:
+    """Make the files' corners boxes, and leave out what is none; each set counts from 0 or from 1."""
+    for parts in sets:
+        folder = _set_of(parts[0].folder)
+        images = [image for part in parts for image in part.images]
         objects = [(annotation["bbox"], image) for image in images for annotation in image["annotations"]]
         boxes = np.array([box for box, _ in objects], dtype=np.float64).reshape(-1, 4)
         sizes = np.array([[image["width"], image["height"]] for _, image in objects], dtype=np.float64).reshape(-1, 2)
         if (shares := normalised(boxes, sizes)) is not None:
             first = objects[int(shares.argmax())]
             problems.refusal = (
-                f"{int(shares.sum())} of {len(boxes)} boxes in {folder / 'Annotations'} look normalised (0 to 1, in shares of the image), "
+                f"{int(shares.sum())} of {len(boxes)} boxes in {_annotations(folder)} look normalised (0 to 1, in shares of the image), "
                 f"the first that of {first[1]['file_name']}; write them in pixels"
             )
         usable = np.isfinite(boxes).all(axis=1)

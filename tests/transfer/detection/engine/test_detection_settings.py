@@ -25,12 +25,14 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY
 
 from transfer.detection.engine.settings import (
     RANGES,
+    check_keys,
     check_model,
     check_network,
     doubtful,
     fit_to_data,
     fit_to_device,
     load_config,
+    overruled,
     scale_to,
     value_of,
 )
@@ -313,3 +315,37 @@ def test_masks_are_wanted_of_test_objects_too():
     data = DetectionData("coco:x", "coco", ["a"], test, test, problems)
     with pytest.raises(UserError, match=r"has none that can be used \(1 masks that are none\)"):
         fit_to_data(load_config("small_r18_fpn", ["MODEL.MASK_ON", "True"]), data, set(), "small_r18_fpn")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("SEED", "3", "SEED is decided by --seed; give that, and leave the key out"),
+        ("OUTPUT_DIR", "here", "OUTPUT_DIR is decided by --out"),
+        ("MODEL.WEIGHTS", "r50.pkl", "MODEL.WEIGHTS is decided by --model"),
+        ("MODEL.DEVICE", "cpu", "MODEL.DEVICE is decided by --device"),
+        ("DATASETS.TRAIN", "('mine',)", "DATASETS.TRAIN is decided by --data"),
+        ("DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST", "5", "is decided by --data"),
+        ("TEST.AUG.ENABLED", "True", "nothing reads TEST.AUG.ENABLED here: test images are shown once"),
+        ("TEST.AUG.MIN_SIZES", "(400,)", "nothing reads TEST.AUG.MIN_SIZES here"),
+        ("DATALOADER.REPEAT_THRESHOLD", "0.5", "each image is shown once an epoch"),
+        ("CUDNN_BENCHMARK", "True", "nothing reads CUDNN_BENCHMARK here"),
+        ("GLOBAL.HACK", "2.0", "nothing reads GLOBAL.HACK here"),
+    ],
+)
+def test_keys_of_options_and_keys_that_nothing_reads_are_refused(key, value, sentence):
+    with pytest.raises(UserError, match=sentence) as refusal:
+        check_keys(["SOLVER.MAX_ITER", "5", key, value])
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_config_of_detectron2s_may_name_what_options_decide_and_not_what_nothing_reads(tmp_path):
+    assert overruled(load_config("small_r18_fpn")) == []
+    path = tmp_path / "mine.yaml"
+    path.write_text("MODEL:\n  WEIGHTS: detectron2://r50.pkl\nDATASETS:\n  TRAIN: [coco_2017_train]\n")
+    assert overruled(load_config(str(path))) == [
+        "of the config, these do not count: MODEL.WEIGHTS (by --model), DATASETS.TRAIN (by --data)"
+    ]
+    path.write_text("TEST:\n  AUG:\n    ENABLED: true\n")
+    with pytest.raises(UserError, match=r"mine.yaml' sets TEST.AUG.ENABLED to True, and nothing reads it here"):
+        load_config(str(path))

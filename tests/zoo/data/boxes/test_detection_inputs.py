@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -397,3 +399,44 @@ def test_run_lengths_are_read_as_pycocotools_reads_them(seed):
         read = checked_mask({"size": [int(height), int(width)], "counts": counts}, image, "here", problems)
         assert problems.counts == {}
         assert box_of_mask(read) == box
+
+
+def boxes_of(split):
+    """Class numbers and boxes by file name, wherever the files lie."""
+    return {Path(image["file_name"]).name: [(a["category_id"], a["bbox"]) for a in image["annotations"]] for image in split.images}
+
+
+def test_annotations_beside_their_images_in_folders_of_splits(tmp_path):
+    root = as_voc(tmp_path / "layout")
+    data = open_detection_data(f"voc:{root}")
+    export = tmp_path / "export"
+    for name, folder in (("trainval", "train"), ("test", "valid")):
+        (export / folder).mkdir(parents=True)
+        for key in (root / "ImageSets/Main" / f"{name}.txt").read_text().split():
+            shutil.copy(root / "JPEGImages" / f"{key}.jpg", export / folder)
+            shutil.copy(root / "Annotations" / f"{key}.xml", export / folder)
+    found = open_detection_data(f"voc:{export}")
+    assert found.classes == data.classes
+    assert (found.train.name, found.test.name) == ("train", "valid")
+    assert (boxes_of(found.train), boxes_of(found.test)) == (boxes_of(data.train), boxes_of(data.test))
+    assert found.metric == "VOC2012"
+    # The folders count alike: where a training box begins at 0, the test boxes count from 0 too.
+    before = boxes_of(found.test)
+    for path in export.rglob("*.xml"):
+        path.write_text(re.sub(r"(<[xy](?:min|max)>)(\d+)<", lambda one: f"{one[1]}{int(one[2]) - 1}<", path.read_text()))
+    first = sorted((export / "train").glob("*.xml"))[0]
+    first.write_text(re.sub(r"<xmin>\d+<", "<xmin>0<", first.read_text(), count=1))
+    shifted = open_detection_data(f"voc:{export}")
+    assert any("count pixels from 0" in note for note in shifted.notes)
+    assert boxes_of(shifted.test) == before
+
+
+def test_annotations_beside_their_images_in_one_folder(tmp_path):
+    root = as_voc(tmp_path / "layout")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in [*(root / "JPEGImages").iterdir(), *(root / "Annotations").iterdir()]:
+        shutil.copy(path, flat)
+    data = open_detection_data(f"voc:{flat}")
+    assert (len(data.train.images), len(data.test.images)) == (9, 3)
+    assert any("every 4th image, by name, is for testing" in note for note in data.notes)
