@@ -20,7 +20,7 @@ from zoo.console.subcommands import nearest_form
 from zoo.console.tables import facts, table
 from zoo.errors import UserError
 from zoo.model_spec import open_model
-from zoo.reach import why_away
+from zoo.reading.reach import why_away
 
 APPS = {
     "evaluate": evaluation.commands.cli.app,

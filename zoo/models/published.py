@@ -26,7 +26,7 @@ from zoo.errors import UserError, did_you_mean, root_cause
 from zoo.models.classifiers import class_names, load_classifier, told_apart
 from zoo.models.model import Inputs, Model
 from zoo.models.transforms import crop_pct_of
-from zoo.reach import why_away
+from zoo.reading.reach import why_away
 
 # Where torchvision's weights lie.
 TORCHVISION_HOST = "download.pytorch.org"
