@@ -16,6 +16,7 @@ import transfer.cli
 import zoo.commands.cli
 from evaluation.tasks.registry import TASKS
 from pretrain.recipe_files import RECIPES
+from zoo.catalogue.files import load_catalogue
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -94,3 +95,21 @@ def test_the_first_table_of_the_page_on_evaluation_is_what_is_printed() -> None:
     assert told["pixels"] == found["pixels"]
     # A network rounds differently on other processors: a neighbour or two of 445.
     assert told["random:resnet18_small:0"] == pytest.approx(found["random:resnet18_small:0"], abs=0.7)
+
+
+def test_the_rows_of_the_catalogue_are_what_is_printed() -> None:
+    text = (ROOT / "docs" / "catalogue.md").read_text(encoding="utf-8")
+    done = CliRunner().invoke(APPS["zoo"], ["list", "hcsc"], catch_exceptions=False)
+    printed = [line.split() for line in done.output.splitlines()]
+    block = text.partition("$ zoo list hcsc\n")[2].partition("    ...")[0]
+    rows = [line.split() for line in block.splitlines() if line.strip()]
+    assert len(rows) >= 3
+    assert printed[: len(rows)] == rows
+
+
+def test_the_catalogue_page_names_what_may_not_be_used_commercially() -> None:
+    text = (ROOT / "docs" / "catalogue.md").read_text(encoding="utf-8").replace("\n", " ")
+    (told,) = re.findall(r"CC-BY-NC-4.0 \((.*?)\) forbids", text)
+    methods = {entry.method for entry in load_catalogue().values() if entry.licence == "CC-BY-NC-4.0"}
+    plain = {re.sub(r"[^a-z0-9]", "", re.sub("_v[123]$", "", method) if method.startswith("moco") else method) for method in methods}
+    assert {re.sub(r"[^a-z0-9]", "", name.lower()) for name in told.split(", ")} == plain
