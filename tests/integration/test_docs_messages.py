@@ -42,9 +42,9 @@ def said() -> list[str]:
 
 
 def _quotes(page: str) -> list[str]:
-    """The first cell of each row of the page's tables of messages; backticks may stand in it."""
-    cells = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
-    return [re.sub(f"{ANY}+", ANY, cell) for cell in cells]
+    """The first cell of each row of the page's tables of messages; in two backticks where the message has one."""
+    cells = re.findall(r"^\| (?:`` (.+?) ``|`([^`]+)`) \|", page, re.MULTILINE)
+    return [re.sub(f"{ANY}+", ANY, double or single) for double, single in cells]
 
 
 QUOTES = _quotes(PAGE.read_text(encoding="utf-8"))
