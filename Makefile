@@ -12,7 +12,7 @@ OUT ?= gpu-out
 FROM ?= gpu-out
 DRY ?=
 
-.PHONY: demo test test-slow test-faults test-cuda lint benchmark detectron2 clean gpu gpu-rows gpu-tables gpu-models gpu-wheels
+.PHONY: demo test test-slow test-faults test-cuda lint docs benchmark detectron2 clean gpu gpu-rows gpu-tables gpu-models gpu-wheels
 
 # What a user would type, on the embedded data set. SEED=1 is another run.
 demo: $(STAMP)
@@ -45,6 +45,15 @@ detectron2: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The documents as a site, site/index.html; a link or a name that leads nowhere is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "see site/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 benchmark: $(STAMP)
 	$(BIN)/python benchmarks/step.py
@@ -83,7 +92,7 @@ gpu-wheels: $(STAMP)
 	$(BIN)/python benchmarks/gpu/wheels.py --out wheels $(if $(DETECTION),--detection)
 
 clean:
-	rm -rf demo-out
+	rm -rf demo-out site
 
 # The CUDA build of torch that PyPI has runs on the CPU too.
 $(STAMP): pyproject.toml

@@ -59,6 +59,7 @@ from pretrain.runs.run_folder import (
 )
 from pretrain.settings import Recipe
 from pretrain.sizes import Seen, fit_to_images, with_sizes
+from pretrain.start import open_start
 from pretrain.survey import BoxMaker, Survey, SurveyStopped, TableMaker
 from pretrain.survey.boxes import check_look, check_map, check_table, initial_boxes
 from pretrain.survey.explain import cluster_changes, warnings_of
@@ -70,7 +71,7 @@ from zoo.data.scan import bad_images
 from zoo.data.spec import parse_spec
 from zoo.errors import UserError, printable
 from zoo.files import replace_text
-from zoo.model_spec import absolute_model_spec, open_model
+from zoo.model_spec import absolute_model_spec
 from zoo.models.run_lock import new_locked_folder
 from zoo.models.runs import CHECKPOINT_FORMAT, Newest, latest_checkpoint
 
@@ -270,7 +271,7 @@ class Training:
             side = [min(self.images.pixels.shape[1:3])]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(side)
-        start = open_model(self.recipe.init) if self.recipe.init and self.recipe.fit else None
+        start = open_start(self.recipe) if self.recipe.init and self.recipe.fit else None
         arch, start_side = (start.arch, start.input_size) if start else (None, None)
         return Seen(len(self.images), side[0], arch, start_side, self.accelerator.num_processes)
 

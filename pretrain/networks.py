@@ -9,9 +9,9 @@ from evaluation.training.kernels import compile_networks, recompute_activations
 from pretrain.batchnorm import split_batchnorm
 from pretrain.methods import Method
 from pretrain.settings import Recipe
+from pretrain.start import open_start
 from zoo.backbones import checked, create_backbone, load_state
 from zoo.errors import UserError
-from zoo.model_spec import open_model
 
 
 def make_backbone(recipe: Recipe) -> nn.Module:
@@ -21,10 +21,11 @@ def make_backbone(recipe: Recipe) -> nn.Module:
     """
     backbone = create_backbone(recipe.backbone, image_size=recipe.views.size, zero_init_residual=recipe.zero_init_residual)
     if recipe.init:
-        start = open_model(recipe.init, image_size=recipe.views.size)
+        start = open_start(recipe, recipe.views.size)
         if start.arch != recipe.backbone:
             raise UserError(
-                f"init={recipe.init} is a {start.arch}, but the recipe's backbone is {recipe.backbone}; set backbone={start.arch}"
+                f"init={recipe.init} is a {start.arch}, but the recipe's backbone is {recipe.backbone}"
+                + ("; a recipe builds no network with such arguments" if "(" in start.arch else f"; set backbone={start.arch}")
             )
         load_state(backbone, start.module.state_dict(), source=f"init={recipe.init}")
     return backbone

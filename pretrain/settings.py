@@ -11,7 +11,7 @@ from evaluation.training.kernels import AUTO
 from evaluation.training.optimizers import OptimizerSettings, ScheduleSettings
 from evaluation.views.settings import ViewSettings, check_box
 from zoo.errors import UserError
-from zoo.ranges import SEED, SHARE, WORKERS, Range, check_ranges
+from zoo.ranges import NORM_EPS, SEED, SHARE, STEM_PADDING, WORKERS, Range, check_ranges
 
 
 class DeviceName(StrEnum):
@@ -105,6 +105,37 @@ class BoxSettings:
 
 
 @dataclass
+class InitFileSettings:
+    """How ``init`` is read where it is a checkpoint file of others (``docs/formats.md``), as ``zoo import`` takes it by its options.
+
+    Attributes
+    ----------
+    key
+        The keys that lead to the network's tensors, with dots between them.
+    prefix
+        What their names begin with.
+    rename
+        ``PATTERN=REPLACEMENT``, one after the other.
+    drop
+        Patterns of names that are left out.
+    heads
+        Attention heads of a vision transformer.
+    norm_eps
+        Epsilon of its norms.
+    stem_padding
+        Padding of conv1 in the small-image stem, in pixels.
+    """
+
+    key: str | None = None
+    prefix: str | None = None
+    rename: list[str] = field(default_factory=list)
+    drop: list[str] = field(default_factory=list)
+    heads: Annotated[int | None, Range(1)] = None
+    norm_eps: Annotated[float | None, NORM_EPS] = None
+    stem_padding: Annotated[int | None, STEM_PADDING] = None
+
+
+@dataclass
 class Recipe:
     """A pre-training.
 
@@ -120,6 +151,8 @@ class Recipe:
         Start the last batch norm of each residual block at zero (Goyal et al., arXiv 1706.02677, section 5.1); ResNets only.
     init
         A model to start from (any ``--model`` word of the same architecture); its backbone is loaded, heads are new.
+    init_file
+        How it is read where it is a checkpoint file of no known layout.
     method
         ``name`` and what that method can be told.
     views
@@ -173,6 +206,7 @@ class Recipe:
     backbone: str = "resnet50"
     zero_init_residual: bool = False
     init: str | None = None
+    init_file: InitFileSettings = field(default_factory=InitFileSettings)
     method: Any = None
     views: ViewSettings = field(default_factory=ViewSettings)
     boxes: BoxSettings = field(default_factory=BoxSettings)

@@ -10,7 +10,8 @@ Published recipes give their own numbers, whatever the rule says.
 ``boxes.every_epochs``      published for 500 and for 100 epochs
 ``method.levels``           3 u, 2 u and u clusters, where u is 1000 (HCSC's for ImageNet) times the square root of the number of images in
                             ImageNets, at least 2: 3000, 2000, 1000 there, 594, 396, 198 for 50,000 images
-``method.warmup_epochs``    of HCSC's prototypes: a tenth of the epochs, at least one, as published for 200 and for 800 epochs
+``method.warmup_epochs``    of HCSC's prototypes: a tenth of the epochs, at least one, as published for 200 and for 800 epochs; one where
+                            ``method.start_ami`` ends the warm-up
 ``method.refresh_epochs``   of CsMl's neighbours: a fortieth of the epochs, at least one: 5 of 200, as its released code
 ``method.cross_epochs``     of CsMl, with the own key only: 5.5 % of the epochs, at least one: 11 of 200, as its released code
 ``method.window``,          of CsMl's patches, on a map of m x m cells: 8/14 m, and half of what is left beside a window, rounded down, at
@@ -224,7 +225,7 @@ def with_sizes(config: DictConfig, images: int) -> DictConfig:
         config.method.queue = queue_length(images, config.batch)
     by_rule: dict[str, Any] = {
         "levels": prototype_levels(images),
-        "warmup_epochs": prototype_warmup(config.epochs),
+        "warmup_epochs": 1 if config.method.get("start_ami") is not None else prototype_warmup(config.epochs),
         "refresh_epochs": neighbour_refresh(config.epochs),
         "cross_epochs": own_key_epochs(config.epochs),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -11,9 +12,22 @@ import typer
 
 from transfer.words import DETECTRON2_SCHEME, check_target_word
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
+from zoo.console.subcommands import Subcommands
+from zoo.console.tables import AsJson, Quiet, columns, facts
 from zoo.errors import UserError
 from zoo.files import check_can_write
-from zoo.ranges import SEED, SHARE, Range
+from zoo.models.selection import (
+    DROP_HELP,
+    HEADS_HELP,
+    KEY_HELP,
+    NORM_EPS_HELP,
+    PREFIX_HELP,
+    RENAME_HELP,
+    STEM_PADDING_HELP,
+    Hints,
+    read_selection,
+)
+from zoo.ranges import NORM_EPS, SEED, SHARE, STEM_PADDING, Range
 from zoo.words.models import RANDOM, check_model_word
 from zoo.words.runtime import check_device_word
 
@@ -25,6 +39,7 @@ app = make_app(
     "* `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc`\n"
     "* `transfer predict runs/moco-voc photos --out found`\n"
     "* `transfer compare small_r18_fpn --models models/moco,random --seeds 3 --data voc:cells --out runs/compared`",
+    cls=Subcommands,
     no_args_is_help=True,
 )
 
@@ -51,6 +66,13 @@ def convert_command(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file, or of transformers the folder, to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file at --out.")] = False,
     verify: Annotated[bool | None, typer.Option("--verify/--no-verify", help=_VERIFY)] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="PREFIX", help=PREFIX_HELP)] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", metavar="A=B", help=RENAME_HELP)] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", metavar="RE", help=DROP_HELP)] = None,
+    heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=HEADS_HELP)] = None,
+    norm_eps: Annotated[float | None, NORM_EPS, typer.Option("--norm-eps", metavar="EPS", help=NORM_EPS_HELP)] = None,
+    stem_padding: Annotated[int | None, STEM_PADDING, typer.Option("--stem-padding", metavar="PX", help=STEM_PADDING_HELP)] = None,
 ) -> None:
     """Write the backbone as another library's weights file.
 
@@ -63,13 +85,19 @@ def convert_command(
     * `transfer convert timm:resnet50.a1_in1k --to torchvision --out resnet50.pth`
 
     * `transfer convert detectron2:moco.pkl --to timm --out moco.safetensors`
+
+    * `transfer convert models/dinov2 --to transformers --out dinov2`
+
+    * `transfer convert mine.pth --to torchvision --out resnet50.pth --key state.model --prefix student.backbone.`
     """
+    selection = read_selection(key, prefix, rename, drop)
     check_target_word(to)
     check_can_write(out, folder=to == "transformers")
     check_model_word(model, also=(DETECTRON2_SCHEME,))
     from transfer.conversion import convert
 
-    conversion = convert(model, to, out, overwrite=overwrite, verify=verify)
+    hints = Hints(heads, norm_eps, stem_padding)
+    conversion = convert(model, to, out, overwrite=overwrite, verify=verify, hints=hints, selection=selection)
     typer.echo("\n".join([f"{out}:", *conversion.checks, "use it with", conversion.usage]))
 
 
@@ -94,6 +122,8 @@ def detect_command(
     gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
     max_time: Annotated[str | None, typer.Option("--max-time", help="Save and stop after 45m, 3h, 1h30m.")] = None,
     list_configs: Annotated[bool, typer.Option("--list", help="List the configs and leave.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune a backbone for detection and instance segmentation with detectron2, and evaluate it.
 
@@ -116,8 +146,15 @@ def detect_command(
     if list_configs:
         from transfer.detection.config_files import CONFIGS
 
-        typer.echo("\n".join(CONFIGS.lines()))
+        listed = CONFIGS.listed()
+        rows = [(one["name"], one["summary"]) for one in listed]
+        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False) if as_json else columns(rows) if quiet else facts(rows))
         return
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(text, err=as_json)
+
     words = [word for word in [config, *(overrides or [])] if word is not None]
     if resume is not None and (model or data or out or overwrite or go_on):
         raise UserError("--resume goes on with what the run was started with: leave out --model, --data, --out, --overwrite and --continue")
@@ -136,7 +173,7 @@ def detect_command(
     from transfer.detection import detect
 
     if resume is not None:
-        outcome = detect.resume(resume, words, max_seconds=seconds, say=typer.echo)
+        outcome = detect.resume(resume, words, max_seconds=seconds, say=say)
     else:
         assert model is not None
         assert data is not None
@@ -154,13 +191,17 @@ def detect_command(
             overwrite=overwrite,
             go_on=go_on,
             max_seconds=seconds,
-            say=typer.echo,
+            say=say,
         )
     run_folder = resume or out
     if outcome.result is None:
-        typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}")
+        typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}", err=as_json)
         raise typer.Exit(EXIT_STOPPED)
-    typer.echo(f"done: {_named(outcome.result.metrics)}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
+    named = _named(outcome.result.metrics)
+    if as_json:
+        typer.echo(outcome.result.to_json(), nl=False)
+    else:
+        typer.echo(named if quiet else f"done: {named}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
 
 
 _RUN = "A run folder of `transfer detect`, finished or not."
@@ -182,6 +223,8 @@ def evaluate_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file at --out.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Evaluate a checkpoint of a detection run, on the data of its training or on any with the same classes.
 
@@ -203,9 +246,10 @@ def evaluate_command(
         strict=strict,
         out=out,
         overwrite=overwrite,
-        say=typer.echo,
+        say=lambda text: None if quiet else typer.echo(text, err=as_json),
     )
-    typer.echo(f"done: {_named(result.metrics)}\nwritten: {path}")
+    named = _named(result.metrics)
+    typer.echo(result.to_json() if as_json else named if quiet else f"done: {named}\nwritten: {path}", nl=not as_json)
 
 
 @app.command("predict")
@@ -284,6 +328,8 @@ def compare_command(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
     gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune several models alike, with several seeds each, and print their AP side by side.
 
@@ -297,31 +343,36 @@ def compare_command(
         raise UserError("give --data voc:ROOT or coco:ROOT, or --collect to show what is finished")
     # What is only shown may be of models that are elsewhere now.
     _check_words(config, [] if collect else models.split(","), device)
-    from rich.console import Console
-
     from transfer.detection.compare import compare, print_table
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(text, err=as_json)
 
     def run_one(model: str, seed: int, folder: Path) -> None:
         from transfer.detection import detect
         from transfer.detection.run_folder import is_detection_run
 
-        typer.echo(f"--- {model}, seed {seed}: {folder}")
+        say(f"--- {model}, seed {seed}: {folder}")
         if is_detection_run(folder):
-            outcome = detect.resume(folder, say=typer.echo)
+            outcome = detect.resume(folder, say=say)
         else:
             assert data is not None
             outcome = detect.start(
-                config, model, data, folder, overrides or [], seed=seed, device=device, gpus=gpus, strict=strict, say=typer.echo
+                config, model, data, folder, overrides or [], seed=seed, device=device, gpus=gpus, strict=strict, say=say
             )
         if outcome.result is None:
-            typer.echo(f"stopped by {outcome.stopped}; the same command goes on")
+            typer.echo(f"stopped by {outcome.stopped}; the same command goes on", err=as_json)
             raise typer.Exit(EXIT_STOPPED)
 
     if not collect:
         check_can_write(out, folder=True)
         _prepare()
     rows = compare(out, models.split(","), range(seeds), None if collect else run_one)
-    print_table(rows, Console())
+    if as_json:
+        typer.echo(json.dumps([row.to_dict() for row in rows], indent=2, ensure_ascii=False))
+    else:
+        print_table(rows, quiet=quiet)
 
 
 def _check_words(config: str, models: list[str], device: str) -> None:

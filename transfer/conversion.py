@@ -6,7 +6,7 @@ Each target writes one file, and has the other library read it back: a file is k
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transfer.formats.detectron2_file import DETECTRON2, open_file
@@ -19,6 +19,7 @@ from zoo.errors import UserError, first_line, not_written
 from zoo.files import check_can_write, check_new_folder, new_folder, replace_file
 from zoo.model_spec import open_model
 from zoo.models.model import Model
+from zoo.models.selection import Hints, Selection
 
 TARGETS: dict[str, Target] = dict(zip(TARGET_NAMES, (TORCHVISION, TIMM, DETECTRON2, ONNX, TRANSFORMERS), strict=True))
 
@@ -31,12 +32,28 @@ class Conversion:
     checks: tuple[str, ...]
 
 
-def open_source(spec: str) -> Model:
-    """A model to transfer: what :func:`zoo.model_spec.open_model` takes, or ``detectron2:FILE``, a backbone or detector of detectron2's."""
-    return open_file(spec.removeprefix(DETECTRON2_SCHEME)) if spec.startswith(DETECTRON2_SCHEME) else open_model(spec)
+def open_source(spec: str, *, hints: Hints = Hints(), selection: Selection = Selection()) -> Model:
+    """A model to transfer: what :func:`zoo.model_spec.open_model` takes, or ``detectron2:FILE``, a backbone or detector of detectron2's.
+
+    ``hints`` and ``selection`` are for a checkpoint file of others, as there.
+    """
+    if not spec.startswith(DETECTRON2_SCHEME):
+        return open_model(spec, **asdict(hints), selection=selection)
+    if hints or selection:
+        raise UserError(f"--key, --prefix, --rename, --drop, --heads and the like are for a checkpoint file, and '{spec}' is detectron2's")
+    return open_file(spec.removeprefix(DETECTRON2_SCHEME))
 
 
-def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, verify: bool | None = None) -> Conversion:
+def convert(
+    spec: str,
+    to: str,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    verify: bool | None = None,
+    hints: Hints = Hints(),
+    selection: Selection = Selection(),
+) -> Conversion:
     """Write a model's backbone as another library's weights file.
 
     Parameters
@@ -53,6 +70,8 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
         The file. Where it is verified, it is in place only when the other library's network gave what the model gives.
     verify
         None: where the other library is installed. True: or refuse. False: not at all.
+    hints, selection
+        How a checkpoint file of others is read, as in :func:`open_source`.
 
     Raises
     ------
@@ -75,7 +94,7 @@ def convert(spec: str, to: str, out: str | Path, *, overwrite: bool = False, ver
     obstacle = target.checkable()
     if verify and obstacle is not None:
         raise UserError(f"a {to} {kind} cannot be verified here ({obstacle}); leave out --verify to write it without")
-    model = open_source(spec)
+    model = open_source(spec, hints=hints, selection=selection)
     reason = target.reason_against(model)
     if reason is not None:
         raise UserError(f"'{spec}' cannot become a {to} {kind}: {reason}")

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from zoo.hub.pull import pull
     from zoo.hub.push import push
     from zoo.model_spec import load, open_model
+    from zoo.verbs import info, list
 
-_HOMES = {"load": "model_spec", "open_model": "model_spec", "pull": "hub.pull", "push": "hub.push"}
+_HOMES = {"info": "verbs", "list": "verbs", "load": "model_spec", "open_model": "model_spec", "pull": "hub.pull", "push": "hub.push"}
 
-__all__ = ["load", "open_model", "pull", "push"]
+__all__ = ["info", "list", "load", "open_model", "pull", "push"]
 
 __getattr__ = lazy_names(__name__, _HOMES)

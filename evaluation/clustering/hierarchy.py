@@ -158,7 +158,7 @@ def hierarchical_kmeans(
             tile=tile,
             processes=sharers,
         )
-        density = _densities(found.squared_distance, found.assignment, found.counts, temperature, sharers)
+        density = cluster_densities(found.squared_distance, found.assignment, found.counts, temperature, sharers)
         # Processes on unlike hardware may have rounded otherwise: what the main one found counts.
         centroids.append(processes.from_process(functional.normalize(found.centroids, dim=1), 0))
         densities.append(processes.from_process(density, 0))
@@ -196,7 +196,7 @@ def _ancestors(finest: Tensor, parents: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _densities(squared_distance: Tensor, assignment: Tensor, counts: Tensor, temperature: float, processes: Processes) -> Tensor:
+def cluster_densities(squared_distance: Tensor, assignment: Tensor, counts: Tensor, temperature: float, processes: Processes) -> Tensor:
     """float32 (K,): the densities of a level's clusters, from its points and their number in all processes."""
     distances = torch.zeros(len(counts), dtype=torch.float64, device=counts.device)
     distances = processes.sum(distances.index_add_(0, assignment, squared_distance.double().sqrt_()))

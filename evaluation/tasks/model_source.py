@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluation.tasks.task import numbers
 from zoo.errors import UserError
 from zoo.models.runs import CHECKPOINT_FOLDER, checkpoints, is_run
-from zoo.models.selection import Selection
+from zoo.models.selection import Hints, Selection
 from zoo.ranges import POSITIVE, Range
 
 PYTHON_SCHEME = "python:"
@@ -32,7 +32,7 @@ def model_sources(
     std: str | None,
     channels: str | None,
     *,
-    heads: int | None = None,
+    hints: Hints = Hints(),
     selection: Selection | None = None,
 ) -> list[ModelSource]:
     """The models that ``--model`` names, with what other options say of them. Raises UserError for options that do not fit."""
@@ -43,7 +43,7 @@ def model_sources(
     if channels not in (None, "rgb", "bgr"):
         raise UserError(f"--channels is rgb or bgr, not '{channels}'")
     shared: dict[str, Any] = {"layer": layer, "mean": _three("--mean", mean), "std": _three("--std", std), "channels": channels}
-    shared |= {"heads": heads, "selection": selection} if heads is not None or selection else {}
+    shared |= {**asdict(hints), "selection": selection} if hints or selection else {}
     files = iter(weights)
     sources = []
     for spec in models:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.clustering import Hierarchy
 from evaluation.views.tables import NEIGHBOURS
-from pretrain.survey.prototypes import PREFIX
+from pretrain.survey.prototypes import PREFIX, STEERING
 
 
 def made_up_hierarchy(levels: list[int], images: int, width: int, temperature: float) -> Hierarchy:
@@ -34,6 +34,8 @@ def made_up_tables(settings: Any, images: int) -> dict[str, NDArray[Any]]:
     if getattr(settings, "prototypes", False) or getattr(settings, "instance_selection", False):
         hierarchy = made_up_hierarchy(list(settings.levels), images, settings.dim, settings.temperature)
         tables |= {PREFIX + name: tensor.numpy() for name, tensor in hierarchy.state_dict().items()}
+        if settings.start_ami is not None:
+            tables[STEERING] = np.ones(1, dtype=np.uint8)
     if getattr(settings, "neighbours", False):
         tables[NEIGHBOURS] = np.random.default_rng(0).integers(images, size=(images, settings.k))
     return tables

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pretrain.methods.base import Method, RunFacts
+from evaluation.training.optimizers import ParameterGroup
+from pretrain.methods.base import Method, Place, RunFacts
 from pretrain.methods.byol import BYOL
 from pretrain.methods.csml import CsMl
 from pretrain.methods.hcsc import HCSC
@@ -12,4 +13,4 @@ from pretrain.methods.simsiam import SimSiam
 
 METHODS: dict[str, type[Method]] = {"byol": BYOL, "csml": CsMl, "hcsc": HCSC, "moco": MoCo, "simclr": SimCLR, "simsiam": SimSiam}
 
-__all__ = ["BYOL", "HCSC", "METHODS", "CsMl", "Method", "MoCo", "RunFacts", "SimCLR", "SimSiam"]
+__all__ = ["BYOL", "HCSC", "METHODS", "CsMl", "Method", "MoCo", "ParameterGroup", "Place", "RunFacts", "SimCLR", "SimSiam"]

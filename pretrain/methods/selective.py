@@ -17,7 +17,7 @@ from pretrain.methods.base import Place, RunFacts
 from pretrain.methods.parts import full_precision
 from pretrain.methods.selection import MOST_KEPT, LossLevels, Masks, Prototypes, Rejected, draw_masks, dropped_share, keep_negatives
 from pretrain.sizes import prototype_levels
-from pretrain.survey.prototypes import PrototypeMaker, hierarchy_of
+from pretrain.survey.prototypes import STEERING, PrototypeMaker, cluster_agreement, hierarchy_of
 from pretrain.survey.survey import TableMaker
 from zoo.data.base import Images
 from zoo.errors import UserError
@@ -33,6 +33,9 @@ class SelectionSettings:
         Clusters per level, from fine to coarse. None: by the rule of :mod:`pretrain.sizes`.
     warmup_epochs
         Epochs without prototypes; then a survey at the start of each epoch. None: by the rule.
+    start_ami
+        Prototypes steer from the survey on whose finest clusters have at least this adjusted mutual information with those of the survey
+        before; till then the method is what it is without. None, as published: from the first survey on.
     instance_selection
         Reject negatives that probably are of the query's own cluster; the instance loss then has a term for each level.
     prototype_selection
@@ -51,6 +54,7 @@ class SelectionSettings:
 
     levels: Annotated[list[int] | None, Range(1)] = None
     warmup_epochs: Annotated[int | None, Range(0)] = None
+    start_ami: Annotated[float | None, Range(0, 1)] = None
     instance_selection: bool = True
     prototype_selection: bool = True
     prototypes: bool = True
@@ -68,7 +72,7 @@ class Selection:
     levels
         Clusters per level, from fine to coarse.
     prototypes
-        None before the first survey.
+        None before the first survey, and until they steer.
 
     Raises
     ------
@@ -80,6 +84,9 @@ class Selection:
         self.settings, self.facts, self.temperature = settings, facts, temperature
         self.levels = tuple(prototype_levels(facts.images) if settings.levels is None else settings.levels)
         self.prototypes: Prototypes | None = None
+        # Of the newest survey, and whether what it found steers.
+        self._newest: Hierarchy | None = None
+        self._steers = settings.start_ami is None
         if not self.used:
             return
         try:
@@ -108,6 +115,14 @@ class Selection:
                 kept = (keep_negatives(candidates, centroids, densities, own[queries]) for centroids, densities, own in levels)
                 return [probability.clamp(0, MOST_KEPT) for probability in kept]
 
+        def steering(hierarchy: Hierarchy) -> tuple[bool, float | None]:
+            # Once they steer, they go on, however much the clusters change.
+            if self._steers or self._newest is None:
+                return self._steers, None
+            assert self.settings.start_ami is not None
+            agreement = cluster_agreement(self._newest, hierarchy)
+            return agreement >= self.settings.start_ami, agreement
+
         return [
             PrototypeMaker(
                 self.levels,
@@ -118,6 +133,7 @@ class Selection:
                 labels={name: level.labels for name, level in images.levels.items()},
                 dropped=dropped if self.settings.instance_selection else None,
                 kept=probabilities if self.settings.instance_selection else None,
+                steering=None if self.settings.start_ami is None else steering,
             )
         ]
 
@@ -132,7 +148,11 @@ class Selection:
                 f"the prototypes have levels {given} over {len(hierarchy.assignments[0])} images, but the run has method.levels="
                 f"{list(self.levels)} and {self.facts.images} images; go on with those"
             )
-        self.prototypes = Prototypes.of(hierarchy.to(device), self.temperature, last=self.settings.last_prototype)
+        self._newest = hierarchy
+        if self.settings.start_ami is not None:
+            self._steers = STEERING in tables and bool(tables[STEERING].any())
+        if self._steers:
+            self.prototypes = Prototypes.of(hierarchy.to(device), self.temperature, last=self.settings.last_prototype)
 
     def masks(self, negatives: Tensor, index: Tensor, place: Place, views: int) -> Masks:
         """What a forward pass keeps of the queue (K, D) and, for ``views`` views, of the prototypes."""

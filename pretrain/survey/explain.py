@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_mutual_info_score
 
-from pretrain.survey.prototypes import MEASURED_IMAGES, hierarchy_of
+from pretrain.survey.prototypes import cluster_agreement, hierarchy_of
 
 # Below this AMI with a label level clusters are hardly better than chance (0), whatever the number of clusters.
 CHANCE_AMI = 0.05
@@ -29,19 +28,14 @@ def cluster_changes(before: Mapping[str, NDArray[np.generic]], after: Mapping[st
     old, new = hierarchy_of(before), hierarchy_of(after)
     if old is None or new is None or len(old.assignments) != len(new.assignments):
         return {}
-    count = len(new.assignments[0])
-    chosen = np.linspace(0, count - 1, min(count, MEASURED_IMAGES)).round().astype(np.int64)
-    return {
-        f"prototypes/{level}/ami_before": float(adjusted_mutual_info_score(one.numpy()[chosen], other.numpy()[chosen]))
-        for level, (one, other) in enumerate(zip(old.assignments, new.assignments, strict=True))
-    }
+    return {f"prototypes/{level}/ami_before": cluster_agreement(old, new, level) for level in range(len(new.assignments))}
 
 
 def warnings_of(numbers: Mapping[str, float], warmup: int | None = None) -> Iterator[tuple[str, str]]:
     """Kind and sentence of what is doubtful about a survey's numbers; a run says each kind once."""
     label = next((name.rpartition("_")[2] for name in numbers if name.startswith("prototypes/0/rejected_")), "")
     agreement, precision, chance = (numbers.get(f"prototypes/0/{name}_{label}") for name in ("ami", "rejected", "chance"))
-    if None not in (agreement, precision, chance):
+    if None not in (agreement, precision, chance) and numbers.get("prototypes/steer", 1.0):
         assert agreement is not None
         assert precision is not None
         assert chance is not None
@@ -51,7 +45,7 @@ def warnings_of(numbers: Mapping[str, float], warmup: int | None = None) -> Iter
                 "prototypes",
                 f"warning: the prototypes steer at chance: their AMI with '{label}' is {agreement:.3f}, and {100 * precision:.1f} % of the "
                 f"rejected negatives are of the query's own '{label}', of all {100 * chance:.1f} %; let the encoder learn first, by a "
-                f"larger method.warmup_epochs{later} or init=",
+                f"larger method.warmup_epochs{later}, method.start_ami=0.5 or init=",
             )
     if numbers.get("boxes/full", 0.0) > MOSTLY_FULL:
         yield (

@@ -19,6 +19,8 @@ from pretrain.survey.rejection import rejection_numbers
 
 # The tensors of the hierarchy are tables with this before their names.
 PREFIX = "prototypes."
+# A table of one number, where prototypes wait for each other: whether they steer (1) or wait (0).
+STEERING = "prototypes_steer"
 # Queries and negatives that rejection is measured with.
 _MEASURED = (256, 4096)
 # AMI and purity are of at most so many images, evenly spread: the adjustment's cost grows with clusters x classes x images per cluster.
@@ -53,6 +55,9 @@ class PrototypeMaker:
     kept
         The probability (Q, K) to keep each of the negatives (K, D) for queries at these positions (Q,), by a level of a hierarchy; None: no
         negatives are rejected. Only measured with.
+    steering
+        Whether a hierarchy steers, and the AMI of its finest clusters with those of the survey before, where that was asked; None: each
+        steers.
     """
 
     encoder_pass = EncoderPass("key", "centre")
@@ -68,9 +73,10 @@ class PrototypeMaker:
         labels: Mapping[str, NDArray[np.int64]],
         dropped: Callable[[Hierarchy], Sequence[float]] | None = None,
         kept: Callable[[Hierarchy, Tensor, Tensor], Sequence[Tensor]] | None = None,
+        steering: Callable[[Hierarchy], tuple[bool, float | None]] | None = None,
     ) -> None:
         self._levels, self._warmup, self._temperature, self._seed = tuple(levels), warmup_epochs, temperature, seed
-        self._labels, self._dropped, self._kept = labels, dropped, kept
+        self._labels, self._dropped, self._kept, self._steering = labels, dropped, kept, steering
         self._empty, self._seen = empty, [empty]
         self._count = 0
 
@@ -95,7 +101,13 @@ class PrototypeMaker:
         tables = {f"{PREFIX}{name}": tensor.cpu().numpy() for name, tensor in hierarchy.state_dict().items()}
         # The main process alone writes the log.
         numbers = self._numbers(hierarchy) | self._rejected(hierarchy, embeddings) if processes.is_main else {}
-        return tables, numbers, self._text(numbers)
+        text = self._text(numbers)
+        if self._steering is not None:
+            steers, agreement = self._steering(hierarchy)
+            tables[STEERING] = np.array([steers], dtype=np.uint8)
+            numbers["prototypes/steer"] = float(steers)
+            text += _steering_text(steers, agreement)
+        return tables, numbers, text
 
     def _numbers(self, hierarchy: Hierarchy) -> dict[str, float]:
         numbers: dict[str, float] = {}
@@ -125,6 +137,19 @@ class PrototypeMaker:
                 values = (f"{numbers[f'prototypes/{level}/ami_{name}']:.3f}" for level in range(len(self._levels)))
                 text += f"; AMI with '{name}' {', '.join(values)}"
         return text
+
+
+def _steering_text(steers: bool, agreement: float | None) -> str:
+    known = "" if agreement is None else f" (AMI with the survey before {agreement:.3f})"
+    return f"; they {'steer' if steers else 'do not steer yet'}{known}"
+
+
+def cluster_agreement(before: Hierarchy, after: Hierarchy, level: int = 0) -> float:
+    """AMI of a level's clusters in two surveys of the same images, of at most ``MEASURED_IMAGES``, evenly spread. Near 0: made up anew."""
+    count = len(after.assignments[level])
+    chosen = np.linspace(0, count - 1, min(count, MEASURED_IMAGES)).round().astype(np.int64)
+    one, other = (hierarchy.assignments[level].cpu().numpy()[chosen] for hierarchy in (before, after))
+    return float(adjusted_mutual_info_score(one, other))
 
 
 def prototype_statistics(

@@ -1,4 +1,4 @@
-"""The job script of docs/slurm.md, word for word but for recipe and folders, with stand-ins for `srun` and `scontrol` on this machine."""
+"""The job scripts of docs/slurm.md, word for word but for recipe and folders, with stand-ins for `srun` and `scontrol` on this machine."""
 
 from __future__ import annotations
 
@@ -39,17 +39,18 @@ KEYS = (
 )
 
 
-@pytest.fixture
-def job(tmp_path: Path) -> Path:
-    """The script of the page, for a small run on two processes."""
-    (script,) = [block for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL) if "#SBATCH" in block]
-    for wanted, given in (
-        (r"^source .*$", ""),
-        (r"moco_imagenet", "moco_shapes"),
-        (r"data=imagenet:/data workers=8", KEYS),
-        (r"--out runs/moco", f"--out {tmp_path / 'run'}"),
-        (r"29500", str(20000 + os.getpid() % 20000)),
-    ):
+@pytest.fixture(params=[1, 2])
+def job(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The page's script for one GPU, and that for eight with two processes in their place; of a small run."""
+    scripts = [block for block in re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL) if "#SBATCH" in block]
+    script, changes = scripts[request.param - 1], [(r"moco_imagenet", "moco_shapes"), (r"--out runs/moco", f"--out {tmp_path / 'run'}")]
+    if request.param == 1:
+        changes += [(r"data=imagenet:/data bn_splits=8", f"{KEYS} bn_splits=2")]
+    else:
+        port = str(20000 + os.getpid() % 20000)
+        changes += [(r"^source .*$", ""), (r"data=imagenet:/data workers=8", KEYS), (r"29500", port)]
+    (tmp_path / "tasks").write_text(str(request.param))
+    for wanted, given in changes:
         script, changed = re.subn(wanted, given, script, flags=re.MULTILINE)
         assert changed == 1, wanted
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("job", script)):
@@ -60,7 +61,7 @@ def job(tmp_path: Path) -> Path:
 
 def begun(job: Path) -> subprocess.Popen[str]:
     folder = job.parent
-    slurm = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "here", "STANDINS": str(folder)}
+    slurm = {"SLURM_JOB_ID": "17", "SLURM_NTASKS": (folder / "tasks").read_text(), "SLURM_JOB_NODELIST": "here", "STANDINS": str(folder)}
     path = f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {**os.environ, **slurm, "PATH": path}
     return subprocess.Popen([str(job)], env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -30,6 +30,7 @@ WORDS = {
     ("zoo", "verify"): ["/none"],
     ("evaluate", "evaluate"): ["--model", "/none", "--data", "folder:/none"],
     ("pretrain", "pretrain"): ["boxes", "/none"],
+    ("transfer", "convert"): ["/none", "--to", "timm", "--out", "/tmp/none.safetensors"],
     ("transfer", "detect"): ["small_r18_fpn", "--model", "random", "--data", "voc:/none", "--out", "/tmp/none"],
     ("transfer", "predict"): ["/none", "/none", "--out", "/tmp/none"],
     ("transfer", "compare"): ["small_r18_fpn", "--models", "random", "--data", "voc:/none", "--out", "/tmp/none"],

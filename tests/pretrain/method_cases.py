@@ -23,6 +23,7 @@ _LEVELS: dict[str, Any] = {"levels": [6, 3], "warmup_epochs": 0}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "moco": ("moco", _QUEUE),
     "hcsc": ("hcsc", _QUEUE | _LEVELS),
+    "hcsc waiting": ("hcsc", _QUEUE | _LEVELS | {"start_ami": 0.9}),
     "csml": ("csml", _QUEUE | {"refresh_epochs": 1, "cross_epochs": 1, "level4": LevelMode.patch, "window": 2, "stride": 1}),
     "csml with prototypes": (
         "csml",

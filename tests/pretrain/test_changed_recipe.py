@@ -98,7 +98,7 @@ def test_a_run_with_relative_places_goes_on_from_elsewhere(tmp_path: Path, make_
         "epochs=2",
         "method.dim=8",
     ]
-    config = load_recipe("moco_shapes", [*words, "method.queue=16", "device=cpu", "max_time=0s", "trackers=[]", "workers=0"])
+    config = load_recipe("moco_shapes", [*words, "bn_splits=1", "method.queue=16", "device=cpu", "max_time=0s", "trackers=[]", "workers=0"])
     assert train(config, tmp_path / "run").stopped
     recipe = read_recipe(tmp_path / "run")
     assert (recipe["data"], recipe["init"]) == (f"wds:{tmp_path}/shards/train-{{0..1}}.tar", f"{tmp_path}/start")

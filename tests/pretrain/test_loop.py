@@ -24,6 +24,7 @@ from evaluation.training.log import read_log
 from pretrain.loop import Outcome, train
 from pretrain.recipes import load_recipe, resume_recipe
 from pretrain.runs.run_folder import check_out
+from zoo.backbones import create_backbone
 from zoo.errors import UserError
 from zoo.models.runs import checkpoints, is_run, latest_checkpoint, read_checkpoint, read_recipe
 
@@ -357,6 +358,23 @@ def test_init_goes_on_from_another_models_backbone(tmp_path: Path, recipe_file: 
     with pytest.raises(UserError, match="the recipe's backbone is resnet18; set backbone=test_resnet"):
         start(recipe_file, tmp_path / "third", f"init={tmp_path / 'first'}", "backbone=resnet18")
     assert not (tmp_path / "third").exists()
+
+
+def test_init_reads_a_checkpoint_file_of_others_by_hand(tmp_path: Path, recipe_file: Path) -> None:
+    weights = create_backbone("resnet10_small").state_dict()
+    for name, tensor in weights.items():
+        if name.endswith("running_mean"):
+            tensor += 0.1
+    strange = {"student.net." + name.replace("layer", "stage"): tensor for name, tensor in weights.items()}
+    torch.save({"state": {"model": strange}}, tmp_path / "mine.pth")
+    still = ("backbone=resnet10_small", "optimizer.lr=0.0", "optimizer.weight_decay=0.0", "epochs=1")
+    with pytest.raises(UserError, match="of no known format"):
+        start(recipe_file, tmp_path / "run", f"init=file:{tmp_path / 'mine.pth'}", *still)
+    by_hand = ("init_file.key=state.model", "init_file.prefix=student.net.", r"init_file.rename=['^stage(\d)=layer\1']")
+    start(recipe_file, tmp_path / "run", f"init=file:{tmp_path / 'mine.pth'}", *by_hand, *still)
+    found = zoo.load(str(tmp_path / "run")).state_dict()
+    assert torch.equal(found["layer1.0.conv1.weight"], weights["layer1.0.conv1.weight"])
+    assert read_recipe(tmp_path / "run")["init_file"]["prefix"] == "student.net."
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def sized(name: str, images: int) -> Recipe:
     return typed(with_sizes(load_recipe(name), images))
 
 
+SHAPES_BOXES = {"views.crop": "contrastive_crop", "views.alpha": 0.6, "boxes.quantile": 0.75}
 # Recipe -> what it builds on, and all that differs.
 DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "csml_cifar100": ("csml_cifar10", {"data": "cifar100"}),
@@ -40,7 +41,7 @@ DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "csml_tiny_imagenet_hier100": ("csml_tiny_imagenet", {"data": "folder", "batch": 128, "optimizer.lr": 0.125}),
     "csml_ccrop_cifar10": ("csml_cifar10", {"views.crop": "contrastive_crop", "views.alpha": 0.1}),
     "csml_prototypes_cifar10": ("csml_cifar10", {"method.prototypes": True}),
-    "csml_ccrop_shapes": ("csml_shapes", {"views.crop": "contrastive_crop", "views.alpha": 0.6, "boxes.quantile": 0.75}),
+    "csml_ccrop_shapes": ("csml_shapes", {**SHAPES_BOXES, "backbone": "resnet10_small"}),
     "csml_prototypes_shapes": ("csml_shapes", {"method.prototypes": True}),
     "csml_multicrop_imagenet_200ep": ("csml_imagenet_200ep", {"method.level4": "patch", "method.local_views": True}),
     "csml_multicrop_imagenet_800ep": (

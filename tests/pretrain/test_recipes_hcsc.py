@@ -32,6 +32,7 @@ def sized(name: str, images: int) -> Recipe:
     return typed(with_sizes(load_recipe(name), images))
 
 
+SHAPES_BOXES = {"views.crop": "contrastive_crop", "views.alpha": 0.6, "boxes.quantile": 0.75}
 # Recipe -> what it builds on, and all that differs.
 DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
     "hcsc_cifar100": ("hcsc_cifar10", {"data": "cifar100"}),
@@ -42,7 +43,7 @@ DIFFERENCES: dict[str, tuple[str, dict[str, Any]]] = {
         {"data": "folder", "batch": 128, "optimizer.lr": 0.125},
     ),
     "hcsc_ccrop_cifar10": ("hcsc_cifar10", {"views.crop": "contrastive_crop", "views.alpha": 0.1}),
-    "hcsc_ccrop_shapes": ("hcsc_shapes", {"views.crop": "contrastive_crop", "views.alpha": 0.6, "boxes.quantile": 0.75}),
+    "hcsc_ccrop_shapes": ("hcsc_shapes", {**SHAPES_BOXES, "backbone": "resnet10_small"}),
     "hcsc_vit_small_imagenet": (
         "hcsc_imagenet_200ep",
         {

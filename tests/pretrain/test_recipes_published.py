@@ -180,6 +180,7 @@ def test_hcscs_configurations(name: str) -> None:
         "queue": 16384,
         "levels": [3000, 2000, 1000],
         "warmup_epochs": warmup,
+        "start_ami": None,
         "instance_selection": True,
         "prototype_selection": True,
         "prototypes": True,

@@ -21,6 +21,7 @@ from pretrain.fitting.micro_batch import _fits, candidates, find_micro_batch, la
 from pretrain.loop import train
 from pretrain.methods import METHODS
 from pretrain.recipes import load_recipe
+from pretrain.survey.prototypes import STEERING
 from pretrain.trial import Trial, _size_of, try_recipe
 from zoo.errors import UserError
 from zoo.models.runs import latest_checkpoint, read_recipe
@@ -123,6 +124,9 @@ def test_made_up_tables_are_those_that_a_method_receives(case: str) -> None:
     settings = METHODS[CASES[case][0]].Settings(**CASES[case][1])
     made = made_up_tables(settings, 64)
     method.receive(made)
+    # Prototypes that wait for each other need memory from when they steer.
+    steering = made.pop(STEERING, None)
+    assert (None if steering is None else steering.tolist()) == ([1] if case == "hcsc waiting" else None)
     real = {name: table for name, table in tables().items() if name in made}
     assert {name: (table.shape, table.dtype) for name, table in made.items()} == {n: (t.shape, t.dtype) for n, t in real.items()}
 

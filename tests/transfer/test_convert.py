@@ -14,6 +14,7 @@ from transfer.conversion import convert
 from zoo.errors import UserError
 from zoo.hashing import file_sha256, tensors_sha256
 from zoo.model_spec import open_model
+from zoo.models.selection import Hints, read_selection
 
 
 def images(side: int) -> torch.Tensor:
@@ -114,3 +115,19 @@ def test_a_network_that_gives_no_numbers_is_not_converted(tmp_path, make_run):
     with pytest.raises(UserError, match="was not converted: the timm network gives features that differ by up to nan"):
         convert(str(run), "timm", tmp_path / "a.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_checkpoint_file_of_others_by_hand(tmp_path, make_backbone):
+    state = make_backbone("resnet18", image_size=32).state_dict()
+    strange = {"student.net." + name.replace("layer", "stage"): tensor for name, tensor in state.items()}
+    torch.save({"state": {"model": strange, "other": strange}}, tmp_path / "mine.pth")
+    words = ["convert", str(tmp_path / "mine.pth"), "--to", "torchvision", "--out", str(tmp_path / "out.pth")]
+    hand = ["--key", "state.model", "--prefix", "student.net.", "--rename", r"^stage(\d)=layer\1"]
+    done = CliRunner().invoke(app, [*words, *hand], catch_exceptions=False)
+    assert "checked by a forward pass" in done.output
+    found = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in found.items())
+    with pytest.raises(UserError, match=r"--heads is for vision transformers"):
+        convert(words[1], "torchvision", tmp_path / "no.pth", selection=read_selection(hand[1], hand[3], [hand[5]]), hints=Hints(heads=3))
+    with pytest.raises(UserError, match=r"are for a checkpoint file, and 'detectron2:x\.pkl' is detectron2's"):
+        convert("detectron2:x.pkl", "timm", tmp_path / "no.safetensors", hints=Hints(heads=3))

@@ -41,6 +41,8 @@ class Dialect:
         What else is to be done with the tensors, by timm's names.
     lacks
         Patterns that no name may match.
+    beside
+        Patterns of names that belong to the network though its prefix is not in front of them, where it has none of these itself.
     """
 
     title: str
@@ -51,6 +53,7 @@ class Dialect:
     joins: tuple[tuple[tuple[str, ...], str], ...] = ()
     finish: Callable[[Tensors], Tensors] | None = None
     lacks: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def library(self) -> str | None:
@@ -238,6 +241,8 @@ DIALECTS: tuple[Dialect, ...] = (
         ),
         joins=(_QKV,),
         finish=_shared_or_own_table,
+        # Pre-trained, its last norm is a part of the model for masked images.
+        beside=(r"layernorm\.",),
     ),
     Dialect(
         "BEiT's own names, one table for all blocks",
@@ -368,9 +373,12 @@ def translate(tensors: Mapping[str, Tensor]) -> Translated | None:
             if any(re.match(pattern, name) for pattern in dialect.lacks for name in tensors):
                 continue
             # Beside a prefix stand the heads of its model.
-            beside = tuple(name for name in tensors if not name.startswith(prefix))
-            if all(any(re.match(pattern, name) for pattern in dialect.drop) for name in beside):
-                return _translated(dialect, inner, tensors, beside)
+            beside = [name for name in tensors if not name.startswith(prefix)]
+            own = {name: name for name in beside if name not in inner and any(re.match(pattern, name) for pattern in dialect.beside)}
+            beside = [name for name in beside if name not in own]
+            inner |= own
+            if all(any(re.match(pattern, name) for pattern in (*dialect.drop, *dialect.beside)) for name in beside):
+                return _translated(dialect, inner, tensors, tuple(beside))
     return None
 
 

@@ -30,7 +30,8 @@ _FIRST_NAMES = ("conv1.weight", "layer1.0.conv1.weight", "cls_token", "patch_emb
 # With what a backbone's names begin that some prefix stands before, for the general reader.
 _START = re.compile(
     r"(.*?)(conv1\.weight|conv1\.0\.weight|cls_token|class_token|patch_embed\.proj\.weight|stem\.0\.weight|embeddings\.cls_token"
-    r"|embeddings\.patch_embeddings\.(projection\.)?weight|embedder\.embedder\.convolution\.weight|features\.0\.0\.weight)"
+    r"|embeddings\.patch_embeddings\.(projection\.)?weight|embedder\.embedder\.convolution\.weight|features\.0\.0\.weight"
+    r"|downsample_layers\.0\.0\.weight)"
 )
 # A prefix that says of its network that it is a copy that follows the trained one, or one that is not meant.
 _FOLLOWERS = re.compile(r"momentum|teacher|target|(^|[._])(k|key|ema|slow|avg|mean|old)([._]|$)")

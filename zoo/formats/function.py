@@ -285,7 +285,7 @@ def _activation(file: Evidence, hints: Hints) -> Decision:
             f"{file.source} rotates with the base {theta!r} (rope_theta in its config.json), timm's network with {_ROPE_BASE:g}"
         )
     gated = any(".mlp.fc1_g." in name for name in file.tensors) or settings.get("use_swiglu_ffn") is True
-    said = settings.get("hidden_act", "gelu" if not gated else _MLP_OF_A_GATE)
+    said = str(settings.get("hidden_act", "gelu" if not gated else _MLP_OF_A_GATE))
     if gated and (settings.get("use_swiglu_ffn") is True or said in ("silu", "swish")):
         return {}, []
     if said in _ACTIVATIONS and not gated:

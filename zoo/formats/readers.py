@@ -216,6 +216,13 @@ READERS: tuple[Reader, ...] = (
         confirmed=True,
     ),
     Reader(
+        "convnext",
+        "ConvNeXt's own names, which DINOv3's have too",
+        (Part("online", (_BARE, _STATE, _MODEL), ("",)),),
+        needs=(r"downsample_layers\.0\.0\.weight$", r"stages\.0\.0\.dwconv\.weight$"),
+        lacks=(r"\w+\.downsample_layers",),
+    ),
+    Reader(
         "ijepa",
         "I-JEPA pre-training checkpoint",
         (Part("target", (("target_encoder",),), ("",)), Part("context", (("encoder",),), ("",))),

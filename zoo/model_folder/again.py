@@ -19,7 +19,7 @@ from zoo.results import Result
 PLACE, FOLDER = "PLACE", "FOLDER"
 # Options that say how images reached the network, and those that say what of a checkpoint file it was, as `evaluate` writes them.
 IMAGE_OPTIONS = ("image_size", "mean", "std", "channels")
-FILE_OPTIONS = ("heads", "key", "prefix", "rename", "drop")
+FILE_OPTIONS = ("heads", "norm_eps", "stem_padding", "key", "prefix", "rename", "drop")
 _REPEATED = ("rename", "drop")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _LIST = "the list "

@@ -70,6 +70,9 @@ def test_a_checkpoint_file_of_no_layout_by_hand(tmp_path: Path, capsys: pytest.C
     assert load_result(tmp_path / "knn.json").model.arch == "resnet10_small"
     capsys.readouterr()
     assert "--heads is for vision transformers" in refusal(capsys, *words, *hand, "--heads", 4, "--overwrite")
+    assert run(*words, *hand, "--stem-padding", 2, "--overwrite") == 0
+    padded = load_result(tmp_path / "knn.json")
+    assert (padded.model.arch, padded.protocol["options"]["stem_padding"]) == ("resnet10_small(stem_padding=2)", 2)
 
 
 def test_a_result_file_says_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

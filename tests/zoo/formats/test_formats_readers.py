@@ -71,7 +71,8 @@ def test_every_reader_is_tried_by_some_fake():
     tried = {fake.reader for fake in FAKES.values()} | {name for fake in FAKES.values() for name in fake.also}
     # Checkpoints of our own runs are written by the fixture of the runs; solo-learn's networks are read below; the general one is for files
     # of no layout (test_formats_engine.py); the others are of other names than timm's, or of what packages of others write.
-    elsewhere = {"transformers", "torchvision_features", "ijepa", "msn", "stable_pretraining"}  # test_dialects.py, test_peers.py
+    # test_dialects.py, test_peers.py
+    elsewhere = {"transformers", "torchvision_features", "convnext", "ijepa", "msn", "stable_pretraining"}
     assert set(reader_names()) - tried == {"ours", "solo_learn", "general"} | elsewhere
 
 

@@ -149,6 +149,8 @@ def test_heads_are_those_of_the_settings(tmp_path: Path) -> None:
         ({"num_attention_heads": 7}, "num_attention_heads 7 of the config.json beside it does not divide the width"),
         ({"num_attention_heads": "3"}, "num_attention_heads '3' of the config.json beside it does not divide the width"),
         ({"hidden_act": "mish"}, "has the activation 'mish' by its config.json, with which timm's vit_tiny_patch16_224 cannot be built"),
+        ({"hidden_act": ["gelu"]}, r"has the activation .*by its config.json, with which timm's"),
+        ({"layer_norm_eps": [1e-6]}, r"the epsilon of norms \[1e-06\], as its config.json says, is none of those"),
         ({"layer_norm_eps": 0.5}, "the epsilon of norms 0.5, as its config.json says, is none of those"),
     ],
 )
