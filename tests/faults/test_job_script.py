@@ -48,7 +48,7 @@ def job(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         changes += [(r"data=imagenet:/data bn_splits=8", f"{KEYS} bn_splits=2")]
     else:
         port = str(20000 + os.getpid() % 20000)
-        changes += [(r"^source .*$", ""), (r"data=imagenet:/data workers=8", KEYS), (r"29500", port)]
+        changes += [(r"^source .*$", ""), (r"data=imagenet:/data workers=8", f"{KEYS} bn_splits=1"), (r"29500", port)]
     (tmp_path / "tasks").write_text(str(request.param))
     for wanted, given in changes:
         script, changed = re.subn(wanted, given, script, flags=re.MULTILINE)
