@@ -38,8 +38,8 @@ from evaluation.report.provenance import Provenance, provenance
 from evaluation.report.settings import DEFAULT_TITLE, PAGE, MapMethod
 from evaluation.statistics.intervals import CONFIDENCE
 from evaluation.tasks.model_source import ModelSource
-from zoo.console import DISTRIBUTION
 from zoo.files import check_new_folder, new_folder, safe_name
+from zoo.lazy import DISTRIBUTION
 
 # Says that a folder is a report, and of what; only such a folder is ever replaced.
 MARKER = "report.json"

@@ -69,9 +69,9 @@ def test_every_command_has_words_that_there_are(line: str) -> None:
     for end in ("&&", "||", ";", "\\", "2>&1"):
         words = words[: words.index(end)] if end in words else words
     command = typer.main.get_command(APPS[words[0]])
-    if any(word.endswith("-completion") for word in words):
-        # Parsing these would change the shell's settings of whoever runs the tests.
-        assert words[1] in {name for parameter in command.params for name in parameter.opts}
+    if "--install-completion" in words:
+        # Parsed, it would write into the shell's settings at once.
+        assert any("--install-completion" in parameter.opts for parameter in command.params)
         return
     context = command.make_context(words[0], words[1:])
     rest = [*getattr(context, "_protected_args", ()), *context.args]

@@ -19,8 +19,8 @@ from zoo.console import sentence_of
 from zoo.console.subcommands import nearest_form
 from zoo.console.tables import facts, table
 from zoo.errors import UserError
-from zoo.hub.surroundings import why_away
 from zoo.model_spec import open_model
+from zoo.reading.reach import why_away
 
 APPS = {
     "evaluate": evaluation.commands.cli.app,

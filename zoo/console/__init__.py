@@ -18,9 +18,9 @@ import typer
 from typer.models import OptionInfo
 
 from zoo.errors import LESS_MEMORY, as_user_error, first_line, printable, printable_lines
+from zoo.lazy import DISTRIBUTION
 from zoo.ranges import Range
 
-DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
 # A training that was stopped before its end leaves with this status, so that a job script can queue itself again.
 EXIT_STOPPED = 3

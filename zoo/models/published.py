@@ -23,10 +23,10 @@ from zoo.backbones import (
     timm_config,
 )
 from zoo.errors import UserError, did_you_mean, root_cause
-from zoo.hub.surroundings import why_away
 from zoo.models.classifiers import class_names, load_classifier, told_apart
 from zoo.models.model import Inputs, Model
 from zoo.models.transforms import crop_pct_of
+from zoo.reading.reach import why_away
 
 # Where torchvision's weights lie.
 TORCHVISION_HOST = "download.pytorch.org"
