@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -19,13 +20,15 @@ from zoo.errors import UserError
 from zoo.ranges import Range
 from zoo.words.complete import starting
 
-# In the place of a recipe's name: draw a run's boxes, or its prototypes; the runs below a folder.
-BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD = "boxes", "prototypes", "runs"
+# In the place of a recipe's name: draw a run's boxes, or its prototypes; the runs below a folder; how one goes.
+BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, WATCH_WORD = "boxes", "prototypes", "runs", "watch"
 # In that place too: what options say as well.
 LIST_WORD, RESUME_WORD, SHOW_WORD, TRIAL_WORD = "list", "resume", "show", "trial"
-WORDS = (BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, LIST_WORD, RESUME_WORD, SHOW_WORD, TRIAL_WORD)
+WORDS = (BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, WATCH_WORD, LIST_WORD, RESUME_WORD, SHOW_WORD, TRIAL_WORD)
 # How many of them are drawn where --count says nothing.
 BOXES_SHOWN, PROTOTYPES_SHOWN = 60, 4
+# Seconds between two looks at a run's log.
+_WATCHED_EVERY = 2.0
 
 HELP = """Pre-train a backbone without labels.
 
@@ -41,12 +44,13 @@ Examples:
 - `pretrain boxes runs/ccrop --out boxes.png`: a contact sheet of ContrastiveCrop's boxes over training images
 - `pretrain prototypes runs/hcsc --out tree.png`: HCSC's prototypes, from a few of the coarsest down to their nearest images
 - `pretrain runs [DIR]`: all runs below a folder, with state, step, loss and kNN
+- `pretrain watch runs/moco`: how a run goes: pace, time left, curves of loss, kNN and the rest of its log
 - `torchrun --nproc_per_node 8 -m pretrain moco_imagenet --out runs/moco data=imagenet:ROOT`: on 8 GPUs
 
 A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
 """
 
-_RECIPE = "A recipe's name, or a YAML file; or `boxes` or `prototypes` and a run folder; or `runs` and a folder."
+_RECIPE = "A recipe's name, or a YAML file; or `boxes`, `prototypes` or `watch` and a run folder; or `runs` and a folder."
 _COUNT = f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
 
 _CONTINUE = "Start where --out is nothing yet, and go on where it is a run that the same command began: one command for every time."
@@ -112,6 +116,8 @@ def pretrain(
         _prototypes(words[1:], out, count or PROTOTYPES_SHOWN)
     elif words[:1] == [RUNS_WORD]:
         _runs(words[1:], as_json=as_json, quiet=quiet)
+    elif words[:1] == [WATCH_WORD]:
+        _watch(words[1:])
     elif not words or "=" in words[0]:
         raise UserError("name a recipe (`pretrain --list` shows them), or a run to go on with by --resume RUN")
     elif show:
@@ -167,6 +173,23 @@ def _runs(words: list[str], *, as_json: bool, quiet: bool) -> None:
         typer.echo(json.dumps([{**asdict(run), "path": str(run.path)} for run in found], indent=2, ensure_ascii=False))
     else:
         typer.echo(table(("run", "state", "step", "loss", "kNN %", "RankMe", "what"), map(row, found), quiet=quiet))
+
+
+def _watch(words: list[str]) -> None:
+    if len(words) != 1:
+        raise UserError(f"`pretrain {WATCH_WORD} RUN` takes one run, and {len(words)} were given")
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from pretrain.runs.watch import watch
+
+    console = Console()
+    if not console.is_terminal:
+        watch(Path(words[0]), typer.echo, width=console.width, every=None)
+        return
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        watch(Path(words[0]), lambda text: live.update(Text(text), refresh=True), width=console.width, every=_WATCHED_EVERY)
 
 
 def _boxes(words: list[str], out: Path | None, count: int) -> None:
