@@ -71,7 +71,9 @@ def _pictures(run: Path, width: int, every: float | None, sleep: Callable[[float
 
 def picture_of(state: RunState, rows: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any], width: int) -> str:
     """Lines of at most ``width`` characters: where the run is, how fast, how long it takes still, and a curve of each number there is."""
-    lines = [f"{state.path}: {state.recipe}, {state.state}", *_progress(state, rows, recipe)]
+    place = str(state.path)
+    # Of a long path the end tells more.
+    lines = [place if len(place) <= width else f"...{place[3 - width :]}", f"{state.recipe}, {state.state}", *_progress(state, rows, recipe)]
     if not rows:
         lines.append("its log has no line yet")
     for curve in CURVES:
