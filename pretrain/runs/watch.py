@@ -73,7 +73,8 @@ def picture_of(state: RunState, rows: Sequence[Mapping[str, Any]], recipe: Mappi
     """Lines of at most ``width`` characters: where the run is, how fast, how long it takes still, and a curve of each number there is."""
     place = str(state.path)
     # Of a long path the end tells more.
-    lines = [place if len(place) <= width else f"...{place[3 - width :]}", f"{state.recipe}, {state.state}", *_progress(state, rows, recipe)]
+    place = place if len(place) <= width else f"...{place[3 - width :]}"
+    lines = [place, f"{state.recipe}, {state.state}", *_progress(state, rows, recipe)]
     if not rows:
         lines.append("its log has no line yet")
     for curve in CURVES:
