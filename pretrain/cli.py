@@ -20,13 +20,14 @@ from zoo.errors import UserError
 from zoo.ranges import Range
 from zoo.words.complete import starting
 
-# In the place of a recipe's name: draw a run's boxes, or its prototypes; the runs below a folder; how one goes.
-BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, WATCH_WORD = "boxes", "prototypes", "runs", "watch"
+# In the place of a recipe's name: draw a run's boxes, or its prototypes; the runs below a folder; how one
+# goes; draw the views of a recipe.
+BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, WATCH_WORD, VIEWS_WORD = "boxes", "prototypes", "runs", "watch", "views"
 # In that place too: what options say as well.
 LIST_WORD, RESUME_WORD, SHOW_WORD, TRIAL_WORD = "list", "resume", "show", "trial"
-WORDS = (BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, WATCH_WORD, LIST_WORD, RESUME_WORD, SHOW_WORD, TRIAL_WORD)
+WORDS = (BOXES_WORD, PROTOTYPES_WORD, RUNS_WORD, WATCH_WORD, VIEWS_WORD, LIST_WORD, RESUME_WORD, SHOW_WORD, TRIAL_WORD)
 # How many of them are drawn where --count says nothing.
-BOXES_SHOWN, PROTOTYPES_SHOWN = 60, 4
+BOXES_SHOWN, PROTOTYPES_SHOWN, VIEWS_SHOWN = 60, 4, 8
 # Seconds between two looks at a run's log.
 _WATCHED_EVERY = 2.0
 
@@ -42,6 +43,7 @@ Examples:
 - `pretrain moco_cifar10 --out runs/moco --continue`: start, or go on where there is a run; for jobs that are queued again
 - `pretrain --resume runs/moco`: go on where a stopped or killed run was
 - `pretrain boxes runs/ccrop --out boxes.png`: a contact sheet of ContrastiveCrop's boxes over training images
+- `pretrain views simclr_cifar10 data=cifar10:ROOT --out views.png`: a contact sheet of the views that a recipe draws
 - `pretrain prototypes runs/hcsc --out tree.png`: HCSC's prototypes, from a few of the coarsest down to their nearest images
 - `pretrain runs [DIR]`: all runs below a folder, with state, step, loss and kNN
 - `pretrain watch runs/moco`: how a run goes: pace, time left, curves of loss, kNN and the rest of its log
@@ -50,8 +52,8 @@ Examples:
 A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a checkpoint and leaves with exit status 3.
 """
 
-_RECIPE = "A recipe's name, or a YAML file; or `boxes`, `prototypes` or `watch` and a run folder; or `runs` and a folder."
-_COUNT = f"How many images `boxes` shows ({BOXES_SHOWN}), how many of the coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
+_RECIPE = "A recipe's name, or a YAML file; or `views` and a recipe; `boxes`, `prototypes` or `watch` and a run; `runs` and a folder."
+_COUNT = f"How many images `boxes` ({BOXES_SHOWN}) and `views` ({VIEWS_SHOWN}) show, or coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
 
 _CONTINUE = "Start where --out is nothing yet, and go on where it is a run that the same command began: one command for every time."
 
@@ -116,6 +118,8 @@ def pretrain(
         _prototypes(words[1:], out, count or PROTOTYPES_SHOWN)
     elif words[:1] == [RUNS_WORD]:
         _runs(words[1:], as_json=as_json, quiet=quiet)
+    elif words[:1] == [VIEWS_WORD]:
+        _views(words[1:], out, count or VIEWS_SHOWN)
     elif words[:1] == [WATCH_WORD]:
         _watch(words[1:])
     elif not words or "=" in words[0]:
@@ -173,6 +177,23 @@ def _runs(words: list[str], *, as_json: bool, quiet: bool) -> None:
         typer.echo(json.dumps([{**asdict(run), "path": str(run.path)} for run in found], indent=2, ensure_ascii=False))
     else:
         typer.echo(table(("run", "state", "step", "loss", "kNN %", "RankMe", "what"), map(row, found), quiet=quiet))
+
+
+def _views(words: list[str], out: Path | None, count: int) -> None:
+    if not words or "=" in words[0]:
+        raise UserError(f"name a recipe: pretrain {VIEWS_WORD} RECIPE [KEY=VALUE ...] --out {VIEWS_WORD}.png")
+    name = words[0]
+    _check_recipe(name)
+    picture = out or Path(f"{Path(name).stem}-{VIEWS_WORD}.png")
+    from zoo.files import check_can_write
+
+    check_can_write(picture)
+    from pretrain.pictures.views import draw_views, views_of_recipe
+    from pretrain.recipes import load_recipe
+
+    sheet = views_of_recipe(load_recipe(name, words[1:]), Path(name).stem, count)
+    draw_views(picture, sheet)
+    typer.echo(f"{sheet.title}\n{picture}")
 
 
 def _watch(words: list[str]) -> None:
