@@ -53,7 +53,7 @@ A run that a signal (SIGTERM, SIGUSR1, Ctrl-C) or max_time stopped has saved a c
 """
 
 _RECIPE = "A recipe's name, or a YAML file; or `views` and a recipe; `boxes`, `prototypes` or `watch` and a run; `runs` and a folder."
-_COUNT = f"How many images `boxes` ({BOXES_SHOWN}) and `views` ({VIEWS_SHOWN}) show, or coarsest prototypes `prototypes` ({PROTOTYPES_SHOWN})."
+_COUNT = f"How many images `boxes` ({BOXES_SHOWN}) and `views` ({VIEWS_SHOWN}) show, how many coarse `prototypes` ({PROTOTYPES_SHOWN})."
 
 _CONTINUE = "Start where --out is nothing yet, and go on where it is a run that the same command began: one command for every time."
 
