@@ -35,6 +35,7 @@ from evaluation.report.groups import (
 )
 from evaluation.report.pictures import Montage, Query, montages, neighbour_queries
 from evaluation.report.provenance import Provenance, provenance
+from evaluation.report.ranks import rankings
 from evaluation.report.settings import DEFAULT_TITLE, PAGE, MapMethod
 from evaluation.statistics.intervals import CONFIDENCE
 from evaluation.tasks.model_source import ModelSource
@@ -45,6 +46,8 @@ from zoo.lazy import DISTRIBUTION
 MARKER = "report.json"
 SCHEMA = "backbone-loop report 1"
 RESULTS_FOLDER = "results"
+# More models than this have a field that filters them by name.
+MANY_MODELS = 8
 
 Absent = list[tuple[str, Missing]]
 
@@ -164,6 +167,8 @@ def render(page: Page) -> str:
     )
     environment.globals.update(
         family_cell=family_cell,
+        many_models=MANY_MODELS,
+        rankings=rankings,
         interval_of=interval_of,
         metric_label=metric_label,
         ordered_metrics=ordered_metrics,
