@@ -4,17 +4,24 @@ Resizing is linear and separable, so the crop of one image is ``V @ image @ H.T`
 the image's rows (columns) enter row (column) i of the view. A row's weights are zero outside the crop and sum to one, which is what
 cropping first and resizing after means; a flip reverses the rows of ``H``. A whole batch, each sample with its own box, is two batched
 products.
+
+Most of those weights are zero. A GPU, and a CPU where images are small, do not notice; where they are large a CPU resizes one crop after
+the other by torch's own kernel, which leaves the zeros out. The two differ by rounding alone.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # Half-width of each kernel, in pixels of the coarser grid.
 SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
 # Keys' parameter, as Pillow and torch's antialiased resize have it (Keys, "Cubic convolution interpolation", 1981).
 _CUBIC_A = -0.5
+# Up to so many weights of one axis, times the image's other side, matrices are the faster way on a CPU: views of 48 pixels from images of
+# 48, of 32 from 64.
+_LARGEST_MATRICES = 1 << 17
 
 
 def to_planes(images: Tensor) -> Tensor:
@@ -48,10 +55,27 @@ def resample(
     float32 (B, 3, S, S), values in [0, 1], contiguous.
     """
     height, width = planes.shape[2:]
+    if planes.device.type == "cpu" and height * width * size > _LARGEST_MATRICES:
+        return _one_by_one(planes, boxes, flip, size, interpolation, vertical_flip)
     top, left, box_height, box_width = boxes.unbind(1)
     vertical = interpolation_matrix(top, box_height, height, size, interpolation, vertical_flip)
     horizontal = interpolation_matrix(left, box_width, width, size, interpolation, flip).mul_(1 / 255)
     return transform_axes(planes, vertical, horizontal).clamp_(0.0, 1.0)
+
+
+def _one_by_one(
+    planes: Tensor, boxes: Tensor, flip: Tensor, size: int, interpolation: str, vertical_flip: Tensor | None
+) -> Tensor:
+    """:func:`resample` with torch's kernel, which takes one size of crop at a time."""
+    result = torch.empty((*planes.shape[:2], size, size), device=planes.device)
+    upside_down = torch.zeros_like(flip) if vertical_flip is None else vertical_flip
+    turns = torch.stack([upside_down, flip], dim=1).tolist()
+    with torch.autocast(planes.device.type, enabled=False):
+        for row, ((top, left, height, width), turned) in enumerate(zip(boxes.tolist(), turns, strict=True)):
+            crop = planes[row : row + 1, :, top : top + height, left : left + width]
+            view = functional.interpolate(crop, size=(size, size), mode=interpolation, antialias=True)
+            torch.mul(view.flip([axis for axis, yes in zip((2, 3), turned, strict=True) if yes]), 1 / 255, out=result[row : row + 1])
+    return result.clamp_(0.0, 1.0)
 
 
 def transform_axes(planes: Tensor, vertical: Tensor, horizontal: Tensor) -> Tensor:
