@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -72,11 +73,21 @@ def jitter_(images: Tensor, parameters: Photometric) -> Tensor:
     for place in range(4):
         members = np.flatnonzero(parameters.jitter & (parameters.order[:, place] == HUE))
         if len(members):
-            rows = to_device(members, images.device)
-            group = images.index_select(0, rows)
-            _jitter_group_(group.view(len(members), 3, -1), parameters.take(members), place)
-            images.index_copy_(0, rows, group)
+            with _taken(images, members) as group:
+                _jitter_group_(group.view(len(members), 3, -1), parameters.take(members), place)
     return images
+
+
+@contextmanager
+def _taken(images: Tensor, members: NDArray[np.int64]) -> Iterator[Tensor]:
+    """The samples at the places ``members``, of which each is there once, to be changed; then they are put back."""
+    if len(members) == len(images):
+        yield images
+        return
+    rows = to_device(members, images.device)
+    group = images.index_select(0, rows)
+    yield group
+    images.index_copy_(0, rows, group)
 
 
 def _jitter_group_(pixels: Tensor, parameters: Photometric, hue_place: int) -> None:
@@ -165,19 +176,17 @@ def blur_(images: Tensor, sigma: NDArray[np.float64], largest_sigma: float) -> T
     blurred = np.flatnonzero(sigma > 0.0)
     if len(blurred) == 0:
         return images
-    rows = to_device(blurred, images.device)
-    chosen = images.index_select(0, rows)
-    batch, channels, height, width = chosen.shape
+    batch, channels, height, width = len(blurred), *images.shape[1:]
     across = _blur_bands(sigma[blurred], width, largest_sigma, images.device)
     down = across if height == width else _blur_bands(sigma[blurred], height, largest_sigma, images.device)
-    half = torch.empty_like(chosen)
-    for target, source, weights in across:
-        torch.bmm(chosen.view(batch, -1, width)[:, :, source], weights.transpose(1, 2), out=half.view(batch, -1, width)[:, :, target])
-    for target, source, weights in down:
-        # A product that broadcasts the weights over the channels would first copy them.
-        for channel in range(channels):
-            torch.bmm(weights, half[:, channel, source], out=chosen[:, channel, target])
-    images.index_copy_(0, rows, chosen)
+    half = torch.empty((batch, channels, height, width), device=images.device)
+    with _taken(images, blurred) as chosen:
+        for target, source, weights in across:
+            torch.bmm(chosen.view(batch, -1, width)[:, :, source], weights.transpose(1, 2), out=half.view(batch, -1, width)[:, :, target])
+        for target, source, weights in down:
+            # A product that broadcasts the weights over the channels would first copy them.
+            for channel in range(channels):
+                torch.bmm(weights, half[:, channel, source], out=chosen[:, channel, target])
     return images
 
 
