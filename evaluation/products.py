@@ -17,14 +17,21 @@ from torch.nn import functional
 FEWEST_ROWS = 16
 # oneDNN gives its products in memory of its own, from which they are copied while they are in the cache: so many numbers at a time, for
 # each thread. Where they are many more, the memory is new each time, and the system takes longer to provide it than the product takes.
-_AT_ONCE = 1 << 18
+_AT_ONCE, _ROWS_AT_ONCE = 1 << 18, 1024
 
 
 class Products:
-    """Products in memory that is used again."""
+    """Products in memory that is used again.
 
-    def __init__(self) -> None:
-        self.buffer = torch.empty(0)
+    Parameters
+    ----------
+    smallest
+        Products of fewer multiplications are MKL's, which takes less time to begin. With 0 all are by one library, so that equal vectors
+        have equal products, bit for bit, whatever the shapes of the matrices in which they stand.
+    """
+
+    def __init__(self, smallest: int = 0) -> None:
+        self.smallest, self.buffer = smallest, torch.empty(0)
 
     def of(self, left: Tensor, right: Tensor, offsets: Tensor | None = None) -> Tensor:
         """``left @ right.T``, plus ``offsets`` in each row.
@@ -44,8 +51,13 @@ class Products:
         if self.buffer.numel() < shape[0] * shape[1] or self.buffer.device != left.device:
             self.buffer = torch.empty(shape[0] * shape[1], device=left.device)
         out = self.buffer[: shape[0] * shape[1]].view(shape)
-        if left.device.type == "cpu" and min(*shape, left.shape[1]) > 0 and torch.backends.mkldnn.enabled and onednn_is_faster():
-            return _by_onednn(left, right, offsets, out)
+        large = shape[0] * shape[1] * left.shape[1] >= max(1, self.smallest)
+        if large and left.device.type == "cpu" and torch.backends.mkldnn.enabled and onednn_is_faster():
+            for start in range(0, len(left), _ROWS_AT_ONCE):
+                # No part of a single row, which would be multiplied by another kernel.
+                rows = slice(max(0, min(start, len(left) - FEWEST_ROWS)), start + _ROWS_AT_ONCE)
+                _by_onednn(left[rows], right, offsets, out[rows])
+            return out
         return torch.mm(left, right.T, out=out) if offsets is None else torch.addmm(offsets, left, right.T, out=out)
 
 
@@ -61,15 +73,14 @@ def onednn_is_faster() -> bool:
     return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
-def _by_onednn(left: Tensor, right: Tensor, offsets: Tensor | None, out: Tensor) -> Tensor:
+def _by_onednn(left: Tensor, right: Tensor, offsets: Tensor | None, out: Tensor) -> None:
     # Only here are there matrices of oneDNN's own kind, which torch's linear layer multiplies by it.
     factor = left.to_mkldnn()
     step = max(FEWEST_ROWS, torch.get_num_threads() * _AT_ONCE // len(left))
     for start in range(0, len(right), step):
-        columns = slice(max(0, min(start, len(right) - FEWEST_ROWS)), min(start + step, len(right)))
+        columns = slice(max(0, min(start, len(right) - FEWEST_ROWS)), start + step)
         product = functional.linear(factor, right[columns].to_mkldnn()).to_dense()
         if offsets is None:
             out[:, columns] = product
         else:
             torch.add(product, offsets[columns], out=out[:, columns])
-    return out

@@ -21,10 +21,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.clustering.points import Share, row_tiles
+from evaluation.products import Products
 from zoo.randomness import generator
 
 # On the CPU a tile has at most so many rows for each thread: it stays in the cache between the product and the search of its minima.
 _CPU_ROWS_PER_THREAD = 1024
+# Multiplications of a product from which oneDNN is faster than MKL, which begins sooner.
+_SMALLEST_ONEDNN = 1 << 24
 # Rows that are summed in float32 before the sum goes on in float64.
 _ROWS_PER_SUM = 256
 # A round of seeding chooses one in so many of the seeds that are still missing, and at most so many, of twice as many candidates.
@@ -45,18 +48,17 @@ class Scores:
 
     def __init__(self, clusters: int, tile: int, pool: ThreadPoolExecutor | None) -> None:
         self.most, self.pool = max(tile, clusters), pool
-        self.buffer = torch.empty(0)
+        self.products = Products(_SMALLEST_ONEDNN)
 
     def tiles(self, share: Share, centroids: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Rows, and their scores (rows, K): |x - c|^2 - |x - o|^2 = |c|^2 - |o|^2 - 2 x.(c - o).
 
         With the mean of all points as the origin o, products and their rounding are as small as the data's spread lets them be.
         """
-        factors = (centroids - share.origin).mul_(-2).T
+        factors = (centroids - share.origin).mul_(-2)
         offsets = ((centroids.double() - share.origin) * (centroids.double() + share.origin)).sum(1).float()
         for rows in row_tiles(len(share.points), self._rows(share.points.device, len(centroids))):
-            scores = self._memory(share.points.device, rows.stop - rows.start, len(centroids))
-            yield rows, torch.addmm(offsets, share.points[rows], factors, out=scores)
+            yield rows, self.products.of(share.points[rows], factors, offsets)
 
     def nearest(self, share: Share, centroids: Tensor) -> Tensor:
         """int64 (n,): the first of the centroids nearest to each point."""
@@ -75,11 +77,6 @@ class Scores:
     def _rows(self, device: torch.device, clusters: int) -> int:
         rows = max(1, self.most // clusters)
         return min(rows, _CPU_ROWS_PER_THREAD * torch.get_num_threads()) if device.type == "cpu" else rows
-
-    def _memory(self, device: torch.device, rows: int, clusters: int) -> Tensor:
-        if self.buffer.numel() < rows * clusters or self.buffer.device != device:
-            self.buffer = torch.empty(rows * clusters, device=device)
-        return self.buffer[: rows * clusters].view(rows, clusters)
 
     def _argmin(self, scores: Tensor, nearest: Tensor) -> None:
         if scores.device.type != "cpu":

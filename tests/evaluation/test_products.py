@@ -18,6 +18,7 @@ def engine(request, monkeypatch):
     monkeypatch.setattr(products, "onednn_is_faster", lambda: request.param == "oneDNN")
     # So few numbers at a time that the smallest cases have several parts.
     monkeypatch.setattr(products, "_AT_ONCE", 4000 // torch.get_num_threads())
+    monkeypatch.setattr(products, "_ROWS_AT_ONCE", 100)
     return request.param
 
 
@@ -71,6 +72,15 @@ def test_full_precision_whatever_the_caller_allowed():
             assert torch.equal(Products().of(a, b), plain)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_small_products_begin_sooner(monkeypatch):
+    """They are MKL's: asked for a product of that size, oneDNN's engine is never reached."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "_by_onednn", lambda left, right, offsets, out: out.fill_(torch.nan))
+    a, b = draw(20, 8, 0), draw(30, 8, 1)
+    torch.testing.assert_close(Products(20 * 30 * 8 + 1).of(a, b), a @ b.T)
+    assert Products(20 * 30 * 8).of(a, b).isnan().all()
 
 
 def test_few_rows_are_padded_with_zeros():
