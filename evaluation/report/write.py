@@ -17,7 +17,7 @@ from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
 from evaluation.report.curves import Chart, checkpoint_charts, curve_charts, log_charts
 from evaluation.report.details import texts
-from evaluation.report.differences import Differences, differences
+from evaluation.report.differences import Differences, differences, rankings
 from evaluation.report.entries import Entry, read_entries
 from evaluation.report.feature_map import NAMES, FeatureMap, check_method, feature_maps
 from evaluation.report.groups import (
@@ -35,7 +35,6 @@ from evaluation.report.groups import (
 )
 from evaluation.report.pictures import Montage, Query, montages, neighbour_queries
 from evaluation.report.provenance import Provenance, provenance
-from evaluation.report.ranks import rankings
 from evaluation.report.settings import DEFAULT_TITLE, PAGE, MapMethod
 from evaluation.statistics.intervals import CONFIDENCE
 from evaluation.tasks.model_source import ModelSource

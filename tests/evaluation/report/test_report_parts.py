@@ -12,10 +12,10 @@ import pytest
 from evaluation.report.charts import Range, Series, interval_chart, line_chart
 from evaluation.report.classes import confusion_matrix
 from evaluation.report.curves import curves_of
+from evaluation.report.differences import rankings
 from evaluation.report.entries import read_entries
 from evaluation.report.feature_map import check_method, project
 from evaluation.report.groups import Cell, Column, Model, metric_label
-from evaluation.report.ranks import rankings
 from evaluation.report.thumbnails import thumbnail
 from zoo.data import ArrayImages
 from zoo.errors import UserError
