@@ -22,7 +22,8 @@ demo: $(STAMP)
 	$(BIN)/evaluate --task knn --data shapes --model pixels --model random:resnet10t:$(SEED) --model demo-out/run --model demo-out/model \
 	  --out demo-out/results --pictures demo-out/neighbours
 	$(BIN)/zoo add-result demo-out/model demo-out/results/demo-out-model.json
-	@echo "see demo-out/neighbours/demo-out-model.png and demo-out/model/README.md"
+	$(BIN)/python benchmarks/demo_picture.py demo-out
+	@echo "see demo-out/demo.png, demo-out/neighbours/demo-out-model.png and demo-out/model/README.md"
 
 # Two processes, each with one thread (tests/conftest.py), for two cores; a file's tests stay together, for what they share.
 test: $(STAMP) detectron2

@@ -1,17 +1,19 @@
 """What does ContrastiveCrop's placement cost? Its views beside those of RandomResizedCrop, and the time of one crop.
 
-    python benchmarks/crops.py [--quick] [--size 32] [--batch 256] [--jpeg DIR]
+    python benchmarks/crops.py [--quick] [--size 32] [--batch 256] [--jpeg DIR] [--authors FILE]
 
 The first table makes two views of held images with and without boxes, in turn, on one thread (CIFAR's augmentation: no blur); the ratio is
 the median over the turns of processor times. With ``--jpeg`` the same from the files in that folder, at 224 px with blur. The
 second table is the microseconds of one crop: the samplers on a whole batch, random numbers included, and torchvision's
-``RandomResizedCrop.get_params`` and our transform, one image at a time.
+``RandomResizedCrop.get_params`` and our transform, one image at a time. With ``--authors`` the authors' own transform is drawn beside ours,
+in turn: its FILE is ``datasets/transforms/ContrastiveCrop.py`` of a checkout of xyupeng/ContrastiveCrop, which is run.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import runpy
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torchvision.transforms import v2
@@ -113,12 +116,33 @@ def show_samplers(console: Console, size: int, batch: int, turns: int) -> None:
     console.print(table)
 
 
+def show_authors(console: Console, file: Path, size: int, crops: int, turns: int) -> None:
+    """One crop of ours and of the authors' transform, in turn."""
+    scale, ratio, alpha, box = tuple(ViewSettings().scale), tuple(ViewSettings().ratio), ViewSettings().alpha, (0.1, 0.1, 0.9, 0.9)
+    theirs = runpy.run_path(str(file))["ContrastiveCrop"](alpha=alpha, size=size, scale=scale, ratio=ratio)
+    transform, image = ContrastiveCrop(size, scale, ratio, alpha), Image.new("RGB", (size, size))
+    drawn = {
+        "ours": lambda: [transform.draw((size, size), box) for _ in range(crops)],
+        "theirs": lambda: [theirs.get_params(image, box, scale, ratio) for _ in range(crops)],
+    }
+    taken: dict[str, list[float]] = {name: [] for name in drawn}
+    for _ in range(turns):
+        for name, function in drawn.items():
+            taken[name].append(microseconds(function, crops, 1))
+    ratio_of_times = median(mine / other for mine, other in zip(taken["ours"], taken["theirs"], strict=True))
+    console.print(
+        f"one ContrastiveCrop at a time, alpha {alpha}: ours {median(taken['ours']):.1f} microseconds, the authors' "
+        f"{median(taken['theirs']):.1f}; ours / theirs {ratio_of_times:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few turns")
     parser.add_argument("--size", type=int, default=32, help="side of held images and their views in pixels (default 32)")
     parser.add_argument("--batch", type=int, default=256, help="images per batch of held images (default 256)")
     parser.add_argument("--jpeg", type=Path, metavar="DIR", help="a folder of JPEG files, for a table at 224 px")
+    parser.add_argument("--authors", type=Path, metavar="FILE", help="the authors' ContrastiveCrop.py, to be timed beside ours")
     options = parser.parse_args()
     torch.set_num_threads(1)
     turns = 5 if options.quick else 25
@@ -138,6 +162,8 @@ def main() -> None:
         title = f"two views from JPEG, {JPEG_SIZE} px, batch {JPEG_BATCH}"
         show_pipelines(console, files, kinds(JPEG_SIZE, 0.5), JPEG_BATCH, max(3, turns // 5), title)
     show_samplers(console, options.size, options.batch, turns)
+    if options.authors:
+        show_authors(console, options.authors, options.size, options.batch, turns)
 
 
 if __name__ == "__main__":

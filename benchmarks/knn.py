@@ -2,10 +2,11 @@
 
     python benchmarks/knn.py            50,000 x 512 bank, 10,000 queries, k = 200
     python benchmarks/knn.py --quick    a smaller one, in seconds
+    python benchmarks/knn.py --threads 1
 
-The peers run in turn, several times over, and what is compared is the median of the ratios of neighbouring runs: a machine that others
-use too slows them alike. scikit-learn, which is slower, runs once, on a part of the queries. Memory (on Linux) is by how much the peak of
-a fresh process exceeds what it holds before the search, with bank and queries in it.
+The peers run in turn, several times over, and what is compared is the median of the ratios of neighbouring runs, by wall clock and by
+processor time: a machine that others use too slows them alike. scikit-learn, which is slower, runs once, on a part of the queries. Memory
+(on Linux) is by how much the peak of a fresh process exceeds what it holds before the search, with bank and queries in it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def with_sklearn(queries: Tensor, bank: Tensor, k: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     # Of unit vectors, the nearest by Euclid are the nearest by cosine; scikit-learn has a faster path for the former.
-    peer = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="euclidean", n_jobs=-1).fit(bank.numpy())
+    peer = NearestNeighbors(n_neighbors=k, algorithm="brute", metric="euclidean", n_jobs=torch.get_num_threads()).fit(bank.numpy())
     found: np.ndarray = peer.kneighbors(queries.numpy(), return_distance=False)
     return found
 
@@ -77,10 +78,11 @@ def with_sklearn(queries: Tensor, bank: Tensor, k: int) -> np.ndarray:
 SEARCHES: dict[str, Search] = {"ours": ours, "faiss": with_faiss, "sklearn": with_sklearn}
 
 
-def seconds(search: Search, queries: Tensor, bank: Tensor, k: int) -> float:
-    started = time.perf_counter()
+def seconds(search: Search, queries: Tensor, bank: Tensor, k: int) -> tuple[float, float]:
+    """By wall clock, and of processors."""
+    wall, processor = time.perf_counter(), time.process_time()
     search(queries, bank, k)
-    return time.perf_counter() - started
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 def agreement(found: np.ndarray, other: np.ndarray) -> float:
@@ -88,9 +90,9 @@ def agreement(found: np.ndarray, other: np.ndarray) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / len(a) for a, b in zip(found, other, strict=True)]))
 
 
-def peak_growth(name: str, size: Size) -> float:
+def peak_growth(name: str, size: Size, threads: int) -> float:
     """MiB by which a fresh process's peak grows during the search."""
-    command = [sys.executable, __file__, "--measure-memory", name, *(["--quick"] if size == QUICK else [])]
+    command = [sys.executable, __file__, "--measure-memory", name, "--threads", str(threads), *(["--quick"] if size == QUICK else [])]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -113,7 +115,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller problem")
     parser.add_argument("--measure-memory", choices=SEARCHES, help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     size = QUICK if arguments.quick else FULL
     if arguments.measure_memory:
         measure_memory(arguments.measure_memory, size)
@@ -121,7 +125,7 @@ def main() -> None:
 
     import faiss
 
-    threads = torch.get_num_threads()
+    threads = arguments.threads
     faiss.omp_set_num_threads(threads)
     queries, bank = make(size)
     few = queries[: size.queries // SKLEARN_SHARE]
@@ -129,29 +133,27 @@ def main() -> None:
     console.print(f"{size.queries:,} queries, bank {size.bank:,} x {size.width}, k = {size.k}, {threads} threads, float32", highlight=False)
 
     first = {name: search(few, bank, size.k) for name, search in SEARCHES.items()}  # warms up, and compares
-    times: dict[str, list[float]] = {"ours": [], "faiss": []}
+    times: dict[str, list[tuple[float, float]]] = {"ours": [], "faiss": []}
     for _ in range(size.repeats):
         for name, taken in times.items():
             taken.append(seconds(SEARCHES[name], queries, bank, size.k))
     part_of_ours, part_of_sklearn = (seconds(SEARCHES[name], few, bank, size.k) for name in ("ours", "sklearn"))
-    ratios = {
-        "ours": 1.0,
-        "faiss": statistics.median(faiss_time / our_time for our_time, faiss_time in zip(times["ours"], times["faiss"], strict=True)),
-        "sklearn": part_of_sklearn / part_of_ours,
-    }
+
+    def ratio(name: str, clock: int) -> float:
+        if name == "sklearn":
+            return part_of_sklearn[clock] / part_of_ours[clock]
+        return statistics.median(other[clock] / own[clock] for own, other in zip(times["ours"], times[name], strict=True))
 
     table = Table(caption="MiB: peak beyond bank and queries; faiss keeps a copy of the bank. scikit-learn's seconds are extrapolated.")
-    for heading in ("search", "seconds (median)", "time / ours", "same neighbours", "MiB"):
+    for heading in ("search", "wall s (median)", "time / ours", "processor s", "time / ours", "same neighbours", "MiB"):
         table.add_column(heading, justify="left" if heading == "search" else "right")
     for name in SEARCHES:
-        taken = times.get(name, [part_of_sklearn * SKLEARN_SHARE])
-        table.add_row(
-            name,
-            f"{statistics.median(taken):.2f}",
-            f"{ratios[name]:.2f}",
-            f"{100 * agreement(first['ours'], first[name]):.3f} %",
-            f"{peak_growth(name, size):.0f}",
-        )
+        taken = times.get(name, [(part_of_sklearn[0] * SKLEARN_SHARE, part_of_sklearn[1] * SKLEARN_SHARE)])
+        cells = [
+            text for clock in range(2) for text in (f"{statistics.median(one[clock] for one in taken):.2f}", f"{ratio(name, clock):.2f}")
+        ]
+        agreed = f"{100 * agreement(first['ours'], first[name]):.3f} %"
+        table.add_row(name, *cells, agreed, f"{peak_growth(name, size, threads):.0f}")
     console.print(table)
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy import lazy_names
+try:
+    from zoo.lazy import check_not_hidden, lazy_names
+except ModuleNotFoundError as error:
+    hidden = "something called 'zoo' beside your program hides backbone-loop's package 'zoo'; rename it, or start Python in another folder"
+    raise ImportError(f"{hidden} ({error})") from error
+
+check_not_hidden("zoo")
 
 if TYPE_CHECKING:
     from evaluation.extraction.cache import FeatureCache

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from evaluation.arrays import Matrix, as_matrix
 from evaluation.extraction.checks import check_finite
 from evaluation.parallel import ALONE, Processes
+from evaluation.products import Products, at_least_fewest
 from zoo.errors import UserError
 
 # Rows of a tile (queries, bank). On the CPU that is 32 MiB of similarities, about a large cache; a GPU wants more work a call: 512 MiB.
@@ -33,9 +33,6 @@ _KEPT_QUERIES = (1 << 30, -1)
 # On the CPU a tile is sifted by blocks of so many queries, each by one thread; torch shares work among threads only above 32,768 numbers,
 # which the candidates of a block stay below unless k is large.
 _CPU_BLOCK = 64
-# BLAS libraries compute products with very few rows by other kernels, whose last bits differ; padded to this many rows, equal vectors
-# get equal similarities wherever they stand.
-_FEWEST_ROWS = 16
 # Columns per group of the first tile: more of them make fewer maxima to sort and a lower threshold, which more entries pass.
 _LARGEST_GROUP = 16
 # Candidates are merged with the best so far when together they are this many times k: seldom enough to cost little, often enough to
@@ -240,7 +237,7 @@ class _Search:
         self.norms = [_norm(queries[rows].to(device, torch.float32)) for rows in self.chunks] if normalize and not self.kept else []
         size = _CPU_BLOCK if device.type == "cpu" else chunk
         self.blocks = [_blocks(rows.stop - rows.start, size, k) for rows in self.chunks]
-        self.buffer = torch.empty(0, device=device)
+        self.products = Products()
 
     def through(self, tiles: Iterable[tuple[int, Tensor]]) -> Tensor:
         """Keys (Q, k), in order, of the best of a bank that passes by in tiles, each with the position of its first row."""
@@ -256,10 +253,10 @@ class _Search:
         """Take a tile of the bank into account, whose first row has position ``offset`` in the bank."""
         width = len(tile)
         tile = tile.to(device=self.device, dtype=torch.float32)
-        tile = _at_least_fewest(tile / _norm(tile) if self.normalize else tile)
+        tile = at_least_fewest(tile / _norm(tile) if self.normalize else tile)
         for number, rows in enumerate(self.chunks):
             queries = self.kept[number] if self.kept else self._prepared(rows, self.norms[number] if self.normalize else None)
-            similarity = self._product(queries, tile)[: rows.stop - rows.start, :width]
+            similarity = self.products.of(queries, tile)[: rows.stop - rows.start, :width]
             if self.exclude_self:
                 similarity.diagonal(self.position + rows.start - offset).fill_(-torch.inf)
             for _ in in_turn(lambda block, of=similarity: block.see(of[block.rows], offset), self.blocks[number]):
@@ -270,14 +267,7 @@ class _Search:
         queries = self.queries[rows].to(device=self.device, dtype=torch.float32)
         if self.normalize:
             queries = queries / (_norm(queries) if norm is None else norm)
-        return _at_least_fewest(queries)
-
-    def _product(self, queries: Tensor, tile: Tensor) -> Tensor:
-        """``queries @ tile.T`` in memory that is used again: fresh pages for each tile would cost more than the selection."""
-        shape = (len(queries), len(tile))
-        if self.buffer.numel() < shape[0] * shape[1]:
-            self.buffer = torch.empty(shape[0] * shape[1], device=self.device)
-        return torch.mm(queries, tile.T, out=self.buffer[: shape[0] * shape[1]].view(shape))
+        return at_least_fewest(queries)
 
 
 class _Block:
@@ -322,11 +312,6 @@ def _norm(rows: Tensor) -> Tensor:
     if unsafe.numel():
         norm[unsafe] = torch.linalg.vector_norm(rows[unsafe], dim=1, keepdim=True, dtype=torch.float64).to(torch.float32)
     return norm.masked_fill_(norm == 0, 1)
-
-
-def _at_least_fewest(rows: Tensor) -> Tensor:
-    missing = _FEWEST_ROWS - len(rows)
-    return functional.pad(rows, (0, 0, 0, missing)) if missing > 0 else rows
 
 
 def _first_threshold(similarity: Tensor, k: int) -> Tensor | None:

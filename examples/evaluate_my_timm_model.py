@@ -1,6 +1,6 @@
 """What is a timm model worth on my images? kNN and a linear classifier, against raw pixels.
 
-    python examples/evaluate_my_timm_model.py timm:resnet18.a1_in1k folder:photos
+    python examples/evaluate_my_timm_model.py timm:resnet18.a1_in1k folder:photos,holdout=0.2
 """
 
 from __future__ import annotations

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.lazy import lazy_names
+import evaluation as _evaluation  # noqa: F401 (says so where something hides zoo)
+from zoo.lazy import check_not_hidden, lazy_names
+
+check_not_hidden("evaluation")
 
 if TYPE_CHECKING:
     from pretrain.verbs import train

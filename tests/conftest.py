@@ -52,6 +52,12 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before_of_faiss)
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are as in a pipe, whatever the test runner's processes say of their terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Commands under test keep features, and facts of images, in folders of this session, not in the user's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 
 from transfer.words import DETECTRON2_SCHEME, check_target_word
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
+from zoo.console.subcommands import Subcommands
+from zoo.console.tables import AsJson, Quiet, columns, facts
 from zoo.errors import UserError
 from zoo.files import check_can_write
 from zoo.models.selection import (
@@ -36,6 +39,7 @@ app = make_app(
     "* `transfer detect voc0712_r50_c4_24k --model models/moco --data voc:VOCDEVKIT --out runs/moco-voc`\n"
     "* `transfer predict runs/moco-voc photos --out found`\n"
     "* `transfer compare small_r18_fpn --models models/moco,random --seeds 3 --data voc:cells --out runs/compared`",
+    cls=Subcommands,
     no_args_is_help=True,
 )
 
@@ -118,6 +122,8 @@ def detect_command(
     gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
     max_time: Annotated[str | None, typer.Option("--max-time", help="Save and stop after 45m, 3h, 1h30m.")] = None,
     list_configs: Annotated[bool, typer.Option("--list", help="List the configs and leave.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune a backbone for detection and instance segmentation with detectron2, and evaluate it.
 
@@ -140,8 +146,15 @@ def detect_command(
     if list_configs:
         from transfer.detection.config_files import CONFIGS
 
-        typer.echo("\n".join(CONFIGS.lines()))
+        listed = CONFIGS.listed()
+        rows = [(one["name"], one["summary"]) for one in listed]
+        typer.echo(json.dumps(listed, indent=2, ensure_ascii=False) if as_json else columns(rows) if quiet else facts(rows))
         return
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(text, err=as_json)
+
     words = [word for word in [config, *(overrides or [])] if word is not None]
     if resume is not None and (model or data or out or overwrite or go_on):
         raise UserError("--resume goes on with what the run was started with: leave out --model, --data, --out, --overwrite and --continue")
@@ -160,7 +173,7 @@ def detect_command(
     from transfer.detection import detect
 
     if resume is not None:
-        outcome = detect.resume(resume, words, max_seconds=seconds, say=typer.echo)
+        outcome = detect.resume(resume, words, max_seconds=seconds, say=say)
     else:
         assert model is not None
         assert data is not None
@@ -178,13 +191,17 @@ def detect_command(
             overwrite=overwrite,
             go_on=go_on,
             max_seconds=seconds,
-            say=typer.echo,
+            say=say,
         )
     run_folder = resume or out
     if outcome.result is None:
-        typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}")
+        typer.echo(f"stopped by {outcome.stopped}; go on with: transfer detect --resume {run_folder}", err=as_json)
         raise typer.Exit(EXIT_STOPPED)
-    typer.echo(f"done: {_named(outcome.result.metrics)}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
+    named = _named(outcome.result.metrics)
+    if as_json:
+        typer.echo(outcome.result.to_json(), nl=False)
+    else:
+        typer.echo(named if quiet else f"done: {named}\nwritten: {run_folder}/result.json, {run_folder}/detections.png")
 
 
 _RUN = "A run folder of `transfer detect`, finished or not."
@@ -206,6 +223,8 @@ def evaluate_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file at --out.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help=_DEVICE)] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Evaluate a checkpoint of a detection run, on the data of its training or on any with the same classes.
 
@@ -227,9 +246,10 @@ def evaluate_command(
         strict=strict,
         out=out,
         overwrite=overwrite,
-        say=typer.echo,
+        say=lambda text: None if quiet else typer.echo(text, err=as_json),
     )
-    typer.echo(f"done: {_named(result.metrics)}\nwritten: {path}")
+    named = _named(result.metrics)
+    typer.echo(result.to_json() if as_json else named if quiet else f"done: {named}\nwritten: {path}", nl=not as_json)
 
 
 @app.command("predict")
@@ -308,6 +328,8 @@ def compare_command(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse broken annotations instead of leaving them out.")] = False,
     device: Annotated[str, typer.Option("--device", help="auto (GPUs where there are any), cpu or cuda.")] = "auto",
     gpus: Annotated[int | None, Range(1), typer.Option("--gpus", help=_GPUS)] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fine-tune several models alike, with several seeds each, and print their AP side by side.
 
@@ -321,31 +343,36 @@ def compare_command(
         raise UserError("give --data voc:ROOT or coco:ROOT, or --collect to show what is finished")
     # What is only shown may be of models that are elsewhere now.
     _check_words(config, [] if collect else models.split(","), device)
-    from rich.console import Console
-
     from transfer.detection.compare import compare, print_table
+
+    def say(text: str) -> None:
+        if not quiet:
+            typer.echo(text, err=as_json)
 
     def run_one(model: str, seed: int, folder: Path) -> None:
         from transfer.detection import detect
         from transfer.detection.run_folder import is_detection_run
 
-        typer.echo(f"--- {model}, seed {seed}: {folder}")
+        say(f"--- {model}, seed {seed}: {folder}")
         if is_detection_run(folder):
-            outcome = detect.resume(folder, say=typer.echo)
+            outcome = detect.resume(folder, say=say)
         else:
             assert data is not None
             outcome = detect.start(
-                config, model, data, folder, overrides or [], seed=seed, device=device, gpus=gpus, strict=strict, say=typer.echo
+                config, model, data, folder, overrides or [], seed=seed, device=device, gpus=gpus, strict=strict, say=say
             )
         if outcome.result is None:
-            typer.echo(f"stopped by {outcome.stopped}; the same command goes on")
+            typer.echo(f"stopped by {outcome.stopped}; the same command goes on", err=as_json)
             raise typer.Exit(EXIT_STOPPED)
 
     if not collect:
         check_can_write(out, folder=True)
         _prepare()
     rows = compare(out, models.split(","), range(seeds), None if collect else run_one)
-    print_table(rows, Console())
+    if as_json:
+        typer.echo(json.dumps([row.to_dict() for row in rows], indent=2, ensure_ascii=False))
+    else:
+        print_table(rows, quiet=quiet)
 
 
 def _check_words(config: str, models: list[str], device: str) -> None:

@@ -131,8 +131,21 @@ def _advice(number: int | None) -> str:
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 1) -> str:
     """``"; did you mean 'NEAREST'?"``, to append where ``name`` is said to be unknown; empty where none of the known names is near."""
-    near = difflib.get_close_matches(name, [*known], count, cutoff=0.5)
+    near = nearest(name, known, count)
     return f"; did you mean {' or '.join(repr(text) for text in near)}?" if near else ""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 1, cutoff: float = 0.5) -> list[str]:
+    """The known names that are nearest to ``name``, nearest first; neither capitals nor ``-`` and ``_`` are differences."""
+    plain: dict[str, list[str]] = {}
+    for text in known:
+        plain.setdefault(_plain(text), []).append(text)
+    found = difflib.get_close_matches(_plain(name), [*plain], count, cutoff=cutoff)
+    return [text for one in found for text in plain[one]][:count]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def some_of(names: Sequence[str], most: int = 4) -> str:

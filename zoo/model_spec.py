@@ -28,7 +28,7 @@ from zoo.models.python import open_python
 from zoo.models.runs import DEFAULT_ENCODER, backbone_state, is_run, read_checkpoint, read_newest_checkpoint, read_recipe
 from zoo.models.selection import Hints, Selection
 from zoo.models.transforms import INTERPOLATION, usual_crop_pct
-from zoo.words.models import FILE, PIXELS, PYTHON, RANDOM, TIMM, TORCHVISION, no_model, python_word, random_word
+from zoo.words.models import FILE, PIXELS, PYTHON, RANDOM, TIMM, TORCHVISION, as_folder, no_model, python_word, random_word
 
 
 class Pixels(nn.Module):
@@ -68,12 +68,12 @@ def open_model(
     Parameters
     ----------
     spec
-        A zoo model folder; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue, either of which is pulled where
-        it is not here yet (:mod:`zoo.hub.pull`); a run folder (its newest checkpoint) or one checkpoint file of it; a checkpoint
-        file of others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME`` (with timm's pretrained
-        weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's weights);
-        ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE`` (what a
-        function returns; its code is run); ``pixels``.
+        A zoo model folder, or the weights file in it; ``hub:ORG/NAME[@REVISION]`` on the Hugging Face Hub or a name of the catalogue,
+        either of which is pulled where it is not here yet (:mod:`zoo.hub.pull`); a run folder (its newest checkpoint) or one checkpoint
+        file of it; a checkpoint file of others, by its path or as ``file:PATH`` (every layout that ``zoo import`` knows); ``timm:NAME``
+        (with timm's pretrained weights, e.g. ``timm:resnet50.a1_in1k``); ``torchvision:NAME[.WEIGHTS]`` (a ResNet with torchvision's
+        weights); ``random:ARCH[:SEED]`` (random weights that depend on the seed alone, 0 by default); ``python:FILE_OR_MODULE:CALLABLE``
+        (what a function returns; its code is run); ``pixels``.
     weights_encoder
         Which encoder of a run; ``"query"`` is the trained one, ``"key"`` its moving average. Of a file, the one that the method's authors
         evaluate unless another is named. Other models have one encoder.
@@ -185,7 +185,7 @@ class _HowRead:
 
 
 def _open_path(spec: str, encoder: str, image_size: int | None, how: _HowRead, classifier: bool) -> Model:
-    path = Path(spec).expanduser()
+    path = as_folder(Path(spec).expanduser())
     if is_zoo_model(path):
         return _open_zoo_model(path, image_size, classifier)
     if is_run(path):

@@ -40,6 +40,10 @@ class NamedFiles:
         width = max(map(len, names))
         return [f"{name:<{width}}  {self.summary(name)}" for name in names]
 
+    def listed(self) -> list[dict[str, str]]:
+        """The same as records: ``name`` and ``summary``."""
+        return [{"name": name, "summary": self.summary(name)} for name in self.names()]
+
     def find(self, name_or_path: str) -> Path:
         """The file of a name, or of a path that ends in ``.yaml`` or ``.yml``.
 

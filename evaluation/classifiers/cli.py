@@ -5,6 +5,7 @@ The command is registered with ``zoo`` by the entry-point group ``zoo.commands``
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import typer
 
 from evaluation.classifiers import DEFAULT_TOP
 from zoo.console import when_memory_runs_out
+from zoo.console.tables import AsJson, Quiet
 from zoo.errors import UserError
 from zoo.files import check_can_write
 from zoo.ranges import BATCH_SIZE, WORKERS, Range
@@ -36,6 +38,8 @@ def predict(
     batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", "--batch", help="Images per forward pass.")] = None,
     workers: Annotated[int | None, WORKERS, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the table and the page where they exist.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Classify images: the most likely classes of each, with their probabilities.
 
@@ -57,7 +61,7 @@ def predict(
     # From here on it takes torch, and seconds.
     from evaluation.classifiers.page import write_page
     from evaluation.classifiers.predict import check_classifier, find_images, predict_images, say_what_was_left_out, summary_line
-    from evaluation.classifiers.table import write_table
+    from evaluation.classifiers.table import predictions_of, write_table
     from evaluation.extraction.batches import BATCH_SIZE as DEFAULT_BATCH
     from evaluation.parallel import choose_device
     from evaluation.tasks.runtime import device_name
@@ -65,7 +69,8 @@ def predict(
     from zoo.model_spec import open_model
 
     def say(text: str) -> None:
-        typer.echo(text, err=True)
+        if not quiet:
+            typer.echo(text, err=True)
 
     unused: list[UnusedFile] = []
     paths = find_images(images, unused)
@@ -77,16 +82,19 @@ def predict(
     count = len(paths)
     say(f"{opened.name}, {len(opened.classes):,} classes, on {device_name(place)}: {count:,} image{'s' if count > 1 else ''}")
     size = DEFAULT_BATCH if batch_size is None else batch_size
-    found = predict_images(opened, paths, top=top, batch_size=size, device=place, workers=workers, progress=True)
-    say_what_was_left_out(found, unused, say)
+    found = predict_images(opened, paths, top=top, batch_size=size, device=place, workers=workers, progress=not quiet)
+    # Also where little is wanted: an image that is missing among the predictions is no note.
+    say_what_was_left_out(found, unused, lambda text: typer.echo(text, err=True))
     if out is not None:
         write_table(out, found)
         say(f"written: {out}: {len(found.top):,} images" + (f", {len(found.bad):,} left out" if found.bad else ""))
-    else:
+    if as_json:
+        typer.echo(json.dumps([predictions_of(found, row) for row in range(len(found.top))], indent=2, ensure_ascii=False))
+    elif out is None:
         for row in range(len(found.top)):
             typer.echo(summary_line(found, row, min(top, _SHOWN) if top == DEFAULT_TOP else top))
     if html is not None:
-        write_page(html, found, opened.name, progress=True)
+        write_page(html, found, opened.name, progress=not quiet)
         say(f"written: {html}")
 
 

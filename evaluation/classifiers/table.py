@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 from evaluation.classifiers.predict import Predictions
 from zoo.files import replace_text
@@ -40,6 +41,13 @@ def table_text(predictions: Predictions) -> str:
             cells += [names[number], f"{chance:.{_DIGITS}f}"]
         writer.writerow(cells)
     return _MARK + text.getvalue()
+
+
+def predictions_of(predictions: Predictions, row: int) -> dict[str, Any]:
+    """One image's row as JSON: its path, and its classes with their probabilities, the likeliest first."""
+    pairs = zip(predictions.top[row], predictions.probabilities[row], strict=True)
+    likeliest = [{"class": predictions.classes[number], "probability": round(float(chance), _DIGITS)} for number, chance in pairs]
+    return {"image": predictions.name(row), "classes": likeliest}
 
 
 def harmless(text: str, before: str) -> str:

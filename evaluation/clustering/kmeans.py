@@ -203,7 +203,7 @@ def _train_faiss(
 
 
 def _result(share: Share, centroids: Tensor, reseeded: int, trained_on: int, scores: Scores) -> KMeans:
-    assignment = scores.nearest(share, centroids)
+    assignment = scores.nearest(share, centroids[None])[:, 0]
     distance = torch.empty(len(share.points), device=centroids.device)
     for rows in row_tiles(len(share.points), ROWS_AT_ONCE):
         distance[rows] = (share.points[rows] - centroids[assignment[rows]]).square_().sum(1)

@@ -21,16 +21,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluation.clustering.points import Share, row_tiles
+from evaluation.products import Products
 from zoo.randomness import generator
 
 # On the CPU a tile has at most so many rows for each thread: it stays in the cache between the product and the search of its minima.
 _CPU_ROWS_PER_THREAD = 1024
+# Multiplications of a product from which oneDNN is faster than MKL, which begins sooner.
+_SMALLEST_ONEDNN = 1 << 24
 # Rows that are summed in float32 before the sum goes on in float64.
 _ROWS_PER_SUM = 256
 # A round of seeding chooses one in so many of the seeds that are still missing, and at most so many, of twice as many candidates.
 _MISSING_PER_ROUND = 4
 _SEEDS_PER_ROUND = 1024
 _CANDIDATES_PER_SEED = 2
+# Restarts go together, in the same calls, where that makes at most so many scores in all: of small problems, calls are what costs.
+_SCORES_TOGETHER = 1 << 23
 # By how much of a cluster's spread the halves of a split cluster start apart.
 _SPLIT = 1e-3
 
@@ -45,53 +50,47 @@ class Scores:
 
     def __init__(self, clusters: int, tile: int, pool: ThreadPoolExecutor | None) -> None:
         self.most, self.pool = max(tile, clusters), pool
-        self.buffer = torch.empty(0)
+        self.products = Products(_SMALLEST_ONEDNN)
 
     def tiles(self, share: Share, centroids: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Rows, and their scores (rows, K): |x - c|^2 - |x - o|^2 = |c|^2 - |o|^2 - 2 x.(c - o).
 
         With the mean of all points as the origin o, products and their rounding are as small as the data's spread lets them be.
         """
-        factors = (centroids - share.origin).mul_(-2).T
+        factors = (centroids - share.origin).mul_(-2)
         offsets = ((centroids.double() - share.origin) * (centroids.double() + share.origin)).sum(1).float()
         for rows in row_tiles(len(share.points), self._rows(share.points.device, len(centroids))):
-            scores = self._memory(share.points.device, rows.stop - rows.start, len(centroids))
-            yield rows, torch.addmm(offsets, share.points[rows], factors, out=scores)
+            yield rows, self.products.of(share.points[rows], factors, offsets)
 
     def nearest(self, share: Share, centroids: Tensor) -> Tensor:
-        """int64 (n,): the first of the centroids nearest to each point."""
-        found = torch.empty(len(share.points), dtype=torch.int64, device=share.points.device)
-        for rows, scores in self.tiles(share, centroids):
-            self._argmin(scores, found[rows])
+        """int64 (n, R): of each of R sets of centroids (R, K, D) the first of those nearest to each point."""
+        found = torch.empty(len(share.points), len(centroids), dtype=torch.int64, device=share.points.device)
+        for rows, scores in self.tiles(share, centroids.flatten(0, 1)):
+            self._argmin(scores.view(-1, *centroids.shape[:2]), found[rows])
         return found
 
     def least(self, share: Share, centroids: Tensor) -> Tensor:
-        """float64 (n,): the squared distance to the nearest centroid, in the precision of float32."""
-        found = torch.empty_like(share.squares)
-        for rows, scores in self.tiles(share, centroids):
-            found[rows] = share.squares[rows] + scores.amin(1)
+        """float64 (n, R): the squared distance to the nearest of each set of centroids (R, K, D), in the precision of float32."""
+        found = share.squares.new_empty(len(share.points), len(centroids))
+        for rows, scores in self.tiles(share, centroids.flatten(0, 1)):
+            torch.add(share.squares[rows, None], scores.view(-1, *centroids.shape[:2]).amin(2), out=found[rows])
         return found.clamp_(min=0)
 
     def _rows(self, device: torch.device, clusters: int) -> int:
         rows = max(1, self.most // clusters)
         return min(rows, _CPU_ROWS_PER_THREAD * torch.get_num_threads()) if device.type == "cpu" else rows
 
-    def _memory(self, device: torch.device, rows: int, clusters: int) -> Tensor:
-        if self.buffer.numel() < rows * clusters or self.buffer.device != device:
-            self.buffer = torch.empty(rows * clusters, device=device)
-        return self.buffer[: rows * clusters].view(rows, clusters)
-
     def _argmin(self, scores: Tensor, nearest: Tensor) -> None:
         if scores.device.type != "cpu":
-            torch.argmin(scores, 1, out=nearest)
+            torch.argmin(scores, 2, out=nearest)
             return
         # NumPy's search is vectorised along a row, and several times as fast as torch's.
         numbers, found = scores.numpy(), nearest.numpy()
         if self.pool is None:
-            np.argmin(numbers, 1, out=found)
+            np.argmin(numbers, 2, out=found)
             return
         step = -(-len(numbers) // torch.get_num_threads())
-        for _ in self.pool.map(lambda rows: np.argmin(numbers[rows], 1, out=found[rows]), row_tiles(len(numbers), step)):
+        for _ in self.pool.map(lambda rows: np.argmin(numbers[rows], 2, out=found[rows]), row_tiles(len(numbers), step)):
             pass
 
 
@@ -112,52 +111,63 @@ class Lloyd:
         best = torch.zeros(self.clusters, self.share.points.shape[1], device=device)
         smallest = torch.full((), torch.inf, dtype=torch.float64, device=device)
         reseeded = torch.zeros((), dtype=torch.int64, device=device)
-        for restart in range(restarts):
-            seeds = self._greedy_seeds if self.greedy else self._seeds
-            first = seeds(uniforms[restart]) if start is None else start
-            centroids, objective, again = self._run(self._shaped(first), iterations)
-            better = objective < smallest
-            best, smallest = torch.where(better, centroids, best), torch.where(better, objective, smallest)
-            reseeded = torch.where(better, again, reseeded)
+        for drawn in uniforms.split(max(1, _SCORES_TOGETHER // (self.share.total * self.clusters))):
+            if start is not None:
+                first = start[None]
+            else:
+                first = torch.stack([self._greedy_seeds(one) for one in drawn]) if self.greedy else self._seeds(drawn)
+            for centroids, objective, again in zip(*self._run(self._shaped(first), iterations), strict=True):
+                better = objective < smallest
+                best, smallest = torch.where(better, centroids, best), torch.where(better, objective, smallest)
+                reseeded = torch.where(better, again, reseeded)
         return best, int(reseeded)
 
     def _run(self, centroids: Tensor, iterations: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Centroids after the iterations, the objective before the last change of them (as faiss compares restarts), clusters reseeded."""
-        reseeded = torch.zeros((), dtype=torch.int64, device=centroids.device)
-        objective = torch.zeros((), dtype=torch.float64, device=centroids.device)
-        for _ in range(iterations):
+        """Of R restarts that begin with centroids (R, K, D): these after the iterations, the objectives (R,) before the last change of
+        them (as faiss compares restarts), and how many clusters were reseeded (R,)."""
+        origin, left = self.share.origin, torch.arange(len(centroids), device=centroids.device)
+        found, reseeded = torch.empty_like(centroids), torch.zeros_like(left)
+        objectives = torch.zeros(len(left), dtype=torch.float64, device=centroids.device)
+        for iteration in range(iterations):
             sums, squares, counts = self._sums(self.scores.nearest(self.share, centroids))
             # |x - c|^2 = |x - o|^2 - (c - o).(2 x - c - o), summed over the points of each cluster.
             before = centroids.double()
-            gains = ((before - self.share.origin) * (2 * sums - counts[:, None] * (before + self.share.origin))).sum(1)
-            objective = self.offset - gains.sum()
-            means = self._filled(sums / counts.clamp(min=1)[:, None], (squares - gains).clamp_(min=0), counts)
-            reseeded += (counts == 0).sum()
+            gains = ((before - origin) * (2 * sums - counts[:, :, None] * (before + origin))).sum(2)
+            objectives[left] = self.offset - gains.sum(1)
+            reseeded[left] += (counts == 0).sum(1)
+            means = self._filled(sums / counts.clamp(min=1)[:, :, None], (squares - gains).clamp_(min=0), counts)
             previous, centroids = centroids, self._shaped(means.float())
-            # The rest would repeat this iteration. On a GPU the question would cost more than the answer spares.
-            if centroids.device.type == "cpu" and torch.equal(previous, centroids):
-                break
-        return centroids, objective, reseeded
+            if centroids.device.type != "cpu":
+                continue
+            # Where nothing changed the rest would repeat this iteration. On a GPU the question would cost more than the answer spares.
+            moved = (previous != centroids).flatten(1).any(1)
+            if iteration + 1 < iterations and not moved.all():
+                found[left[~moved]], left, centroids = centroids[~moved], left[moved], centroids[moved]
+                if len(left) == 0:
+                    return found, objectives, reseeded
+        found[left] = centroids
+        return found, objectives, reseeded
 
     def _shaped(self, centroids: Tensor) -> Tensor:
-        return functional.normalize(centroids, dim=1) if self.spherical else centroids
+        return functional.normalize(centroids, dim=-1) if self.spherical else centroids
 
     def _seeds(self, uniforms: Tensor) -> Tensor:
-        """K of the points (K, D), with 3 x 2 K random numbers."""
-        share = self.share
+        """K of the points (R, K, D) for each of R restarts, with random numbers (R, 3, 2 K)."""
+        share, restarts = self.share, len(uniforms)
         if self.clusters == share.total:
-            return share.at(torch.arange(share.total, device=uniforms.device), share.points)
-        weights = torch.ones(len(share.points), dtype=torch.float64, device=uniforms.device)
+            return share.at(torch.arange(share.total, device=uniforms.device), share.points).expand(restarts, -1, -1)
+        weights = torch.ones(len(share.points), restarts, dtype=torch.float64, device=uniforms.device)
         seeds: list[Tensor] = []
         done = 0
         while done < self.clusters:
             wanted = min(-(-(self.clusters - done) // _MISSING_PER_ROUND), _SEEDS_PER_ROUND) if seeds else 1
-            chosen = self._chosen(weights, uniforms[:, _CANDIDATES_PER_SEED * done : _CANDIDATES_PER_SEED * (done + wanted)], wanted)
+            drawn = uniforms[:, :, _CANDIDATES_PER_SEED * done : _CANDIDATES_PER_SEED * (done + wanted)]
+            chosen = self._chosen(weights, drawn, wanted)
             distance = self.scores.least(share, chosen)
             weights = torch.minimum(weights, distance) if seeds else distance
             seeds.append(chosen)
             done += wanted
-        return torch.cat(seeds)
+        return torch.cat(seeds, dim=1)
 
     def _greedy_seeds(self, uniforms: Tensor) -> Tensor:
         """K of the points (K, D), with K x trials random numbers: each the one of its trials that leaves the smallest sum of distances."""
@@ -169,7 +179,7 @@ class Lloyd:
         for number, drawn in enumerate(uniforms):
             # The first seed is any point: nothing is known yet that trials could be compared by.
             drawn = drawn if number else drawn[:1]
-            candidates = self._shaped(share.at(share.draw(weights, drawn), share.points))
+            candidates = self._shaped(share.at(share.draw(weights[None], drawn[None])[0], share.points))
             distance = torch.empty(len(share.points), len(candidates), dtype=torch.float64, device=uniforms.device)
             for rows, scores in self.scores.tiles(share, candidates):
                 torch.add(share.squares[rows, None], scores, out=distance[rows])
@@ -182,50 +192,62 @@ class Lloyd:
         return torch.cat(seeds)
 
     def _chosen(self, weights: Tensor, uniforms: Tensor, wanted: int) -> Tensor:
-        """So many of the points, as if drawn one after the other with probability in proportion to what each leaves of the weights."""
+        """So many of the points for each restart, as if drawn one after the other with probability in proportion to what each leaves of
+        the weights (n, R)."""
         share = self.share
-        positions = share.draw(weights, uniforms[0])[uniforms[1].argsort()]
+        positions = share.draw(weights.T, uniforms[:, 0]).gather(1, uniforms[:, 1].argsort(1))
         candidates = self._shaped(share.at(positions, share.points))
         # A candidate among earlier ones has only this distance left of the weight by which it was drawn.
         apart = torch.cdist(candidates - share.origin, candidates - share.origin).square_()
-        left = apart.masked_fill_(torch.ones_like(apart, dtype=torch.bool).triu_(), torch.inf).amin(1)
-        refused = left < uniforms[2] * share.at(positions, weights)
+        later = torch.ones(apart.shape[1:], dtype=torch.bool, device=apart.device).triu_()
+        refused = apart.masked_fill_(later, torch.inf).amin(2) < uniforms[:, 2] * share.at(positions, weights).diagonal(dim1=0, dim2=2).T
         # Refused ones come last: they are taken only where too few are left.
-        return candidates[refused.byte().argsort(stable=True)[:wanted]]
+        taken = refused.byte().argsort(dim=1, stable=True)[:, :wanted]
+        return candidates.gather(1, taken[:, :, None].expand(-1, -1, candidates.shape[2]))
 
     def _sums(self, assignment: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each cluster: the sum of its points (K, D), of their squared distances to the origin (K,), and their number (K,); in float64,
-        of all processes."""
+        """Of each cluster of R restarts, to which the points are assigned (n, R): the sum of its points (R, K, D), of their squared
+        distances to the origin (R, K), and their number (R, K); in float64, of all processes."""
         points, device = self.share.points, self.share.points.device
-        if len(points) == 0:
-            summed = torch.zeros(self.clusters, points.shape[1] + 2, dtype=torch.float64, device=device)
+        (count, restarts), clusters = assignment.shape, assignment.shape[1] * self.clusters
+        if count == 0:
+            summed = torch.zeros(clusters, points.shape[1] + 2, dtype=torch.float64, device=device)
         else:
-            order, ordered = _sorted(assignment, self.clusters)
-            starts = torch.searchsorted(ordered, torch.arange(self.clusters, device=device))
-            counts = starts.diff(append=starts.new_full((1,), len(points)))
-            # Runs of rows end with a cluster, and after every 256 rows; then the runs of each cluster are summed.
-            runs = torch.cat([starts, torch.arange(0, len(points), _ROWS_PER_SUM, device=device)]).sort().values
-            clusters = torch.searchsorted(runs, starts)
+            numbers = (assignment + self.clusters * torch.arange(restarts, device=device)).flatten()
+            order, ordered = _sorted(numbers, clusters)
+            starts = torch.searchsorted(ordered, torch.arange(clusters, device=device))
+            counts = starts.diff(append=starts.new_full((1,), len(order)))
+            # Runs of rows end with a cluster, and after every 256 rows of a restart; then the runs of each cluster are summed.
+            ends = count * torch.arange(restarts, device=device)[:, None] + torch.arange(0, count, _ROWS_PER_SUM, device=device)
+            runs = torch.cat([starts, ends.flatten()]).sort().values
+            of_cluster = torch.searchsorted(runs, starts)
             every = torch.arange(len(runs), device=device)
-            sums = functional.embedding_bag(every, functional.embedding_bag(order, points, runs, mode="sum").double(), clusters, mode="sum")
+            rows = torch.div(order, restarts, rounding_mode="floor") if restarts > 1 else order
+            in_runs = functional.embedding_bag(rows, points, runs, mode="sum").double()
+            sums = functional.embedding_bag(every, in_runs, of_cluster, mode="sum")
             # On a GPU these additions have no fixed order; they only say which clusters have the largest errors.
-            squares = self.share.squares.new_zeros(self.clusters).index_add_(0, assignment, self.share.squares)
+            of_points = self.share.squares[:, None].expand(-1, restarts).flatten()
+            squares = self.share.squares.new_zeros(clusters).index_add_(0, numbers, of_points)
             summed = torch.cat([sums, squares[:, None], counts[:, None].double()], dim=1)
-        summed = self.share.processes.sum(summed)
-        return summed[:, :-2], summed[:, -2], summed[:, -1]
+        summed = self.share.processes.sum(summed).view(restarts, self.clusters, -1)
+        return summed[:, :, :-2], summed[:, :, -2], summed[:, :, -1]
 
     def _filled(self, means: Tensor, errors: Tensor, counts: Tensor) -> Tensor:
-        """The means (K, D), and for each empty cluster a point beside the mean of one with a large error, so that they share its points."""
+        """The means (R, K, D), and for each empty cluster a point beside the mean of one of its restart with a large error, so that they
+        share its points."""
         empty = counts == 0
-        order = errors.argsort(descending=True, stable=True)
+        if empty.device.type == "cpu" and not empty.any():
+            return means
+        order = errors.argsort(dim=1, descending=True, stable=True)
         # Clusters with more than the mean error give, by turns, those with larger ones first.
-        number = empty.cumsum(0) - 1
-        givers = (errors > errors.mean()).sum().clamp_(min=1)
-        giver = order[number.clamp(min=0) % givers]
+        number = empty.cumsum(1) - 1
+        givers = (errors > errors.mean(1, keepdim=True)).sum(1, keepdim=True).clamp_(min=1)
+        giver = order.gather(1, number.clamp(min=0) % givers)
         turn = torch.div(number, givers, rounding_mode="floor") + 1
-        spread = (errors[giver] / counts[giver].clamp(min=1) / means.shape[1]).sqrt_()
-        signs = 1 - 2 * (torch.arange(means.shape[1], device=means.device) % 2)
-        return torch.where(empty[:, None], means[giver] + (_SPLIT * turn * spread)[:, None] * signs, means)
+        spread = (errors.gather(1, giver) / counts.gather(1, giver).clamp(min=1) / means.shape[2]).sqrt_()
+        signs = 1 - 2 * (torch.arange(means.shape[2], device=means.device) % 2)
+        given = means.gather(1, giver[:, :, None].expand_as(means))
+        return torch.where(empty[:, :, None], given + (_SPLIT * turn * spread)[:, :, None] * signs, means)
 
 
 def _sorted(assignment: Tensor, clusters: int) -> tuple[Tensor, Tensor]:

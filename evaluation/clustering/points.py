@@ -82,29 +82,31 @@ class Share:
         return Share(self.points[rows], self.origin, self.squares[rows], tuple(np.diff(bounds).tolist()), self.processes)
 
     def at(self, positions: Tensor, values: Tensor) -> Tensor:
-        """The rows of ``values``, of which each process holds its points', for positions (b,) among all points."""
+        """The rows of ``values``, of which each process holds its points', for positions, of any shape, among all points."""
         here = positions - self.first
         mine = (here >= 0) & (here < len(values))
         if len(values) == 0:
-            found = values.new_zeros(len(positions), *values.shape[1:])
+            found = values.new_zeros(*positions.shape, *values.shape[1:])
         else:
             found = values[here.clamp(0, len(values) - 1)]
-            found = found.masked_fill_(~mine.view(-1, *[1] * (found.ndim - 1)), 0)
+            if self.processes.count > 1:
+                found = found.masked_fill_(~mine.view(*mine.shape, *[1] * (values.ndim - 1)), 0)
         return self.processes.sum(found)
 
     def draw(self, weights: Tensor, uniforms: Tensor) -> Tensor:
-        """Positions (b,) among all points: the i-th is drawn with probability in proportion to weight within the i-th of b equal parts
-        of the total weight."""
+        """Positions (R, b) among all points for R rows of weights (R, n): the i-th of a row is drawn with probability in proportion to
+        weight within the i-th of b equal parts of the row's total weight."""
         running = _running_sum(weights)
-        sizes = torch.zeros(self.processes.count, dtype=torch.float64, device=weights.device)
-        sizes[self.processes.rank : self.processes.rank + 1] = running[-1:].sum()
+        sizes = torch.zeros(len(weights), self.processes.count, dtype=torch.float64, device=weights.device)
+        sizes[:, self.processes.rank] = running[:, -1:].sum(1)
         ends = _running_sum(self.processes.sum(sizes))
-        parts = torch.arange(len(uniforms), device=weights.device)
-        targets = (parts + uniforms) / len(uniforms) * ends[-1]
+        parts = torch.arange(uniforms.shape[1], device=weights.device)
+        targets = (parts + uniforms) / uniforms.shape[1] * ends[:, -1:]
         owner = torch.searchsorted(ends, targets, right=True).clamp_(max=self.processes.count - 1)
         # Rounding, or weights that are all zero, may lead past the last point.
-        within = torch.searchsorted(running, targets - (ends - sizes)[self.processes.rank], right=True)
-        chosen = (within.clamp_(max=max(0, len(weights) - 1)) + self.first).masked_fill_(owner != self.processes.rank, 0)
+        here = (targets - (ends - sizes)[:, self.processes.rank, None]).contiguous()
+        within = torch.searchsorted(running, here, right=True)
+        chosen = (within.clamp_(max=max(0, weights.shape[1] - 1)) + self.first).masked_fill_(owner != self.processes.rank, 0)
         return self.processes.sum(chosen).clamp_(max=self.total - 1)
 
 
@@ -115,9 +117,9 @@ def row_tiles(count: int, rows: int) -> Iterator[slice]:
 
 
 def _running_sum(weights: Tensor) -> Tensor:
-    """float64 (n,): the sum of each of the non-negative weights and those before it."""
+    """float64 (R, n): in each row the sum of each of the non-negative weights and those before it."""
     if weights.device.type == "cpu":
-        return weights.cumsum(0, dtype=torch.float64)
+        return weights.contiguous().cumsum(1, dtype=torch.float64)
     # A GPU scans floating-point numbers in no fixed order, which torch refuses under deterministic=true; whole numbers need none.
-    unit = weights.sum(dtype=torch.float64).clamp(min=torch.finfo(torch.float32).tiny) / _FIXED_POINT
-    return (weights / unit).round().to(torch.int64).cumsum(0).to(torch.float64) * unit
+    unit = weights.sum(1, keepdim=True, dtype=torch.float64).clamp(min=torch.finfo(torch.float32).tiny) / _FIXED_POINT
+    return (weights / unit).round().to(torch.int64).cumsum(1).to(torch.float64) * unit

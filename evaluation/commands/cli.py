@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evaluation.commands.plans import ALL, Plan, make_plans, picture_paths, result_paths, save_paths
+from evaluation.commands.plans import ALL, DEFAULT_TASK, Plan, make_plans, picture_paths, result_paths, save_paths, wanted_tasks
 from evaluation.tasks.again import INPUT_OPTIONS
 from evaluation.tasks.model_source import ModelSource, model_sources
 from evaluation.tasks.registry import TASKS
 from evaluation.tasks.task import load
 from zoo.console import EXIT_STOPPED, make_app, run, version_option, when_memory_runs_out
+from zoo.console.tables import AsJson, Quiet
 from zoo.data.spec import CLASS_LEVEL, check_data_word
 from zoo.errors import UserError, as_user_error
 from zoo.models.selection import (
@@ -31,6 +32,7 @@ from zoo.models.selection import (
 )
 from zoo.ranges import BATCH_SIZE, NORM_EPS, SEED, SIDE, STEM_PADDING, WORKERS, Range
 from zoo.results import save_result
+from zoo.words.complete import data_words, device_words, dtype_words, model_words, starting
 from zoo.words.models import check_model_word
 from zoo.words.runtime import check_device_word, check_dtype_word
 
@@ -61,7 +63,10 @@ Tasks:
 
 """ + "\n".join(f"* `{task.name}`: {task.summary}. Presets: {', '.join(task.presets)}" for task in TASKS.values())
 
-_TASK = f"What to do: {', '.join(TASKS)}; several with commas between them, or `{ALL}`."
+_MODEL = "What to evaluate; may be given several times."
+_DATA = "Data set with labelled train and test images."
+_FIRST = "The same as --task: `evaluate knn --model ...`."
+_TASK = f"What to do: {', '.join(TASKS)}; several with commas between them, or `{ALL}`. [default: {DEFAULT_TASK}]"
 _PRESET = "Protocol, by default the task's first one; for several tasks TASK=NAME,TASK=NAME or a NAME that all of them have."
 _OUT = "Result file (.json) to write; for several models or tasks a folder."
 _IMAGE_SIZE = "Side in pixels of the network's input, instead of the preset's crop (or of the images' own size where that is smaller)."
@@ -70,6 +75,7 @@ _SAVE = "Keep the classifier that the task trains, with the names of its classes
 _SKIP = "Leave out images that cannot be decoded; the result counts them."
 _DTYPE = "What networks compute in: float32; on a GPU also bfloat16 or float16."
 
+_DEVICE = "auto (a GPU where there is one), cpu or cuda."
 _NO_CACHE = "Neither use features that earlier calls kept on disk ($BACKBONE_LOOP_CACHE) nor keep any."
 _WEIGHTS = "Weights of a python: model (safetensors or a checkpoint); for several such models once for each, in their order."
 _FEATURES = (
@@ -89,10 +95,15 @@ LESS_MEMORY = "lower --batch-size or --image-size"
 app = make_app(HELP)
 
 
+def _task_words(incomplete: str) -> list[str]:
+    return starting(incomplete, [*TASKS, ALL])
+
+
 @when_memory_runs_out(LESS_MEMORY)
 def evaluate(
-    models: Annotated[list[str], typer.Option("--model", metavar="MODEL", help="What to evaluate; may be given several times.")],
-    data: Annotated[str, typer.Option("--data", metavar="DATA", help="Data set with labelled train and test images.")],
+    models: Annotated[list[str], typer.Option("--model", metavar="MODEL", help=_MODEL, autocompletion=model_words)],
+    data: Annotated[str, typer.Option("--data", metavar="DATA", help=_DATA, autocompletion=data_words)],
+    first_tasks: Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help=_FIRST, autocompletion=_task_words)] = None,
     weights: Annotated[list[Path] | None, typer.Option("--weights", metavar="FILE", help=_WEIGHTS)] = None,
     features: Annotated[str | None, typer.Option("--features", metavar="NODE", help=_FEATURES)] = None,
     key: Annotated[str | None, typer.Option("--key", metavar="KEY", help=KEY_HELP)] = None,
@@ -102,7 +113,7 @@ def evaluate(
     heads: Annotated[int | None, Range(1), typer.Option("--heads", metavar="N", help=HEADS_HELP)] = None,
     norm_eps: Annotated[float | None, NORM_EPS, typer.Option("--norm-eps", metavar="EPS", help=NORM_EPS_HELP)] = None,
     stem_padding: Annotated[int | None, STEM_PADDING, typer.Option("--stem-padding", metavar="PX", help=STEM_PADDING_HELP)] = None,
-    task: Annotated[list[str], typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK)] = ["knn"],  # noqa: B006 (typer's way)
+    task: Annotated[list[str] | None, typer.Option("--task", metavar="TASK[,TASK...]", help=_TASK, autocompletion=_task_words)] = None,
     preset: Annotated[list[str] | None, typer.Option("--preset", metavar="NAME", help=_PRESET)] = None,
     out: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
     pictures: Annotated[Path | None, typer.Option("--pictures", metavar="DIR", help=_PICTURES)] = None,
@@ -115,16 +126,18 @@ def evaluate(
     channels: Annotated[str | None, typer.Option("--channels", metavar="ORDER", help=_CHANNELS)] = None,
     download: Annotated[bool, typer.Option("--download", help=_DOWNLOAD)] = False,
     skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help=_SKIP)] = False,
-    device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE)] = "float32",
+    device: Annotated[str, typer.Option("--device", help=_DEVICE, autocompletion=device_words)] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help=_DTYPE, autocompletion=dtype_words)] = "float32",
     batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", help=BATCH_SIZE_HELP)] = None,
     workers: Annotated[int | None, WORKERS, typer.Option("--workers", help=_WORKERS)] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help=_NO_CACHE)] = False,
     seed: Annotated[int, SEED, typer.Option("--seed", help="For tasks that draw at random; knn does not.")] = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     version: bool = version_option("evaluate"),
     **task_options: Any,
 ) -> None:
-    plans = make_plans(task, preset or [], task_options)
+    plans = make_plans(wanted_tasks(first_tasks or [], task or []), preset or [], task_options)
     tasks = [plan.task for plan in plans]
     selection = read_selection(key, prefix, rename, drop)
     hints = Hints(heads, norm_eps, stem_padding)
@@ -157,7 +170,7 @@ def evaluate(
     try:
 
         def say(text: str) -> None:
-            if processes.is_main:
+            if processes.is_main and not quiet:
                 typer.echo(text, err=True)
 
         settings = {"batch_size": batch_size, "workers": workers}
@@ -167,7 +180,7 @@ def evaluate(
             processes=processes,
             dtype=dtype,
             seed=seed,
-            progress=True,
+            progress=not quiet,
             cache=FeatureCache(
                 None if no_cache else cache_folder(),
                 limit=cache_limit(),
@@ -178,7 +191,7 @@ def evaluate(
             keep=kept.append if folders else lambda _classifier: None,
             **{name: value for name, value in settings.items() if value is not None},
         )
-        _announce(runtime)
+        _announce(runtime, say)
         done: dict[str, list[Result]] = {plan.task.name: [] for plan in plans}
         failures: list[str] = []
         try:
@@ -200,7 +213,7 @@ def evaluate(
         finally:
             # Also of an evaluation that is stopped, or fails in one of several processes: what was measured is not lost.
             if processes.is_main and any(done.values()):
-                _report(done, out, save)
+                _report(done, out, save, say, as_json=as_json, quiet=quiet)
         if failures:
             raise UserError(f"{failures[0]}{_and_others(failures)}")
     except TrainingStopped as stopped:
@@ -249,7 +262,7 @@ def _save(
         other = f"where the evaluation counted {saved.counted:,}, for sums are rounded otherwise"
         same = "as the evaluation counted" if saved.correct == saved.counted else other
         right = f"{saved.correct:,} of {saved.images:,} test images right, {same}"
-        typer.echo(f"saved: {folder}: {saved.name}, {saved.classes} classes; {right}", err=True)
+        runtime.say(f"saved: {folder}: {saved.name}, {saved.classes} classes; {right}")
     return []
 
 
@@ -281,7 +294,7 @@ def _results(
     opened = [_opened(source, list(dict.fromkeys(ways.values()))) for source in sources]
     if runtime.processes.is_main:
         for note in dict.fromkeys(note for by_way in opened for model in by_way.values() for note in model.notes):
-            typer.echo(note, err=True)
+            runtime.say(note)
     prepared = {
         way: load(way)(opened_data, level=level, on_bad=on_bad, processes=runtime.processes, progress=runtime.progress)
         for way in dict.fromkeys(plan.task.prepare for plan in plans)
@@ -289,7 +302,7 @@ def _results(
     known = {way: known_of(opened_data, made.ready) for way, made in prepared.items() if made.ready}
     if runtime.processes.is_main:
         for line in dict.fromkeys(line for one in known.values() for line in known_lines(one, data)):
-            typer.echo(line, err=True)
+            runtime.say(line)
     if saves:
         from evaluation.classifiers.save import check_can_save
 
@@ -346,7 +359,7 @@ def _less_memory(plan: Plan) -> str:
     return f"{LESS_MEMORY.replace('lower', 'lower --batch,', 1)}" if trains else LESS_MEMORY
 
 
-def _announce(runtime: Runtime) -> None:
+def _announce(runtime: Runtime, say: Callable[[str], None]) -> None:
     import torch
 
     from evaluation.tasks.runtime import device_name
@@ -355,23 +368,26 @@ def _announce(runtime: Runtime) -> None:
         count = runtime.processes.count
         threads = f", {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}" if runtime.device.type == "cpu" else ""
         several = f"{count} processes, " if count > 1 else ""
-        typer.echo(f"evaluating on {several}{device_name(runtime.device)}{threads}, {runtime.dtype}", err=True)
+        say(f"evaluating on {several}{device_name(runtime.device)}{threads}, {runtime.dtype}")
 
 
-def _report(results: dict[str, list[Result]], out: Path | None, save: Path | None) -> None:
-    from rich.console import Console
+def _report(
+    results: dict[str, list[Result]], out: Path | None, save: Path | None, say: Callable[[str], None], *, as_json: bool, quiet: bool
+) -> None:
+    if as_json:
+        typer.echo("[" + ",\n".join(result.to_json().rstrip() for of_task in results.values() for result in of_task) + "]")
+    else:
+        from evaluation.commands.table import print_results
 
-    from evaluation.commands.table import print_results
-
-    for of_task in filter(None, results.values()):
-        print_results(of_task, Console())
+        for of_task in filter(None, results.values()):
+            print_results(of_task, quiet=quiet)
     files = [file["file"] for of_task in results.values() for one in of_task for file in one.details.get("files", {}).values()]
     for file in files:
-        typer.echo(f"written: {file}", err=True)
+        say(f"written: {file}")
     if out is None:
-        typer.echo(f"{'no result file' if files or save else 'nothing'} was written; --out keeps the result with all its details", err=True)
+        say(f"{'no result file' if files or save else 'nothing'} was written; --out keeps the result with all its details")
     else:
-        typer.echo(f"written: {out}", err=True)
+        say(f"written: {out}")
 
 
 def _with_task_options(command: Callable[..., None]) -> Callable[..., None]:

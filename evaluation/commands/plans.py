@@ -14,8 +14,10 @@ from zoo.errors import UserError
 from zoo.files import check_can_write, check_new_folder, safe_name
 from zoo.model_folder.manifest import MANIFEST_FILE, is_zoo_model
 from zoo.results import check_result_path
+from zoo.words.models import PIXELS
 
 ALL = "all"
+DEFAULT_TASK = "knn"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,16 @@ class Plan:
     task: Task
     preset: Preset
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def wanted_tasks(first: Sequence[str], named: Sequence[str]) -> Sequence[str]:
+    """What ``evaluate`` shall do, by its first words (``evaluate knn``) or by ``--task``. Raises UserError where both are given."""
+    for word in first:
+        if word.lower() not in (*TASKS, ALL) and (set(":/") & set(word) or word == PIXELS or Path(word).expanduser().exists()):
+            raise UserError(f"'{word}' stands alone, where a task may stand; a model is given by --model, data by --data")
+    if first and named:
+        raise UserError(f"the task is named twice, as '{' '.join(first)}' and by --task {','.join(named)}; leave one of them out")
+    return first or named or [DEFAULT_TASK]
 
 
 def make_plans(words: Sequence[str], presets: Sequence[str], options: Mapping[str, Any]) -> list[Plan]:

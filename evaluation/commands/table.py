@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from evaluation.tasks.registry import TASKS
+from zoo.console.tables import table
 from zoo.data.spec import CLASS_LEVEL
 from zoo.errors import printable
 from zoo.results import Result
@@ -16,31 +18,56 @@ from zoo.results.labels import model_labels
 
 Names = Mapping[int, str]
 
+# Letters of a model's name that a column has at least, before a table becomes blocks.
+_SHORTEST_NAME = 12
+_ANY_WIDTH = 10_000
 # In the order in which the line above a table names them.
 _ROLES = {"test": "test", "train": "training"}
 
 
-def print_results(results: Sequence[Result], console: Console) -> None:
-    """A table with one row per model, the headline in bold, and below it what a reader must know."""
+def print_results(results: Sequence[Result], *, quiet: bool = False) -> None:
+    """A table with one row per model, the headline in bold, and below it what a reader must know.
+
+    On a terminal too narrow for its columns, a block of lines for each model. ``quiet``: the rows alone; warnings go to standard error.
+    """
     first = results[0]
     columns = TASKS[first.task].columns(first)
+    # By identity: results of two runs of one name may be equal in all else.
+    names = dict(zip(map(id, results), map(printable, model_labels([result.model for result in results])), strict=True))
+    rows = [[names[id(result)], *(f"{result.metrics[metric]:.2f}" for metric in columns)] for result in results]
+    if quiet:
+        typer.echo(table(["model", *columns.values()], rows, quiet=True))
+        for warning in _warnings(results, names):
+            typer.echo(printable(warning), err=True)
+        return
     classes = f"{first.data.classes} classes" if first.data.classes else "no labels"
     if first.data.classes and first.data.level != CLASS_LEVEL:
         classes += f" of level {first.data.level}"
     images = [f"{first.data.splits[role].images:,} {name} images" for role, name in _ROLES.items() if role in first.data.splits]
+    console = Console()
     line = f"{first.task} {first.preset} on {first.data.name}: {', '.join([*images, classes])}"
     console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-    table = Table()
-    table.add_column("model", overflow="fold")
-    for metric, heading in columns.items():
-        table.add_column(heading, justify="right", style="bold" if metric == first.headline.metric else "")
-    # By identity: results of two runs of one name may be equal in all else.
-    names = dict(zip(map(id, results), map(printable, model_labels([result.model for result in results])), strict=True))
-    for result in results:
-        table.add_row(escape(names[id(result)]), *(f"{result.metrics[metric]:.2f}" for metric in columns))
-    console.print(table)
+    drawn = _drawn(rows, columns, first.headline.metric)
+    # Measured where there is room for anything: rich cuts what it measures to the width that there is.
+    if console.measure(drawn, options=console.options.update(width=_ANY_WIDTH)).minimum <= console.width:
+        console.print(drawn)
+    else:
+        console.print(table(["model", *columns.values()], rows, width=console.width), markup=False, highlight=False, soft_wrap=True)
     for note in [*_notes(first), *_intervals(results, names), *_differences(results, names), *_warnings(results, names)]:
         console.print(printable(note), markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(rows: Sequence[Sequence[str]], columns: Mapping[str, str], headline: str) -> Table:
+    drawn = Table()
+    drawn.add_column("model", overflow="fold", min_width=min(_SHORTEST_NAME, max(len(row[0]) for row in rows)))
+    for metric, heading in columns.items():
+        # Numbers and words are never cut; headings go on in the next line.
+        numbers = [row[1 + list(columns).index(metric)] for row in rows]
+        width = max(map(len, [*numbers, *heading.split()]))
+        drawn.add_column(heading, justify="right", style="bold" if metric == headline else "", min_width=width)
+    for name, *values in rows:
+        drawn.add_row(escape(name), *values)
+    return drawn
 
 
 def _notes(result: Result) -> list[str]:

@@ -12,6 +12,7 @@ import typer
 from zoo.catalogue import load_catalogue
 from zoo.catalogue.files import matching
 from zoo.console import when_memory_runs_out
+from zoo.console.tables import Quiet
 from zoo.data.spec import check_data_word
 from zoo.errors import UserError, did_you_mean
 from zoo.hub.names import HUB_SCHEME
@@ -42,6 +43,7 @@ def verify(
     task: Annotated[list[str] | None, typer.Option("--task", metavar="TASK", help="Only claims of this task; may be given again.")] = None,
     catalogue: Annotated[bool, typer.Option("--catalogue", help="Go through the catalogue's rows whose data is at hand.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: every claim, every number, and what was measured now.")] = False,
+    quiet: Quiet = False,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     batch_size: Annotated[int | None, BATCH_SIZE, typer.Option("--batch-size", help="Images per forward pass of one process.")] = None,
     workers: Annotated[int | None, WORKERS, typer.Option("--workers", help="Processes that decode files; by default one per core.")] = None,
@@ -75,12 +77,12 @@ def verify(
         runtime = Runtime(
             device=place,
             processes=processes,
-            progress=True,
+            progress=not quiet,
             # Features are computed anew, once for all claims of one model; none are taken from the disk.
             cache=FeatureCache(None, processes=processes),
             **{name: value for name, value in settings.items() if value is not None},
         )
-        if processes.is_main:
+        if processes.is_main and not quiet:
             typer.echo(f"verifying on {device_name(place)}", err=True)
         verification = Verification(data or [], runtime, task)
         models: dict[str, list[Verdict]] = {}
@@ -92,7 +94,8 @@ def verify(
         if processes.is_main:
             if as_json:
                 typer.echo(json.dumps({name: [verdict.to_dict() for verdict in of_model] for name, of_model in models.items()}, indent=2))
-            typer.echo(summarise(verdicts), err=as_json)
+            if not quiet:
+                typer.echo(summarise(verdicts), err=as_json)
         _check_any(verdicts)
     finally:
         stop_processes()

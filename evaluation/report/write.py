@@ -17,7 +17,7 @@ from evaluation.report.charts import Range, interval_chart, swatch
 from evaluation.report.classes import ClassTable, Confusion, Confusions, class_tables, confusions
 from evaluation.report.curves import Chart, checkpoint_charts, curve_charts, log_charts
 from evaluation.report.details import texts
-from evaluation.report.differences import Differences, differences
+from evaluation.report.differences import Differences, differences, rankings
 from evaluation.report.entries import Entry, read_entries
 from evaluation.report.feature_map import NAMES, FeatureMap, check_method, feature_maps
 from evaluation.report.groups import (
@@ -38,13 +38,15 @@ from evaluation.report.provenance import Provenance, provenance
 from evaluation.report.settings import DEFAULT_TITLE, PAGE, MapMethod
 from evaluation.statistics.intervals import CONFIDENCE
 from evaluation.tasks.model_source import ModelSource
-from zoo.console import DISTRIBUTION
 from zoo.files import check_new_folder, new_folder, safe_name
+from zoo.lazy import DISTRIBUTION
 
 # Says that a folder is a report, and of what; only such a folder is ever replaced.
 MARKER = "report.json"
 SCHEMA = "backbone-loop report 1"
 RESULTS_FOLDER = "results"
+# More models than this have a field that filters them by name.
+MANY_MODELS = 8
 
 Absent = list[tuple[str, Missing]]
 
@@ -164,6 +166,8 @@ def render(page: Page) -> str:
     )
     environment.globals.update(
         family_cell=family_cell,
+        many_models=MANY_MODELS,
+        rankings=rankings,
         interval_of=interval_of,
         metric_label=metric_label,
         ordered_metrics=ordered_metrics,

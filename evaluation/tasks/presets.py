@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, TypeVar
 
-from zoo.errors import UserError
+from zoo.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from zoo.models.transforms import Interpolation
@@ -88,9 +87,11 @@ class Preset:
 
 
 def find(kind: str, name: str, known: Mapping[str, Value]) -> Value:
-    """``known[name]``. Raises UserError that names the nearest and all known names."""
+    """``known[name]``; capitals, ``-`` and ``_`` in ``name`` do not count. Raises UserError that names the nearest and all known names."""
     if name in known:
         return known[name]
-    nearest = get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f" (nearest: '{nearest[0]}')" if nearest else ""
+    if same := nearest(name, known, cutoff=1.0):
+        return known[same[0]]
+    near = nearest(name, known, cutoff=0.4)
+    hint = f" (nearest: '{near[0]}')" if near else ""
     raise UserError(f"unknown {kind} '{name}'{hint}; known: {', '.join(known)}")

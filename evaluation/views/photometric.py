@@ -9,6 +9,8 @@ Which samples an operation touches is known on the host, so nothing here waits f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -17,13 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluation.views.parameters import CONTRAST, HUE, SATURATION, Photometric, to_device
-from evaluation.views.resample import transform_axes
 
 # ITU-R BT.601 luma; its weights sum to one, so that a gray pixel keeps its value.
 LUMA = (0.299, 0.587, 0.114)
 SOLARIZE_THRESHOLD = 0.5
+# A CPU takes so many values through all operations at a time, for each of its threads: they stay in its cache, and so do copies of them.
+_VALUES_IN_CACHE = 1 << 20
 # The Gaussian is cut off at this many standard deviations.
 BLUR_CUTOFF = 4.0
+# Rows of a band of the blur's matrix: narrow enough to leave out most zeros, and wide enough to make few products.
+_BLUR_BAND = 32
 # Chroma below this is rounding error: the pixel is gray and has no hue.
 _SMALLEST_CHROMA = 1e-12
 
@@ -37,13 +42,27 @@ def apply_photometric_(images: Tensor, parameters: Photometric, largest_sigma: f
         The upper end of the blur's range in pixels. It fixes the kernel's size, so that a sample's blur does not depend on its batch.
     """
     with torch.autocast(images.device.type, enabled=False):
-        jitter_(images, parameters)
-        permute_channels_(images, parameters.channels)
-        grayscale_(images, parameters.grayscale)
-        blur_(images, parameters.sigma, largest_sigma)
-        solarize_(images, parameters.solarize)
-        invert_(images, parameters.invert)
+        for rows in _slices(images):
+            _apply_(images[rows], parameters.take(np.arange(rows.start, rows.stop)), largest_sigma)
     return images
+
+
+def _slices(images: Tensor) -> Iterator[slice]:
+    """The samples that are augmented together."""
+    together = len(images)
+    if together and images.device.type == "cpu":
+        together = max(1, torch.get_num_threads() * _VALUES_IN_CACHE // images[0].numel())
+    for start in range(0, len(images), max(1, together)):
+        yield slice(start, min(start + together, len(images)))
+
+
+def _apply_(images: Tensor, parameters: Photometric, largest_sigma: float) -> None:
+    jitter_(images, parameters)
+    permute_channels_(images, parameters.channels)
+    grayscale_(images, parameters.grayscale)
+    blur_(images, parameters.sigma, largest_sigma)
+    solarize_(images, parameters.solarize)
+    invert_(images, parameters.invert)
 
 
 def jitter_(images: Tensor, parameters: Photometric) -> Tensor:
@@ -54,11 +73,21 @@ def jitter_(images: Tensor, parameters: Photometric) -> Tensor:
     for place in range(4):
         members = np.flatnonzero(parameters.jitter & (parameters.order[:, place] == HUE))
         if len(members):
-            rows = to_device(members, images.device)
-            group = images.index_select(0, rows)
-            _jitter_group_(group.view(len(members), 3, -1), parameters.take(members), place)
-            images.index_copy_(0, rows, group)
+            with _taken(images, members) as group:
+                _jitter_group_(group.view(len(members), 3, -1), parameters.take(members), place)
     return images
+
+
+@contextmanager
+def _taken(images: Tensor, members: NDArray[np.int64]) -> Iterator[Tensor]:
+    """The samples at the places ``members``, of which each is there once, to be changed; then they are put back."""
+    if len(members) == len(images):
+        yield images
+        return
+    rows = to_device(members, images.device)
+    group = images.index_select(0, rows)
+    yield group
+    images.index_copy_(0, rows, group)
 
 
 def _jitter_group_(pixels: Tensor, parameters: Photometric, hue_place: int) -> None:
@@ -140,37 +169,55 @@ def grayscale_(images: Tensor, flags: NDArray[np.bool_]) -> Tensor:
 def blur_(images: Tensor, sigma: NDArray[np.float64], largest_sigma: float) -> Tensor:
     """Gaussian blur of the samples with ``sigma`` (B,; pixels) above 0; edges are reflected without repeating the border pixel.
 
-    The kernel reaches ``BLUR_CUTOFF * largest_sigma`` pixels, at most to the image's other edge. It is applied as two matrices per sample,
-    like the resampler's, so that each sample's own sigma costs nothing.
+    The kernel reaches ``BLUR_CUTOFF * largest_sigma`` pixels, at most to the image's other edge. Along each axis it is applied as a matrix
+    per sample, so that each sample's own sigma costs nothing. The matrix is zero away from its diagonal: it is cut into bands of
+    ``_BLUR_BAND`` rows, each with the columns that it reaches.
     """
     blurred = np.flatnonzero(sigma > 0.0)
     if len(blurred) == 0:
         return images
-    rows = to_device(blurred, images.device)
-    chosen = images.index_select(0, rows)
-    vertical = _blur_matrices(sigma[blurred], images.shape[2], largest_sigma, images.device)
-    horizontal = _blur_matrices(sigma[blurred], images.shape[3], largest_sigma, images.device)
-    images.index_copy_(0, rows, transform_axes(chosen, vertical, horizontal))
+    batch, channels, height, width = len(blurred), *images.shape[1:]
+    across = _blur_bands(sigma[blurred], width, largest_sigma, images.device)
+    down = across if height == width else _blur_bands(sigma[blurred], height, largest_sigma, images.device)
+    half = torch.empty((batch, channels, height, width), device=images.device)
+    with _taken(images, blurred) as chosen:
+        for target, source, weights in across:
+            torch.bmm(chosen.view(batch, -1, width)[:, :, source], weights.transpose(1, 2), out=half.view(batch, -1, width)[:, :, target])
+        for target, source, weights in down:
+            # A product that broadcasts the weights over the channels would first copy them.
+            for channel in range(channels):
+                torch.bmm(weights, half[:, channel, source], out=chosen[:, channel, target])
     return images
 
 
-def _blur_matrices(sigma: NDArray[np.float64], size: int, largest_sigma: float, device: torch.device) -> Tensor:
-    """float32 (B, size, size): row i holds the weights of the pixels that enter pixel i."""
+def _blur_bands(sigma: NDArray[np.float64], size: int, largest_sigma: float, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
+    """Pixels, the pixels that enter them, and with which weights: float32 (B, pixels, pixels that enter)."""
     reach = min(math.ceil(BLUR_CUTOFF * largest_sigma), size - 1)
     taps = np.exp(-0.5 * np.square(np.arange(reach + 1) / sigma[:, None]))
     taps /= taps[:, :1] + 2 * taps[:, 1:].sum(axis=1, keepdims=True)
-    return (to_device(taps.astype(np.float32), device) @ _reflected_taps(size, reach, device)).view(-1, size, size)
+    weights = to_device(taps.astype(np.float32), device)
+    return [
+        (target, source, (weights @ counts.flatten(1)).view(-1, *counts.shape[1:]))
+        for target, source, counts in _reflected_taps(size, reach, device)
+    ]
 
 
 @lru_cache(maxsize=16)
-def _reflected_taps(size: int, reach: int, device: torch.device) -> Tensor:
-    """float32 (reach + 1, size * size): how often pixel j is met at distance k from pixel i, beyond the edges by reflection."""
+def _reflected_taps(size: int, reach: int, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
+    """Bands of pixels i, the pixels j that enter them, and how often j is met at distance k from i, beyond the edges by reflection:
+    float32 (reach + 1, i, j).
+    """
     counts = np.zeros((reach + 1, size, size), dtype=np.float32)
     pixel = np.arange(size)
     for offset in range(-reach, reach + 1):
         met = np.abs(pixel + offset)
         np.add.at(counts[abs(offset)], (pixel, np.minimum(met, 2 * (size - 1) - met)), 1.0)
-    return to_device(counts.reshape(reach + 1, -1), device)
+    bands = []
+    for start in range(0, size, _BLUR_BAND):
+        target = slice(start, min(start + _BLUR_BAND, size))
+        source = slice(max(0, target.start - reach), min(target.stop + reach, size))
+        bands.append((target, source, to_device(counts[:, target, source], device)))
+    return bands
 
 
 def solarize_(images: Tensor, flags: NDArray[np.bool_]) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torchvision.transforms import InterpolationMode, v2
 
 from evaluation.views.samplers import ContrastiveCrop as ContrastiveCropSampler
@@ -84,16 +83,17 @@ class ContrastiveCrop(v2.Transform):
 
     def draw(self, size: Sequence[int], box: Sequence[float]) -> list[int]:
         """Draw the crop (top, left, height, width) of an image of ``size`` (height, width), in whole pixels."""
-        uniforms = torch.rand(1, self._sampler.draws, dtype=torch.float64).numpy()
-        return [int(value) for value in self._sampler(np.array([size], dtype=np.int64), uniforms, _one_box(box))[0]]
+        uniforms = torch.rand(1, self._sampler.draws, dtype=torch.float64).tolist()[0]
+        return self._sampler.one(size, uniforms, _plain_box(box))
 
 
-def _one_box(box: Any) -> NDArray[np.float32]:
-    """``box`` as float32 (1, 4), which is how a survey keeps it. Raises UserError for one without meaning."""
-    values = np.asarray(box, dtype=np.float32)
-    if values.shape != (4,) or not (0.0 <= values[0] <= values[2] <= 1.0 and 0.0 <= values[1] <= values[3] <= 1.0):
+def _plain_box(box: Any) -> list[float]:
+    """``box`` as four float32 numbers, which is how a survey keeps it. Raises UserError for one without meaning."""
+    numbers = np.asarray(box, dtype=np.float32)
+    values: list[float] = numbers.tolist()
+    if numbers.shape != (4,) or not (0.0 <= values[0] <= values[2] <= 1.0 and 0.0 <= values[1] <= values[3] <= 1.0):
         raise UserError(
             "ContrastiveCrop's box must be four numbers (top, left, bottom, right) in shares of the image, "
-            f"such as (0.25, 0.25, 0.75, 0.75), not {values.tolist()}"
+            f"such as (0.25, 0.25, 0.75, 0.75), not {values}"
         )
-    return values[None]
+    return values

@@ -1,40 +1,19 @@
-"""The documents: quoted messages are said by the code, every page is in the site's navigation, links lead somewhere."""
+"""The documents: every page is in the site's navigation, links lead somewhere, tables of options are those of the code."""
 
 from __future__ import annotations
 
-import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from pretrain.methods import METHODS
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PACKAGES = ("zoo", "evaluation", "pretrain", "transfer")
-
-
-def texts_of_the_code() -> list[str]:
-    """Every string of the packages, pieces of formatted ones joined where they stand beside each other; a value in them is one blank."""
-    found = []
-    for package in PACKAGES:
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    found.append(node.value)
-                elif isinstance(node, ast.JoinedStr):
-                    parts = (str(part.value) if isinstance(part, ast.Constant) else " " for part in node.values)
-                    found.append("".join(parts))
-    return found
-
-
-def test_quoted_messages_are_said() -> None:
-    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    quoted = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
-    assert len(quoted) > 20
-    said = texts_of_the_code()
-    assert [text for text in quoted if not any(text in one for one in said)] == []
 
 
 def _pages(nav: Any) -> list[str]:
@@ -72,3 +51,18 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             missing += [link] if anchor not in map(_anchor, headings) else []
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["moco", "simclr", "byol", "simsiam"])
+def test_the_options_of_a_method_are_those_of_its_table(name: str) -> None:
+    text = (DOCS / "contrastive.md").read_text(encoding="utf-8")
+    (section,) = [part for part in re.split(r"^## ", text, flags=re.MULTILINE) if part.lower().startswith(f"{name}\n")]
+    told = dict(re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", section, re.MULTILINE))
+    settings = {field.name: field.default for field in fields(METHODS[name].Settings)}
+    assert told.keys() == settings.keys()
+    for key, default in settings.items():
+        if default is None:
+            # A rule, another value, or nothing: in words.
+            assert not re.fullmatch(r"[\d.]+|true|false", told[key]), key
+        else:
+            assert told[key] == (str(default).lower() if isinstance(default, bool) else f"{default}"), key

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,10 @@ from typer.testing import CliRunner
 import zoo
 from evaluation.commands.cli import app
 from pretrain.loop import train
+from pretrain.methods import METHODS
 from pretrain.recipes import load_recipe
 from zoo.data import open_data
+from zoo.formats import readers
 from zoo.model_folder.importing import import_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +45,24 @@ SMALLER = (
     ('keys={"views.size": 64}', 'keys={"views.size": 32, "batch": 8, "epochs": 1, "backbone": "resnet10t", "knn.every_epochs": 0}'),
     ("torchvision.models.resnet50()", "torchvision.models.resnet18()"),
     ("vit_small_patch16_224", "vit_tiny_patch16_224"),
+    ("runs/moco", "RUN"),
+    ("cifar10:data", "folder:photos"),
+    ("change(percent=10)", "change(percent=10, epochs=1)"),
+    ("epochs=100", "epochs=1"),
 )
 # Run elsewhere: against a server (tests/zoo/hub), and with detectron2 (tests/transfer/detection).
 ELSEWHERE = ("hub:my-lab/", 'transfer.predict("runs/cells"')
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgotten() -> Iterator[None]:
+    """What snippets register is for the snippets behind them, and for nobody else."""
+    methods, modules = dict(METHODS), set(sys.modules)
+    yield
+    METHODS.clear()
+    METHODS.update(methods)
+    for name in [name for name in sys.modules if name.startswith("snippet_") and name not in modules]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +80,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(load_recipe("shapes_demo", [*settings, "threads=1", "trackers=[]", "device=cpu"]), folder / "RUN")
     data = f"folder:{folder / 'photos'}"
     words = ["--task", "linear", "--preset", "logreg", "--c", "1", "--model", "random:resnet10_small", "--data", data]
+    words += ["--out", str(folder / "results" / "mine.json")]
     done = CliRunner().invoke(app, [*words, "--save", str(folder / "models" / "mine")], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     network = timm.create_model("resnet18", num_classes=0)
@@ -89,6 +110,7 @@ def names() -> dict[str, Any]:
         "train_dataset": images,
         "test_dataset": images[:20],
         "model": zoo.open_model("random:resnet10_small"),
+        "data": open_data("shapes:train=40,test=20,size=32"),
         "spec": "shapes:train=32,test=8",
     }
 
@@ -106,8 +128,13 @@ def test_a_snippet_runs(snippet: str, world: Path, names: dict[str, Any], monkey
     for old, new in SMALLER:
         snippet = snippet.replace(old, new)
     monkeypatch.chdir(world)
-    exec(compile(snippet, "snippet", "exec"), names)
+    monkeypatch.setattr(readers, "READERS", readers.READERS)
+    # A module, as a reader's file would be one: dataclasses look their types up there.
+    module = ModuleType(f"snippet_{abs(hash(snippet))}")
+    sys.modules[module.__name__] = module
+    module.__dict__.update({**names, "__name__": module.__name__})
+    exec(compile(snippet, "snippet", "exec"), module.__dict__)
     # What a snippet writes must not hinder the next.
-    for left in ("runs", "mine.safetensors", "prototypes.pt"):
+    for left in ("runs", "report", "mine.safetensors", "prototypes.pt", "theirs.pth"):
         shutil.rmtree(world / left, ignore_errors=True)
         (world / left).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from transfer.presence import has_detectron2, install_line
 from zoo.data import open_data
 from zoo.model_folder.manifest import read_manifest
 from zoo.model_spec import open_model
+from zoo.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from zoo.results import load_result
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -90,3 +91,17 @@ def test_a_checkpoint_becomes_a_detector(tmp_path: Path) -> None:
     assert load_result(run / "result.json").headline.value == value
     assert open_file(run.with_suffix(".pkl")).tensors_sha256 == load_result(run / "result.json").model.tensors_sha256
     assert len(list((tmp_path / "run-found/drawn").iterdir())) == 2
+
+
+def test_a_torch_dataset_is_read_as_it_is() -> None:
+    example_file = runpy.run_path(str(FOLDER / "my_torch_dataset.py"))
+    found = example_file["main"]("pixels")
+    # The same by hand: raw pixels of both splits, cosine neighbours weighted by exp(s / .07).
+    splits = [example_file["Stripes"](count, seed) for count, seed in ((200, 0), (100, 1))]
+    images, labels = zip(*([torch.stack([one[i][0] for i in range(len(one))]), torch.arange(len(one)) % 2] for one in splits), strict=True)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    bank, asked = (torch.nn.functional.normalize(((part * 255).round() / 255 - mean).div(std).flatten(1), dim=1) for part in images)
+    near, index = (asked @ bank.T).topk(5)
+    votes = torch.zeros(100, 2).scatter_add_(1, labels[0][index], (near / 0.07).exp())
+    assert found["knn"] == pytest.approx(100 * float((votes.argmax(1) == labels[1]).float().mean()), abs=1.01)
+    assert found["knn"] > 60

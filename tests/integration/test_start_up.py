@@ -77,7 +77,7 @@ MISTAKES = {
     "zoo report --bogus": "No such option: --bogus",
     "zoo export --bogus": "No such option: --bogus",
     "evaluate --model pixels --data shapes --bogus": "No such option: --bogus",
-    "pretrain shapes_demo --out o --bogus": "No such option: --bogus",
+    "pretrain shapes_demo --out o --bogus": "pretrain has no option '--bogus'",
     "transfer convert --bogus": "No such option: --bogus",
     "zoo lits": "No such command 'lits'",
     "zoo import weights.pth": "Missing option '--out'",

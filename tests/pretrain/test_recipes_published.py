@@ -106,6 +106,7 @@ OWN = (
     "moco_shapes",
     "shapes_demo",
     "simclr_ccrop_shapes",
+    "simclr_cifar10_2h",
     "simclr_cifar10_cpu",
     "simsiam_shapes",
 )

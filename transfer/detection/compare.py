@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import typer
 
 from transfer.detection.run_folder import RESULT_FILE, RUN_FILE, read_facts
+from zoo.console.tables import table
 from zoo.errors import UserError, printable
 from zoo.results import Result, load_result
 
@@ -66,6 +65,18 @@ class Row:
         if not values or any(value != value for value in values):
             return None
         return Spread.of(values)
+
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``: every seed's metrics in percent, and of each metric that all seeds have, mean and standard deviation."""
+        names = next(iter(self.results.values())).metrics
+        spreads = {name: spread for name in names if (spread := self.spread(name)) is not None}
+        return {
+            "model": self.model,
+            "seeds": {str(seed): dict(result.metrics) for seed, result in sorted(self.results.items())},
+            "mean": {name: spread.mean for name, spread in spreads.items()},
+            "deviation": {name: spread.deviation for name, spread in spreads.items()},
+        }
 
 
 def run_path(out: Path, model: str, seed: int) -> Path:
@@ -139,29 +150,29 @@ def _where(first: Result, other: Result, name: str) -> str:
     return f"{name}: {theirs} and {ours}"
 
 
-def print_table(rows: Sequence[Row], console: Console) -> None:
-    """Mean and standard deviation of each metric, and the difference of the headline to the last row, seed by seed."""
+def print_table(rows: Sequence[Row], *, quiet: bool = False) -> None:
+    """Mean and standard deviation of each metric, and the difference of the headline to the last row, seed by seed.
+
+    On a terminal too narrow for its columns, a block of lines for each model. ``quiet``: the rows alone.
+    """
     first = next(iter(rows[0].results.values()))
     train, test = first.data.splits["train"], first.data.splits["test"]
-    line = f"{first.preset} on {first.data.spec}: {train.images:,} training images, {test.images:,} test images, {first.protocol['metric']}"
-    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     metrics = [metric for metric in SHOWN if rows[0].spread(metric) is not None]
-    table = Table()
-    table.add_column("model", overflow="fold")
-    table.add_column("seeds", justify="right")
-    for metric in metrics:
-        table.add_column(metric.replace("_", " "), justify="right", style="bold" if metric == first.headline.metric else "")
     last = rows[-1]
-    if len(rows) > 1:
-        table.add_column(f"to {escape(printable(last.model))}", justify="right")
+    heading = ["model", "seeds", *(metric.replace("_", " ") for metric in metrics)]
+    heading += [f"to {printable(last.model)}"] if len(rows) > 1 else []
+    cells = []
     for row in rows:
-        cells = [_text(row.spread(metric)) for metric in metrics]
+        values = [_text(row.spread(metric)) for metric in metrics]
         if len(rows) > 1:
-            cells.append("" if row is last else _text(row.difference(last, first.headline.metric), sign=True))
-        table.add_row(escape(printable(row.model)), str(len(row.results)), *cells)
-    console.print(table)
-    note = "percent; mean ± standard deviation over seeds; the last column is the difference of box AP, seed by seed"
-    console.print(note, markup=False, highlight=False, soft_wrap=True)
+            values.append("" if row is last else _text(row.difference(last, first.headline.metric), sign=True))
+        cells.append([printable(row.model), str(len(row.results)), *values])
+    if not quiet:
+        what = f"{first.preset} on {first.data.spec}: {train.images:,} training images, {test.images:,} test images"
+        typer.echo(printable(f"{what}, {first.protocol['metric']}"))
+    typer.echo(table(heading, cells, quiet=quiet))
+    if not quiet:
+        typer.echo("percent; mean ± standard deviation over seeds; the last column is the difference of box AP, seed by seed")
 
 
 def _text(spread: Spread | None, *, sign: bool = False) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from zoo.console import EXIT_USER_ERROR, columns
+from zoo.console import EXIT_USER_ERROR
+from zoo.console.tables import Quiet, table
 from zoo.errors import UserError, did_you_mean
 from zoo.ranges import Range
 
@@ -30,6 +31,7 @@ def cache(
     prune: Annotated[bool, typer.Option("--prune", help="Show what would be removed; with --yes, remove it.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="With --prune: remove it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, with sizes in bytes.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what is kept on the disk: downloads, models, features, findings of `zoo data`, interrupted downloads; and remove it.
 
@@ -68,15 +70,18 @@ def cache(
         typer.echo(json.dumps([_facts(item, known[item.kind]) for item in chosen], indent=2))
     elif prune or kind:
         if chosen:
-            typer.echo(columns([(item.kind, size_text(item.bytes), f"{item.age(now):.0f} days", item.name) for item in chosen]))
-        typer.echo(f"{len(chosen)} in all, {size_text(sum(item.bytes for item in chosen))}", err=prune)
+            heading = ("kind", "size", "age", "name")
+            rows = [(item.kind, size_text(item.bytes), f"{item.age(now):.0f} days", item.name) for item in chosen]
+            typer.echo(table(heading, rows, quiet=quiet))
+        if not quiet:
+            typer.echo(f"{len(chosen)} in all, {size_text(sum(item.bytes for item in chosen))}", err=prune)
     else:
-        rows = [("kind", "count", "size", "what", "where")]
+        sums = []
         for one in known.values():
             own = [item for item in chosen if item.kind == one.name]
-            rows.append((one.name, str(len(own)), size_text(sum(item.bytes for item in own)), one.about, str(one.place)))
-        typer.echo(columns(rows))
-    if prune:
+            sums.append((one.name, str(len(own)), size_text(sum(item.bytes for item in own)), one.about, str(one.place)))
+        typer.echo(table(("kind", "count", "size", "what", "where"), sums, quiet=quiet))
+    if prune and not quiet:
         typer.echo("nothing was removed; --yes removes it", err=True)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from zoo.catalogue import CatalogueEntry, find_entry, load_catalogue
 from zoo.catalogue.files import matching
-from zoo.console import columns
+from zoo.console.tables import Quiet, table, terminal_width
 from zoo.errors import UserError
 
 _COLUMNS = ("Name", "Method", "Epochs", "Crops", "Linear", "kNN", "Licence", "Weights")
@@ -23,6 +23,7 @@ def list_models(
         str | None, typer.Argument(metavar="[PATTERN]", help="A part of the name, or a shell pattern such as `*.hcsc_*`.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: every entry, whole; what is unknown is null.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """List the published backbones that the catalogue knows, and your own.
 
@@ -42,7 +43,7 @@ def list_models(
         return
     if not entries:
         raise UserError(f"the catalogue has no model like '{pattern}'; `zoo list` shows them all")
-    typer.echo(columns([_COLUMNS, *map(_row, entries)]))
+    typer.echo(table(_COLUMNS, map(_row, entries), quiet=quiet))
 
 
 def _row(entry: CatalogueEntry) -> tuple[str, ...]:
@@ -101,11 +102,13 @@ def describe_entry(entry: CatalogueEntry) -> str:
     if entry.note:
         facts["note"] = entry.note
     width = max(map(len, facts))
+    # At least as much beside the names as they take.
+    wide = max(min(_WIDTH, terminal_width() or _WIDTH), 2 * width)
     lines = [entry.name, ""]
     for key, value in facts.items():
         lines += textwrap.wrap(
             value,
-            _WIDTH,
+            wide,
             initial_indent=f"{key:<{width}}  ",
             subsequent_indent=" " * (width + 2),
             break_long_words=False,

@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from zoo.console import EXIT_USER_ERROR, when_memory_runs_out
+from zoo.console.tables import AsJson
 from zoo.data.spec import BOX_SETS, check_data_word, parse_spec
 from zoo.ranges import WORKERS
+
+_QUIET = "Print what is wrong, a line each, and nothing else; no progress."
 
 
 @when_memory_runs_out("lower --workers")
@@ -18,7 +21,8 @@ def data(
     spec: Annotated[
         str, typer.Argument(metavar="SPEC", help="The data: folder:ROOT, csv:FILE, voc:ROOT, coco:ROOT, ... as --data takes it.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help=_QUIET)] = False,
     html: Annotated[Path | None, typer.Option("--html", metavar="PAGE", help="Write a page with pictures: one file, no network.")] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="PNG", help="Of voc: and coco:, write a picture of images with their boxes.")
@@ -61,7 +65,7 @@ def data(
     if download:
         download_data(spec)
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
         tasks: dict[str, object] = {}
 
         def show(split: str, done: int, total: int) -> None:
@@ -72,6 +76,9 @@ def data(
     # First what was found: the pictures may fail still.
     if as_json:
         typer.echo(look.to_json(), nl=False)
+    elif quiet:
+        for finding in look.problems:
+            typer.echo(f"{finding.kind}: {finding.text}")
     else:
         from zoo.data.inspection.text import look_text
 
@@ -84,7 +91,7 @@ def data(
         from zoo.data.inspection.sheet import sheet_of
 
         sheet_of(spec, sheet)
-    if not as_json:
+    if not as_json and not quiet:
         for path in filter(None, (html, sheet)):
             typer.echo(f"written: {path}")
     if strict and look.problems:

@@ -9,10 +9,10 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
-from zoo.console import DISTRIBUTION
 from zoo.cores import available_cores
 from zoo.errors import UserError
 from zoo.home import zoo_home
+from zoo.lazy import DISTRIBUTION
 from zoo.results.provenance import toolkit_commit
 
 NEEDED = ("torch", "torchvision", "timm", "accelerate", "huggingface_hub", "safetensors", "sklearn", "scipy", "omegaconf", "numpy", "PIL")

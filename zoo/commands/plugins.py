@@ -8,15 +8,15 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from zoo.console import make_app
+from zoo.console.subcommands import Subcommands
 from zoo.errors import UserError, first_line
 
 ENTRY_POINT_GROUP = "zoo.commands"
 
 
-class CommandsWithPlugins(TyperGroup):
+class CommandsWithPlugins(Subcommands):
     """The subcommands of an application, and those that installed packages register in the group ``zoo.commands``.
 
     An entry point names a function with typer's annotations, or a typer application. It is imported when its help or the command itself
@@ -28,10 +28,10 @@ class CommandsWithPlugins(TyperGroup):
         return own + sorted(name for name in _plugins() if name not in own)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        own = super().get_command(ctx, cmd_name)
-        if own is not None or cmd_name not in _plugins():
-            return own
-        return _command_of(_plugins()[cmd_name])
+        # Of a plugin of that very name before a command of a name that is only near.
+        if cmd_name in _plugins() and cmd_name not in self.commands:
+            return _command_of(_plugins()[cmd_name])
+        return super().get_command(ctx, cmd_name)
 
 
 @cache

@@ -12,10 +12,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path, PurePath
 
-from zoo.errors import UserError
+from zoo.errors import UserError, nearest
 
 # The label level that every labelled set has (--level); coarser ones have names of their own.
 CLASS_LEVEL = "class"
@@ -170,8 +169,11 @@ def unknown_name(text: str) -> UserError:
     if Path(text).expanduser().exists():
         return UserError(f"'{text}' is a path, not a data set's name; an image folder is named folder:{text}")
     name = parse_spec(text).name
-    nearest = get_close_matches(name, NAMES, n=1)
-    hint = f" (nearest: '{nearest[0]}')" if nearest else ""
+    near = nearest(name, NAMES)
+    if near and near == nearest(name, NAMES, cutoff=1.0):
+        # The same but for capitals, '-' and '_'.
+        return UserError(f"unknown data '{name}'; write {near[0]}{text[len(name) :]}")
+    hint = f" (nearest: '{near[0]}')" if near else ""
     return UserError(f"unknown data '{name}'{hint}; known: {', '.join(NAMES)}")
 
 
@@ -245,7 +247,7 @@ def _no_such_key(name: str, key: str) -> str:
     known = KEYS.get(name, ())
     if not known:
         return f"data '{name}' has no options, and '{key}' was given"
-    near = get_close_matches(key, known, 1)
+    near = nearest(key, known, cutoff=0.6)
     hint = f", did you mean '{near[0]}'" if near else ""
     form = f"{name}:KEY=VALUE,..." if name == SHAPES else f"{name}:PLACE,KEY=VALUE,..."
     return f"data '{name}' has no option '{key}'{hint}; write {form} with keys {', '.join(known)}"

@@ -23,7 +23,6 @@ from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
 
-from zoo.console import DISTRIBUTION
 from zoo.errors import UserError, first_line
 from zoo.files import PARTIAL_SUFFIX, replace_text
 from zoo.hashing import file_sha256
@@ -31,6 +30,7 @@ from zoo.home import downloads_home
 from zoo.hub.pins import FilePin, Pins, whose
 from zoo.hub.retries import DEFAULT_DEADLINE, Deadline, retry
 from zoo.hub.surroundings import check_download_settings, check_home
+from zoo.lazy import DISTRIBUTION
 from zoo.reading.file_head import download_accident, read_head
 from zoo.reading.outside import FieldError, read_fields, read_record
 

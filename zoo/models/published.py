@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
 import torch
 import torchvision
+from huggingface_hub import constants
 from torch import nn
 
 from zoo.backbones import (
@@ -23,6 +26,7 @@ from zoo.errors import UserError, did_you_mean, root_cause
 from zoo.models.classifiers import class_names, load_classifier, told_apart
 from zoo.models.model import Inputs, Model
 from zoo.models.transforms import crop_pct_of
+from zoo.reading.reach import why_away
 
 # Where torchvision's weights lie.
 TORCHVISION_HOST = "download.pytorch.org"
@@ -37,13 +41,15 @@ def open_timm(name: str, image_size: int | None, *, classifier: bool = False) ->
     if not timm.models.is_model_pretrained(name):
         _refuse_timm_name(name)
     arguments = size_arguments(name, image_size)
+    known = timm.models.get_pretrained_cfg(name)
+    away = why_away(constants.ENDPOINT) if known is not None and known.hf_hub_id and not constants.HF_HUB_OFFLINE else None
     try:
         # Made with its classifier and stripped of it afterwards: timm loads strictly only where the class count is that of the file, and
         # a load that is not strict would let missing tensors pass in silence.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _from_the_cache(away is not None):
             network: Any = timm.create_model(name, pretrained=True, **arguments)
     except Exception as error:  # the download clients raise errors of unrelated families
-        raise UserError(f"the weights of 'timm:{name}' cannot be loaded ({root_cause(error)}); {_NO_NETWORK}") from error
+        raise UserError(f"the weights of 'timm:{name}' cannot be loaded ({away or root_cause(error)}); {_NO_NETWORK}") from error
     config = timm_config(network)
     if classifier and network.num_classes > 0:
         whole, classes = network.eval(), class_names(config, network.num_classes)
@@ -52,6 +58,17 @@ def open_timm(name: str, image_size: int | None, *, classifier: bool = False) ->
     arch = config["architecture"]
     module = checked(network, name, image_size)
     return _published("timm", _timm_name(config), arch, module, _side(module, image_size), config, {"license": config.get("license")})
+
+
+@contextmanager
+def _from_the_cache(alone: bool) -> Iterator[None]:
+    """Have the Hub's client look no further than its cache, where ``alone``: what it does itself by HF_HUB_OFFLINE."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or alone
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _timm_name(config: dict[str, Any]) -> str:

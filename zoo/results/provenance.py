@@ -7,7 +7,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from zoo.console import DISTRIBUTION
+from zoo.lazy import DISTRIBUTION
 
 _PACKAGES = (DISTRIBUTION, "torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "scikit-learn", "scipy")
 # The library is one, and its distributions are several.

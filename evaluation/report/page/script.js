@@ -28,6 +28,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// Of many models, those whose name has all the words that are typed.
+for (const field of document.querySelectorAll("input.filter")) {
+  const place = field.parentElement, rows = [...place.nextElementSibling.querySelectorAll("tbody tr")];
+  place.hidden = false;
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) row.hidden = !words.every((word) => row.cells[0].textContent.toLowerCase().includes(word));
+    place.querySelector("output").textContent = words.length ? `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows` : "";
+  });
+}
+
 // A number leads to its provenance, which may be folded away.
 function unfold() {
   const target = location.hash && document.getElementById(location.hash.slice(1));

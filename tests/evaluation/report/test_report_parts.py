@@ -12,9 +12,10 @@ import pytest
 from evaluation.report.charts import Range, Series, interval_chart, line_chart
 from evaluation.report.classes import confusion_matrix
 from evaluation.report.curves import curves_of
+from evaluation.report.differences import rankings
 from evaluation.report.entries import read_entries
 from evaluation.report.feature_map import check_method, project
-from evaluation.report.groups import metric_label
+from evaluation.report.groups import Cell, Column, Model, metric_label
 from evaluation.report.thumbnails import thumbnail
 from zoo.data import ArrayImages
 from zoo.errors import UserError
@@ -177,3 +178,25 @@ def test_results_of_a_zoo_model_are_read(tmp_path, make_backbone, make_result):
     add_results(folder, [make_result(read_manifest(folder).tensors_sha256)])
     (entry,) = read_entries([folder]).entries
     assert (entry.result.headline.value, entry.source) == (57.25, folder)
+
+
+def test_ranks_by_hand():
+    models = [Model(name, 0) for name in "abcd"]
+    columns = [Column("knn", "dino", (), "top1"), Column("linear", "moco", (), "top1"), Column("semi", "hcsc", (), "top1")]
+    values = {"a": (90.0, 80.0, None), "b": (90.0, 70.0, None), "c": (50.0, 90.0, 1.0), "d": (60.0, None, None)}
+
+    class Known:
+        rows = models
+
+        def cell(self, row, column):
+            value = values[row.label][columns.index(column)]
+            return None if value is None else Cell((), value, None, None, 1, 0)
+
+    Known.columns = columns
+    by, ranked = rankings(Known())
+    # d has no linear result, and only c a semi one.
+    assert by == columns[:2]
+    assert [(one.model.label, one.ranks) for one in ranked] == [("a", (1.5, 2.0)), ("c", (3.0, 1.0)), ("b", (1.5, 3.0))]
+    assert [one.mean for one in ranked] == [1.75, 2.0, 2.25]
+    values.update(c=(50.0, None, None))
+    assert rankings(Known()) == ([], [])

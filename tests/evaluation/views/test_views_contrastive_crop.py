@@ -92,7 +92,9 @@ def test_equals_the_scalar_loop(alpha, inclusive):
     sizes[300:350] = (10, 300)
     sizes[350:400] = (300, 10)
     boxes, numbers = random_boxes(count), numbers_for(count)
-    crops = ContrastiveCrop(SCALE, RATIO, alpha, inclusive)(sizes, numbers, boxes)
+    sampler = ContrastiveCrop(SCALE, RATIO, alpha, inclusive)
+    crops = sampler(sizes, numbers, boxes)
+    assert [sampler.one(*of_one) for of_one in zip(sizes.tolist(), numbers.tolist(), boxes.tolist(), strict=True)] == crops.tolist()
     expected = [
         scalar_contrastive_crop(int(h), int(w), box.tolist(), u.tolist(), alpha, inclusive)
         for (h, w), box, u in zip(sizes, boxes, numbers, strict=True)
@@ -106,6 +108,7 @@ def test_a_crop_that_never_fits_is_central_whatever_the_box():
     sizes = np.array([[10, 31], [31, 10]])
     crops = sampler(sizes, numbers_for(2), table((0, 0, 0.1, 0.1), 2))
     assert crops.tolist() == [[0, 10, 10, 10], [10, 0, 10, 10]]
+    assert [sampler.one(size, numbers_for(1)[0].tolist(), (0, 0, 0.1, 0.1)) for size in sizes.tolist()] == crops.tolist()
 
 
 def offset_shares(alpha, inclusive=False, count=80_000, box=FULL):

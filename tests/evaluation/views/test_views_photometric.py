@@ -163,7 +163,7 @@ def test_channel_permutation():
     assert torch.equal(permute_channels_(images, channels), expected)
 
 
-@pytest.mark.parametrize(("side", "largest"), [(20, 2.0), (33, 1.0), (7, 2.0), (48, 3.0)])
+@pytest.mark.parametrize(("side", "largest"), [(20, 2.0), (33, 1.0), (7, 2.0), (48, 3.0), (100, 2.0)])
 def test_blur(side, largest):
     images = random_images(side=side)
     sigma = np.where(flags(), np.random.default_rng(5).uniform(0.1, largest, BATCH), 0.0)
@@ -225,6 +225,16 @@ def test_the_whole_chain_is_the_operations_in_order():
     images, parameters = random_images(256), chain_parameters(256)
     expected = reference_chain(images, parameters, 2.0)
     torch.testing.assert_close(apply_photometric_(images, parameters, 2.0), expected, atol=TOLERANCE * 2, rtol=0)
+
+
+def test_samples_taken_in_slices_are_those_of_one_slice(monkeypatch):
+    """A CPU takes as many samples at a time as stay in its cache."""
+    images, parameters = random_images(), chain_parameters(BATCH, solarize=0.5)
+    together = apply_photometric_(images.clone(), parameters, 2.0)
+    monkeypatch.setattr("evaluation.views.photometric._VALUES_IN_CACHE", 7 * images[0].numel() // torch.get_num_threads())
+    apart = apply_photometric_(images, parameters, 2.0)
+    # Products may order their sums by the size of a batch, and solarizing jumps at one half.
+    assert ((apart - together).abs() > 1e-5).float().mean() < 1e-4
 
 
 def test_solarize_comes_last():

@@ -35,7 +35,11 @@ def torchvision_views(images, boxes, flip, size, interpolation):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (33, 47, 32), (17, 50, 31), (96, 64, 24), (20, 12, 64), (5, 7, 1)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    # The last ones are resized one by one.
+    [(32, 32, 32), (33, 47, 32), (17, 50, 31), (96, 64, 24), (20, 12, 64), (5, 7, 1), (150, 90, 64), (64, 65, 64)],
+)
 def test_equals_torchvision(height, width, size, interpolation):
     images = random_images(48, height, width)
     boxes, flip = random_boxes(48, height, width)
@@ -63,11 +67,12 @@ def test_whole_image_at_its_own_size_is_the_image():
     torch.testing.assert_close(views, expected, atol=1e-6, rtol=0)
 
 
-def test_vertical_flip_turns_the_view_upside_down():
-    images = random_images(4, 20, 24)
-    boxes, flip = random_boxes(4, 20, 24)
-    upright = resample(to_planes(images), boxes, flip, 16)
-    turned = resample(to_planes(images), boxes, flip, 16, vertical_flip=torch.tensor([True, False, True, False]))
+@pytest.mark.parametrize(("height", "width", "size"), [(20, 24, 16), (80, 70, 60)])
+def test_vertical_flip_turns_the_view_upside_down(height, width, size):
+    images = random_images(4, height, width)
+    boxes, flip = random_boxes(4, height, width)
+    upright = resample(to_planes(images), boxes, flip, size)
+    turned = resample(to_planes(images), boxes, flip, size, vertical_flip=torch.tensor([True, False, True, False]))
     torch.testing.assert_close(turned[0::2], upright[0::2].flip(-2), atol=1e-6, rtol=0)
     assert torch.equal(turned[1::2], upright[1::2])
 
@@ -78,7 +83,7 @@ def test_no_pixel_outside_the_box_is_seen():
     inside = torch.zeros_like(images)
     inside[:, 6:15, 7:12] = images[:, 6:15, 7:12]
     flip = torch.zeros(8, dtype=torch.bool)
-    for size in (4, 32):
+    for size in (4, 32, 400):
         assert torch.equal(resample(to_planes(images), boxes, flip, size), resample(to_planes(inside), boxes, flip, size))
 
 
@@ -89,12 +94,13 @@ def test_matrix_by_hand():
     torch.testing.assert_close(weights[0], torch.tensor(expected), atol=1e-6, rtol=0)
 
 
-def test_autocast_does_not_change_pixels():
-    images = random_images(4, 32, 32)
-    boxes, flip = random_boxes(4, 32, 32)
-    plain = resample(to_planes(images), boxes, flip, 24)
+@pytest.mark.parametrize("side", [32, 80])
+def test_autocast_does_not_change_pixels(side):
+    images = random_images(4, side, side)
+    boxes, flip = random_boxes(4, side, side)
+    plain = resample(to_planes(images), boxes, flip, side)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(resample(to_planes(images), boxes, flip, 24), plain)
+        assert torch.equal(resample(to_planes(images), boxes, flip, side), plain)
 
 
 @pytest.mark.cuda

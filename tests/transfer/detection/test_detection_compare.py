@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from transfer.cli import app
@@ -45,7 +44,7 @@ def finish(make_result):
     return leave
 
 
-def test_what_is_there_is_collected_and_only_the_rest_is_run(tmp_path, finish):
+def test_what_is_there_is_collected_and_only_the_rest_is_run(tmp_path, finish, capsys, monkeypatch):
     ran = []
 
     def run(model, seed, folder):
@@ -65,12 +64,24 @@ def test_what_is_there_is_collected_and_only_the_rest_is_run(tmp_path, finish):
     difference = rows[0].difference(rows[1], "box_AP")
     assert (difference.mean, difference.deviation) == (pytest.approx(paired.mean()), pytest.approx(paired.std(ddof=1)))
     assert rows[0].spread("mask_AP") is None
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_table(rows, console)
-    text = console.export_text()
+    print_table(rows)
+    text = capsys.readouterr().out
     assert "31.50 ± 1.80" in text
     assert "21.00 ± 1.00" in text
     assert "+10.50 ± 1.80" in text
+    print_table(rows, quiet=True)
+    quiet = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in quiet] == [["models/moco", "3"], ["random", "3"]]
+    # A terminal that is too narrow for the columns gets a block of lines for each model.
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(rows)
+    narrow = capsys.readouterr().out
+    assert "31.50 ± 1.80" in narrow
+    assert "+10.50 ± 1.80" in narrow
+    assert all(len(line) <= 50 for line in narrow.splitlines() if "31.50" in line or "10.50" in line)
+    told = rows[0].to_dict()
+    assert told["mean"]["box_AP"] == pytest.approx(np.mean(AP["models/moco"]))
+    assert told["seeds"]["2"]["box_AP"] == AP["models/moco"][2]
 
 
 def test_the_command_shows_what_is_finished(tmp_path, finish):

@@ -1,4 +1,4 @@
-"""What the four commands share: version, ``--debug``, one-sentence errors, exit statuses, tables of text."""
+"""What the four commands share: version, ``--debug``, one-sentence errors, exit statuses; tables and words in the modules beside this."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version as distribution_version
 from typing import Annotated, Any, TextIO, TypeVar, get_args
 
@@ -18,9 +18,9 @@ import typer
 from typer.models import OptionInfo
 
 from zoo.errors import LESS_MEMORY, as_user_error, first_line, printable, printable_lines
+from zoo.lazy import DISTRIBUTION
 from zoo.ranges import Range
 
-DISTRIBUTION = "backbone-loop"
 EXIT_USER_ERROR = 2
 # A training that was stopped before its end leaves with this status, so that a job script can queue itself again.
 EXIT_STOPPED = 3
@@ -120,7 +120,6 @@ def make_app(help_text: str, **settings: object) -> App:
     """A typer application with the house's settings."""
     return App(
         help=help_text,
-        add_completion=False,
         rich_markup_mode="markdown",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -137,13 +136,6 @@ def version_option(command: str) -> Any:
             raise typer.Exit
 
     return typer.Option(False, "--version", callback=show, is_eager=True, help="Show the version and leave.")
-
-
-def columns(rows: Iterable[Sequence[str]]) -> str:
-    """Lines of cells, each column as wide as its longest cell."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 class _Plain:
