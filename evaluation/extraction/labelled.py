@@ -49,8 +49,9 @@ class LabelledData:
 
     @cached_property
     def doubts(self) -> list[str]:
-        """What is doubtful about the splits: test images that are training images."""
-        return shared_doubts(self.images)
+        """What is doubtful about the splits: test images that are training images, a single class."""
+        one = [f"all images are of one class, '{self.classes[0]}', so that any answer is right"] if len(self.classes) == 1 else []
+        return [*one, *shared_doubts(self.images)]
 
     @property
     def classes(self) -> tuple[str, ...]:

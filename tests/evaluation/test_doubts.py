@@ -12,6 +12,7 @@ from easy_data import easy_data, split
 from PIL import Image
 from torch import Tensor, nn
 
+import evaluation
 from evaluation.extraction import shared
 from evaluation.extraction.shared import shared_doubts, shared_images
 from evaluation.extraction.spread import feature_doubts
@@ -28,6 +29,7 @@ from evaluation.tasks.semi.presets import SEMI_PRESETS
 from evaluation.tasks.semi.run import run_semi
 from zoo.data import ArrayImages, Data, FileImages
 from zoo.data.entries import FileEntry
+from zoo.data.inspection.look import look_at
 from zoo.model_spec import open_model
 from zoo.models.model import Model
 from zoo.results import Result
@@ -209,3 +211,18 @@ def test_batch_norm_that_stays_in_training_mode_is_recorded() -> None:
     assert stuck.protocol["batch_norm"] == "training"
     assert any("1 batch norm uses each batch's own statistics" in text for text in warnings_of(stuck))
     assert run_knn(open_model(MODEL), easy_data()).protocol["batch_norm"] == "eval"
+
+
+def test_a_single_class_is_said(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    for part in ("train", "val"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(draws.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(tmp_path / part / "cat" / f"{number}.png")
+    result = evaluation.knn("pixels", f"folder:{tmp_path}", k=[1])
+    assert result.metrics["top1_k1"] == 100.0
+    assert any("all images are of one class, 'cat'" in warning for warning in warnings_of(result))
+    found = look_at(f"folder:{tmp_path}").problems
+    assert [finding.text for finding in found if finding.kind == "a single class"] == [
+        "all images are of one class, 'cat', so there is nothing to tell apart; is there a folder for each class?"
+    ]

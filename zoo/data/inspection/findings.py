@@ -31,6 +31,7 @@ OVERLAP = "overlap of splits"
 NEAR_OVERLAP = "near overlap of splits"
 CLASSES = "classes that differ between splits"
 NUMBERED = "classes named by numbers"
+ONE_CLASS = "a single class"
 UNIFORM = "uniform images"
 TURNED = "EXIF orientation"
 FRAMES = "pages or frames that are not used"
@@ -155,6 +156,9 @@ def class_findings(splits: Sequence[LookedSplit]) -> list[Finding]:
             found.append(Finding(CLASSES, True, len(lacking), (split.name,), text, tuple(Case((name,)) for name in names[:NAMED])))
     for split in labelled[:1]:
         classes = split.images.classes
+        if len(classes) == 1:
+            text = f"all images are of one class, '{classes[0]}', so there is nothing to tell apart; is there a folder for each class?"
+            found.append(Finding(ONE_CLASS, True, 1, (split.name,), text))
         if sorted_as_text(classes):
             first = ", ".join(classes[:4])
             text = (
