@@ -222,7 +222,7 @@ def test_a_single_class_is_said(tmp_path: Path) -> None:
     result = evaluation.knn("pixels", f"folder:{tmp_path}", k=[1])
     assert result.metrics["top1_k1"] == 100.0
     assert any("all images are of one class, 'cat'" in warning for warning in warnings_of(result))
-    found = look_at(f"folder:{tmp_path}").problems
+    found = look_at(f"folder:{tmp_path}").findings
     assert [finding.text for finding in found if finding.kind == "a single class"] == [
         "all images are of one class, 'cat', so there is nothing to tell apart; is there a folder for each class?"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -158,3 +159,13 @@ def test_the_names_of_light_rooms_are_those_of_the_heavy_ones():
     assert set(NAMES) == set(data_names()) == set(KEYS) - set(BOX_SETS)
     assert tuple(TARGETS) == TARGET_NAMES
     assert tuple(_CAST) == DTYPES
+
+
+def test_a_reader_that_goes_away_is_no_mistake() -> None:
+    # As `pretrain --list | true`.
+    command = [sys.executable, "-m", "pretrain", "--list"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -7,6 +7,7 @@ import copy
 import functools
 import inspect
 import os
+import select
 import sys
 import time
 import traceback
@@ -61,6 +62,9 @@ def _at_the_boundary(function: Callable[..., Any]) -> Callable[..., Any]:
                 within.check("--" + name.replace("_", "-"), options.get(name))
             return function(*values, **options)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _reader_went_away():
+                _write_to_nobody()
+                raise typer.Exit from error
             known = as_user_error(error, getattr(function, _LESS_MEMORY, LESS_MEMORY))
             if known is None or known is error:
                 raise
@@ -70,6 +74,21 @@ def _at_the_boundary(function: Callable[..., Any]) -> Callable[..., Any]:
     added = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=_DEBUG_OPTION, annotation=bool)
     setattr(call, "__signature__", signature.replace(parameters=[*shown, added]))  # noqa: B010 (as functions are typed)
     return call
+
+
+def _reader_went_away() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as of ``| head``: no mistake, unlike a broken connection."""
+    try:
+        watched = select.poll()
+        watched.register(sys.stdout.fileno(), 0)
+        return any(event & select.POLLERR for _, event in watched.poll(0))
+    except (AttributeError, OSError, ValueError):  # no poll on this system, or no file behind it
+        return False
+
+
+def _write_to_nobody() -> None:
+    """Point standard output elsewhere, so that the interpreter's flush at the end does not complain of a reader that went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _range_of(parameter: inspect.Parameter) -> Range | None:
@@ -187,8 +206,7 @@ def run(app: Callable[[], None]) -> None:
         with plain_output():
             app()
     except BrokenPipeError:
-        # The reader (`| head`) went away: point stdout elsewhere so that the interpreter's flush does not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_to_nobody()
     except Exception as error:
         _say(error)
         sys.exit(EXIT_USER_ERROR)

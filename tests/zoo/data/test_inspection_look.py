@@ -117,7 +117,7 @@ def test_counts(messy):
 def test_a_set_in_order(tmp_path):
     for split, count in (("train", 4), ("val", 2)):
         for number in range(count):
-            save(smooth(10 * count + number), tmp_path / "own" / split / "only" / f"{number}.png")
+            save(smooth(10 * count + number), tmp_path / "own" / split / f"class{number % 2}" / f"{number}.png")
     look = look_at(f"folder:{tmp_path / 'own'}")
     assert look.findings == []
     assert "found: nothing that is wrong" in look_text(look)

@@ -158,7 +158,7 @@ def class_findings(splits: Sequence[LookedSplit]) -> list[Finding]:
         classes = split.images.classes
         if len(classes) == 1:
             text = f"all images are of one class, '{classes[0]}', so there is nothing to tell apart; is there a folder for each class?"
-            found.append(Finding(ONE_CLASS, True, 1, (split.name,), text))
+            found.append(Finding(ONE_CLASS, False, 1, (split.name,), text))
         if sorted_as_text(classes):
             first = ", ".join(classes[:4])
             text = (
