@@ -240,6 +240,34 @@ def test_logistic_regression_equals_scikit_learn(classes: int, c: float) -> None
     np.testing.assert_allclose(in_parts.weight, fit.weight, atol=2e-7)
 
 
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_steps_by_float32_end_where_those_by_float64_do(spoilt: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a step's check in float64 says that rounding has spoilt it, which is made to happen at the first."""
+    features, labels, _, _ = blobs(3, seed=0)
+    asked: list[bool] = []
+    of_loss = logistic._Loss.hessian_times
+
+    def seen(self: logistic._Loss, direction: torch.Tensor, single: bool = False) -> torch.Tensor:
+        asked.append(single)
+        return of_loss(self, direction, single)
+
+    monkeypatch.setattr(logistic._Loss, "hessian_times", seen)
+    double = fit_logistic_regression(features.double(), labels, c=0.1, tolerance=1e-9)
+    assert not any(asked)
+    asked.clear()
+    if spoilt:
+        monkeypatch.setattr(logistic, "_SPOILT", 0.0)
+    single = fit_logistic_regression(features, labels, c=0.1, tolerance=1e-9)
+    assert asked[0]
+    assert asked[-2] != spoilt  # the last one is the check of the last step, or belongs to a step by float64
+    assert single.converged
+    assert double.converged
+    np.testing.assert_allclose(single.weight, double.weight, atol=1e-7)
+    asked.clear()
+    assert fit_logistic_regression(features, labels, c=1e9, tolerance=1e-2).converged
+    assert not any(asked)  # too weak a penalty
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_every_strength_of_the_penalty_converges_with_few_labels(scale: float) -> None:
     """scikit-learn's digits, ten labels a class, shifted far from zero: all 45 values of C, each from the solution before."""
