@@ -57,6 +57,7 @@ from pretrain.runs.run_folder import (
     fill_run_folder,
     training_images,
 )
+from pretrain.runs.tracking import Pictures, tracked
 from pretrain.settings import Recipe
 from pretrain.sizes import Seen, fit_to_images, with_sizes
 from pretrain.start import open_start
@@ -371,8 +372,15 @@ class Training:
             stop.limit(self.max_seconds)
             self.progress = progress
             self.losses = LossRecorder(
-                self.accelerator, progress, log, epochs=self.recipe.epochs, interval=self.recipe.log_every, last_good=self._last_good
+                self.accelerator,
+                progress,
+                log,
+                epochs=self.recipe.epochs,
+                interval=self.recipe.log_every,
+                last_good=self._last_good,
+                tracked=lambda row: tracked(row, self.batch),
             )
+            self.pictures = Pictures(self.accelerator, self.images, self.data.mean, self.data.std)
             return self._steps(step, stop)
 
     def _finish_trackers(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -405,6 +413,7 @@ class Training:
                     return self._stopped(step, stop)
             self.model.train()
             for batch in self.source.batches(epoch, first_step, self._tables_of(epoch)):
+                self.pictures.show_views(step, batch.views)
                 if numbers:
                     numbers |= self._gradients(step, batch.views, batch.index)
                 self.losses.add(self._row(step) | numbers, self._step(step, batch.views, batch.index))
@@ -442,6 +451,7 @@ class Training:
         numbers = findings.numbers | (cluster_changes(self.tables, findings.tables) if self.accelerator.is_main_process else {})
         self.tables.update(findings.tables)
         self.method_in_use.receive(self.tables)
+        self.pictures.show_tables(epoch * self.steps_per_epoch, findings.tables)
         seconds = findings.numbers["survey_seconds"]
         self._survey_seconds += seconds
         self.losses.leave_out(seconds)

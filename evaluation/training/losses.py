@@ -36,6 +36,8 @@ class LossRecorder:
         The last good checkpoint in words, for the message about a loss that is not finite.
     memory
         Bytes that a device held at most, for the log (``device_memory``, in the last row of each transfer); None: not logged.
+    tracked
+        A row as trackers get it; by default as it is, without its step.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class LossRecorder:
         interval: int,
         last_good: Callable[[], str],
         memory: Callable[[torch.device], int | None] = peak_memory,
+        tracked: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
         self.memory = memory
+        self.tracked = tracked or _without_step
         self.accelerator, self.progress, self.log, self.epochs, self.last_good = accelerator, progress, log, epochs, last_good
         # On a CPU a loss is at hand at once; on a GPU reading it would make the host wait for the device at every step.
         self.interval = 1 if accelerator.device.type == "cpu" else interval
@@ -120,7 +124,7 @@ class LossRecorder:
             try:
                 if self.log is not None:
                     self.log.write(row)
-                self.accelerator.log({key: value for key, value in row.items() if key != "step"}, step=row["step"])
+                self.accelerator.log(self.tracked(row), step=row["step"])
             except OSError as error:
                 raise UserError(
                     f"{'the log' if self.log is None else self.log.path} cannot be written ({error.strerror or error}); step {row['step']} "
@@ -134,3 +138,7 @@ class LossRecorder:
             f"{what} at step {row['step']} (epoch {row['epoch']}) with learning rate {row['lr']:.3g}; "
             f"the run was stopped, its last good checkpoint is {self.last_good()}; lower the rate, warm up longer, or use precision=fp32"
         )
+
+
+def _without_step(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "step"}
