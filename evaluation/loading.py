@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import signal
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,7 +25,8 @@ class ClosableLoader(DataLoader[T_co]):
     error, which a notebook keeps; and where the collector finds them in a cycle of references it waits five seconds for each.
 
     Workers pass over the signals that ask a training to stop. Those mostly go to all processes of a job, and a training whose workers are
-    gone could not end its step and save.
+    gone could not end its step and save. So a program that ends with a loader open must not leave them to Python, which would send them
+    such a signal and wait: what is open at the end is closed.
     """
 
     _running: _BaseDataLoaderIter | None = None
@@ -34,6 +37,7 @@ class ClosableLoader(DataLoader[T_co]):
     def __iter__(self) -> _BaseDataLoaderIter:
         # A worker begins with the signals of the thread that starts it: none reaches it before it passes over them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        _open.add(self)
         try:
             self._running = super().__iter__()
         finally:
@@ -55,6 +59,16 @@ class ClosableLoader(DataLoader[T_co]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+# Handlers of the end run in the opposite order of their registering: torch is imported, so that this one is before multiprocessing's.
+_open: weakref.WeakSet[ClosableLoader[Any]] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_what_is_open() -> None:
+    for loader in list(_open):
+        loader.close()
 
 
 def _begin_worker(begin: Callable[[int], None] | None, number: int) -> None:

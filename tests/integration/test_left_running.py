@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -185,3 +187,24 @@ class Squares(Dataset[int]):
 
     def __getitem__(self, index: int) -> int:
         return index * index
+
+
+PROGRAM = """
+import sys
+from evaluation.views import ViewSettings, ViewSource, ViewSpec
+from zoo.data import open_data
+
+data = open_data(f"folder:{sys.argv[1]}")
+settings = ViewSettings(size=16, blur=0.0, backend="cpu")
+specs = [ViewSpec("query"), ViewSpec("key")]
+images = data.role("pretrain")
+source = ViewSource(images, specs, settings, mean=data.mean, std=data.std, seed=0, batch=40, device="cpu", workers=2)
+for batch in source.batches(epoch=0, first_step=0):
+    break
+print(len(batch.index))
+"""
+
+
+def test_a_program_that_closes_nothing_ends(root: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(root)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "40"), done.stderr
