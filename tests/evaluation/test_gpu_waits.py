@@ -128,8 +128,8 @@ def test_logistic_regression() -> None:
     # One for each gradient (its value and its length), one for each slope, and one for every eight products with the Hessian.
     assert 0 < waits(gpu)["gradient"] <= 2 * plain.iterations
     assert waits(gpu)["_minimum"] <= waits(gpu)["gradient"]
-    assert waits(gpu)["_newton_step"] <= 3 * plain.iterations
-    assert sum(waits(gpu).values()) - sum(waits(gpu)[name] for name in ("gradient", "_minimum", "_newton_step")) <= 4
+    assert waits(gpu)["_conjugate_gradients"] <= 3 * plain.iterations
+    assert sum(waits(gpu).values()) - sum(waits(gpu)[name] for name in ("gradient", "_minimum", "_conjugate_gradients")) <= 4
 
 
 def test_extraction_waits_once_a_batch() -> None:

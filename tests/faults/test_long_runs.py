@@ -27,6 +27,7 @@ backbone: test_resnet
 method: {queue: 8, dim: 8}
 views: {size: 8}
 batch: 4
+bn_splits: 1
 epochs: 1000000
 threads: 1
 device: cpu

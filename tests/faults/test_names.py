@@ -24,6 +24,7 @@ backbone: test_resnet
 views: {size: 16}
 method: {queue: 16, dim: 8}
 batch: 8
+bn_splits: 1
 epochs: 2
 threads: 1
 device: cpu

@@ -136,7 +136,7 @@ def test_a_checkpoint_that_lacks_a_tensor_is_refused_by_the_tensors_name(make_ru
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("no/such/folder", "there is no model 'no/such/folder'; a model is a zoo model folder"),
+        ("no/such/folder", "there is no model 'no/such/folder', neither a file nor a folder"),
         (str(Path(__file__).parent), "is no model: a zoo model folder holds zoo.json"),
         (__file__, r"test_model_spec\.py' is no model: .* is no checkpoint: it begins with"),
         ("random:", "no architecture ''"),

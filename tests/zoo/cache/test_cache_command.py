@@ -91,6 +91,7 @@ def test_nothing_is_removed_without_yes(home):
     done = zoo("--prune", "--kind", "downloads")
     assert (done.exit_code, done.stderr.splitlines()[-1]) == (0, "nothing was removed; --yes removes it")
     assert [line.split() for line in done.stdout.splitlines()] == [
+        ["kind", "size", "age", "name"],
         ["downloads", "1.0", "kB", "10", "days", "weights.pth"],
         ["downloads", "40", "bytes", "10", "days", "1percent.txt"],
     ]
